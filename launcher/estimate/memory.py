@@ -1,0 +1,79 @@
+"""Memory and disk that a run needs, from its shape. Pure arithmetic, sources named beside the formulas."""
+
+from dataclasses import dataclass
+
+from launcher.estimate.shape import ModelShape
+from train.batch import BatchPlan
+from train.config import TrainingConfig
+
+GB = 1e9
+_RUNTIME_GB = {"cpu": 0.9, "cuda": 1.5}
+"""Interpreter, libraries and allocator of one rank; on a GPU, CUDA context and NCCL buffers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes of one rank, in GB (10^9), where its model lives (GPU, or host on the CPU)."""
+
+    weights_gb: float
+    gradients_gb: float
+    optimizer_gb: float
+    activations_gb: float
+    logits_gb: float
+    runtime_gb: float
+    offloaded_gb: float
+    """Moved to the host by offload; not part of `total_gb`."""
+
+    @property
+    def total_gb(self) -> float:
+        """What one rank needs."""
+        return (
+            self.weights_gb + self.gradients_gb + self.optimizer_gb
+            + self.activations_gb + self.logits_gb + self.runtime_gb
+        )  # fmt: skip
+
+
+def estimate_memory(
+    config: TrainingConfig, shape: ModelShape, batch: BatchPlan, device: str
+) -> MemoryEstimate:
+    """Model states after ZeRO (Rajbhandari et al., arXiv 1910.02054), activations after Korthikanti et al.
+    (arXiv 2205.05198) with fused attention.
+    """
+    ranks, stage = batch.world_size, config.zero.stage
+    width = 4 if config.train.precision == "fp32" else 2
+    parameters = shape.parameters
+    weights = parameters * width / (ranks if stage == 3 else 1)
+    gradients = parameters * width / (ranks if stage >= 2 else 1)
+    master = 0 if config.train.precision == "fp32" and stage == 0 else 4
+    optimizer = parameters * (8 + master) / (ranks if stage >= 1 else 1)
+    offloaded = (optimizer if config.zero.offload_optimizer else 0) + (
+        weights if config.zero.offload_params else 0
+    )
+    tokens = batch.micro_batch_size * config.data.max_length
+    kept_layers = 1 if config.model.activation_checkpointing else shape.layers
+    per_token = 34 * shape.hidden * width / 2
+    activations = tokens * (kept_layers * per_token + 2 * shape.hidden * shape.layers)
+    # Logits in the training dtype, their fp32 copy and its gradient.
+    logits = tokens * shape.vocab * (width + 8) if shape.kind == "decoder" else 0
+    return MemoryEstimate(
+        weights_gb=(0 if config.zero.offload_params else weights) / GB,
+        gradients_gb=gradients / GB,
+        optimizer_gb=(0 if config.zero.offload_optimizer else optimizer) / GB,
+        activations_gb=activations / GB,
+        logits_gb=logits / GB,
+        runtime_gb=_RUNTIME_GB[device],
+        offloaded_gb=offloaded / GB,
+    )
+
+
+def checkpoint_bytes(config: TrainingConfig, shape: ModelShape) -> int:
+    """Bytes of one checkpoint: weights, fp32 master copy and both Adam moments."""
+    width = 4 if config.train.precision == "fp32" else 2
+    master = 0 if config.train.precision == "fp32" and config.zero.stage == 0 else 4
+    return shape.parameters * (width + master + 8)
+
+
+def disk_bytes(config: TrainingConfig, shape: ModelShape) -> int:
+    """Most that a run directory holds at once: kept checkpoints, the best, one being written, the export."""
+    kept = config.checkpoint.keep_last + 1 + (1 if config.data.validation else 0)
+    return kept * checkpoint_bytes(config, shape) + 2 * shape.parameters * 2

@@ -1,0 +1,105 @@
+"""A model's shape from its config.json: enough to count parameters and activations. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["decoder", "encoder"]
+
+_DECODER_ENDINGS = ("ForCausalLM", "LMHeadModel")
+_ENCODER_TYPES = {
+    "bert", "roberta", "distilbert", "xlm-roberta", "deberta-v2", "electra", "camembert", "mpnet", "modernbert",
+}  # fmt: skip
+_DECODER_TYPES = {"llama", "gpt2", "qwen2", "qwen3", "mistral", "gpt_neox", "phi3", "gemma", "gemma2", "olmo2"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """What memory and time depend on."""
+
+    kind: Kind
+    parameters: int
+    embedding_parameters: int
+    """Input embeddings: read, never multiplied."""
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    kv_heads: int
+    vocab: int
+
+
+def model_kind(config: Mapping[str, Any]) -> Kind | None:
+    """Decoder (GPT-like), encoder (BERT-like) or neither."""
+    if config.get("is_encoder_decoder"):
+        return None
+    names = config.get("architectures") or []
+    if any(name.endswith(_DECODER_ENDINGS) for name in names):
+        return "decoder"
+    model_type = config.get("model_type")
+    if model_type in _ENCODER_TYPES:
+        return "encoder"
+    return "decoder" if model_type in _DECODER_TYPES else None
+
+
+def model_shape(config: Mapping[str, Any]) -> ModelShape | None:
+    """Count parameters from config.json; None for a layout that this project does not know.
+
+    Exact for Llama-like decoders, GPT-2 and BERT (tested against the real modules); for others within a few
+    per cent.
+    """
+    kind = model_kind(config)
+    hidden = _first(config, "hidden_size", "n_embd", "dim")
+    layers = _first(config, "num_hidden_layers", "n_layer", "n_layers")
+    heads = _first(config, "num_attention_heads", "n_head", "n_heads")
+    vocab = config.get("vocab_size")
+    if kind is None or not (hidden and layers and heads and vocab):
+        return None
+    ffn = _first(config, "intermediate_size", "n_inner", "hidden_dim") or 4 * hidden
+    kv_heads = config.get("num_key_value_heads") or heads
+    gated = kind == "decoder" and config.get("model_type") not in ("gpt2", "gpt_neox")
+    count = _count_gated if gated else _count_plain
+    embeddings, rest = count(config, hidden, layers, heads, kv_heads, ffn, vocab, kind)
+    return ModelShape(
+        kind=kind,
+        parameters=embeddings + rest,
+        embedding_parameters=embeddings,
+        layers=layers,
+        hidden=hidden,
+        ffn=ffn,
+        heads=heads,
+        kv_heads=kv_heads,
+        vocab=vocab,
+    )
+
+
+def _first(config: Mapping[str, Any], *keys: str) -> int | None:
+    return next((int(config[key]) for key in keys if config.get(key)), None)
+
+
+def _count_gated(
+    config: Mapping[str, Any], hidden: int, layers: int, heads: int, kv_heads: int, ffn: int, vocab: int, _kind: Kind
+) -> tuple[int, int]:
+    """Llama and its relatives: RMSNorm, grouped-query attention, SwiGLU."""
+    head = config.get("head_dim") or hidden // heads
+    attention = hidden * head * (heads + 2 * kv_heads) + heads * head * hidden
+    if config.get("attention_bias") or config.get("model_type") == "qwen2":
+        attention += head * (heads + 2 * kv_heads)
+    if config.get("model_type") == "qwen3":
+        attention += 2 * head
+    layer = attention + 3 * hidden * ffn + 2 * hidden
+    embeddings = vocab * hidden
+    output = 0 if config.get("tie_word_embeddings") else embeddings
+    return embeddings, layers * layer + hidden + output
+
+
+def _count_plain(
+    config: Mapping[str, Any], hidden: int, layers: int, _heads: int, _kv: int, ffn: int, vocab: int, kind: Kind
+) -> tuple[int, int]:
+    """GPT-2 and BERT: LayerNorm, full attention, two-matrix MLP, learned positions, biases everywhere."""
+    positions = _first(config, "max_position_embeddings", "n_positions") or 0
+    types = config.get("type_vocab_size") or 0
+    layer = 4 * hidden * hidden + 4 * hidden + 2 * hidden * ffn + hidden + ffn + 4 * hidden
+    embeddings = (vocab + positions + types) * hidden
+    final = 2 * hidden + (hidden * hidden + hidden if kind == "encoder" else 0)
+    return embeddings, layers * layer + final

@@ -1,0 +1,181 @@
+"""From a config and facts to a frozen plan. Pure: looks at nothing, changes nothing."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from launcher.config import RunConfig
+from launcher.estimate.duration import estimate_seconds
+from launcher.estimate.memory import MemoryEstimate, checkpoint_bytes, disk_bytes, estimate_memory
+from launcher.estimate.shape import ModelShape, model_shape
+from launcher.facts import Facts
+from train.batch import BatchPlan, solve_batch
+from train.job import TrainPlan
+from train.zero import deepspeed_config
+
+CPU_RANKS = 2
+"""Ranks on a machine without a GPU, when the config names no number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """On what the ranks run, `auto` resolved."""
+
+    device: Literal["cpu", "cuda"]
+    nodes: int
+    ranks_per_node: int
+
+    @property
+    def world_size(self) -> int:
+        """All ranks."""
+        return self.nodes * self.ranks_per_node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePlan:
+    """How long the run is, as far as the config tells."""
+
+    total_steps: int | None
+    """None when only train.max_tokens limits the run: known once the data is tokenised."""
+    epochs: float | None
+    seconds: float | None
+    """None where the peak of the hardware is unknown."""
+    time_limit_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskPlan:
+    """What the run directory will hold at most."""
+
+    checkpoint_gb: float
+    total_gb: float
+    free_gb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """Everything decided before a run exists."""
+
+    run: str
+    identity: str
+    placement: Placement
+    training: TrainPlan
+    deepspeed: dict[str, Any]
+    shape: ModelShape | None
+    memory: MemoryEstimate | None
+    memory_limit_gb: float | None
+    """What one rank may use: its GPU, or its share of the host."""
+    time: TimePlan
+    disk: DiskPlan | None
+    sbatch: str | None
+    """Text of the Slurm script; None under the local executor."""
+
+
+def place(config: RunConfig, facts: Facts) -> Placement:
+    """Resolve `auto`: the visible GPUs, or else CPU ranks."""
+    hardware = config.hardware
+    device: Literal["cpu", "cuda"] = (
+        ("cuda" if facts.visible_gpus else "cpu") if hardware.device == "auto" else hardware.device
+    )
+    default = facts.visible_gpus if device == "cuda" else CPU_RANKS
+    return Placement(
+        device=device, nodes=hardware.nodes, ranks_per_node=hardware.gpus_per_node or default or 1
+    )
+
+
+def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
+    """Decide everything.
+
+    Raises:
+        ValueError: the global batch does not divide.
+    """
+    placement = place(config, facts)
+    batch = solve_batch(
+        global_batch_size=config.train.global_batch_size,
+        micro_batch_size=config.train.micro_batch_size,
+        world_size=placement.world_size,
+    )
+    shape = model_shape(facts.model.config) if facts.model else None
+    return RunPlan(
+        run=config.run_name,
+        identity=config.identity,
+        placement=placement,
+        training=TrainPlan(
+            run=config.run_name,
+            device=placement.device,
+            nodes=placement.nodes,
+            ranks_per_node=placement.ranks_per_node,
+            batch=batch,
+            data=facts.data,
+            labels=facts.labels,
+            wandb_id=_wandb_id(config),
+        ),
+        deepspeed=deepspeed_config(config, batch, device=placement.device),
+        shape=shape,
+        memory=estimate_memory(config, shape, batch, placement.device) if shape else None,
+        memory_limit_gb=_memory_limit(config, facts, placement),
+        time=_time(config, facts, shape, placement),
+        disk=_disk(config, facts, shape),
+        sbatch=None,
+    )
+
+
+def _wandb_id(config: RunConfig) -> str:
+    """One W&B run per trial and place: stable over attempts, different for two runs directories."""
+    return hashlib.sha256(f"{config.identity}:{config.runs_dir}".encode()).hexdigest()[:16]
+
+
+def _memory_limit(config: RunConfig, facts: Facts, placement: Placement) -> float | None:
+    if placement.device == "cuda":
+        return config.hardware.gpu_mem_gb
+    return (config.hardware.node_mem_gb or facts.memory_gb) / placement.ranks_per_node
+
+
+def _time(
+    config: RunConfig, facts: Facts, shape: ModelShape | None, placement: Placement
+) -> TimePlan:
+    rows = facts.data["train"].rows if "train" in facts.data else 0
+    train = config.train
+    limits = []
+    if train.max_steps is not None:
+        limits.append(train.max_steps)
+    if train.epochs is not None and rows:
+        limits.append(-(-max(1, round(train.epochs * rows)) // train.global_batch_size))
+    steps = min(limits) if limits else None
+    length = config.data.max_length
+    seconds = (
+        estimate_seconds(
+            shape,
+            tokens=steps * train.global_batch_size * length,
+            sequence=length,
+            gpus=placement.world_size,
+            peak_tflops=config.hardware.peak_tflops_bf16,
+            recompute=config.model.activation_checkpointing,
+        )
+        if steps and shape and placement.device == "cuda"
+        else None
+    )
+    return TimePlan(
+        total_steps=steps,
+        epochs=steps * train.global_batch_size / rows if steps and rows else None,
+        seconds=seconds,
+        time_limit_s=config.slurm.time_min * 60,
+    )
+
+
+def _disk(config: RunConfig, facts: Facts, shape: ModelShape | None) -> DiskPlan | None:
+    if shape is None:
+        return None
+    return DiskPlan(
+        checkpoint_gb=checkpoint_bytes(config, shape) / 1e9,
+        total_gb=disk_bytes(config, shape) / 1e9,
+        free_gb=facts.disk_free_gb,
+    )
+
+
+def batch_summary(batch: BatchPlan) -> str:
+    """The batch arithmetic in words."""
+    return (
+        f"{batch.global_batch_size} sequences = {batch.world_size} ranks x micro-batch {batch.micro_batch_size}"
+        f" x accumulation {batch.accumulation}"
+    )

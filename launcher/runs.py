@@ -1,0 +1,56 @@
+"""Finding and making run directories."""
+
+import os
+from pathlib import Path
+
+from launcher.errors import nearest, refuse
+from train.rundir import RunDir
+
+
+def runs_root() -> Path:
+    """$SHARDLINE_RUNS, or ./runs."""
+    return Path(os.environ.get("SHARDLINE_RUNS") or "runs").expanduser().resolve()
+
+
+def all_runs(root: Path) -> list[RunDir]:
+    """Every run under a root, newest first."""
+    if not root.is_dir():
+        return []
+    found = [RunDir(path) for path in root.iterdir() if _is_run(path)]
+    return sorted(found, key=lambda run: run.plan.stat().st_mtime, reverse=True)
+
+
+def find_run(name: str) -> RunDir:
+    """A run by directory, by name, or by the start of its name when only one fits.
+
+    Raises:
+        Refused: none or several fit.
+    """
+    path = Path(name).expanduser()
+    if _is_run(path):
+        return RunDir(path.resolve())
+    runs = {run.root.name: run for run in all_runs(runs_root())}
+    fitting = [run for run_name, run in runs.items() if run_name == name] or [
+        run for run_name, run in runs.items() if run_name.startswith(name)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(run.root.name for run in fitting)
+        raise refuse("run.ambiguous", "RUN", f"{name!r} fits several runs: {names}", "give more of the name")
+    hint = nearest(name, runs) if runs else "shardline submit makes the first one"
+    raise refuse("run.unknown", "RUN", f"there is no run {name!r} under {runs_root()}", hint)
+
+
+def stage_run(final: Path) -> RunDir:
+    """A new, private directory beside the final place, to be filled and renamed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    staged = final.with_name(f".{final.name}.{os.getpid()}.new")
+    staged.mkdir(mode=0o700)
+    run = RunDir(staged)
+    run.logs.mkdir(mode=0o700)
+    return run
+
+
+def _is_run(path: Path) -> bool:
+    return not path.name.startswith(".") and (path / "plan.json").is_file()

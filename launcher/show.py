@@ -1,0 +1,176 @@
+"""How plans, runs and results look to a person. Prints; decides nothing."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from launcher.errors import Problem
+from launcher.plan import RunPlan, batch_summary
+from launcher.status import RunStatus
+from train.rundir import RunDir
+
+_STATE_STYLE = {
+    "COMPLETED": "green", "RUNNING": "cyan", "PENDING": "yellow",
+    "PREEMPTED": "yellow", "FAILED": "red", "CANCELLED": "magenta",
+}  # fmt: skip
+
+
+def show_problems(console: Console, problems: Sequence[Problem]) -> None:
+    """All problems, each with its fix."""
+    noun = "problem" if len(problems) == 1 else "problems"
+    console.print(f"{len(problems)} {noun}, nothing was created:", style="bold red")
+    for problem in problems:
+        console.print(f"  [bold]{escape(problem.field)}[/]: {escape(problem.message)}", soft_wrap=True, highlight=False)
+        console.print(f"    -> {escape(problem.fix)}  [dim]({problem.code})[/]", soft_wrap=True, highlight=False)
+
+
+def show_plan(console: Console, plan: RunPlan, *, brief: bool) -> None:
+    """What a run will do and need."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    place = plan.placement
+    table.add_row("run", plan.run)
+    table.add_row(
+        "hardware",
+        f"{place.nodes} node x {place.ranks_per_node} {'GPU' if place.device == 'cuda' else 'CPU'} ranks,"
+        f" ZeRO stage {plan.deepspeed['zero_optimization']['stage']}",
+    )
+    table.add_row("batch", batch_summary(plan.training.batch))
+    table.add_row("length", _length(plan))
+    if plan.shape:
+        table.add_row("model", f"{plan.shape.parameters / 1e6:,.1f}M parameters, {plan.shape.kind}")
+    rows = ", ".join(f"{file.rows} {role}" for role, file in plan.training.data.items())
+    table.add_row("rows", rows)
+    if plan.memory:
+        limit = f" of {plan.memory_limit_gb:.1f}" if plan.memory_limit_gb else ""
+        table.add_row("memory", f"about {plan.memory.total_gb:.1f}{limit} GB a rank{_parts(plan)}")
+    if plan.disk:
+        table.add_row(
+            "disk",
+            f"{plan.disk.checkpoint_gb:.2f} GB a checkpoint, at most {plan.disk.total_gb:.2f} GB"
+            f" of {plan.disk.free_gb:.0f} GB free",
+        )
+    table.add_row("time", _time(plan))
+    console.print(table)
+    if not brief:
+        console.print("\n[bold]DeepSpeed[/]")
+        console.print_json(json.dumps(plan.deepspeed))
+
+
+def _length(plan: RunPlan) -> str:
+    time = plan.time
+    if time.total_steps is None:
+        return "by tokens; the steps are known once the data is tokenised"
+    epochs = f" ({time.epochs:.2g} epochs)" if time.epochs else ""
+    return f"{time.total_steps} steps{epochs}"
+
+
+def _time(plan: RunPlan) -> str:
+    limit = f"limit {plan.time.time_limit_s / 3600:.3g} h"
+    if plan.time.seconds is None:
+        return f"{limit}; no estimate without the hardware's peak"
+    return f"about {plan.time.seconds / 3600:.2g} h of training; {limit}"
+
+
+def _parts(plan: RunPlan) -> str:
+    memory = plan.memory
+    if memory is None:
+        return ""
+    parts = {
+        "weights": memory.weights_gb, "gradients": memory.gradients_gb, "optimizer": memory.optimizer_gb,
+        "activations": memory.activations_gb, "logits": memory.logits_gb, "runtime": memory.runtime_gb,
+    }  # fmt: skip
+    text = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value >= 0.005)
+    offloaded = f"; {memory.offloaded_gb:.2f} on the host" if memory.offloaded_gb else ""
+    return f" ({text}{offloaded})"
+
+
+def show_status(console: Console, statuses: Sequence[RunStatus]) -> None:
+    """A table of runs."""
+    if not statuses:
+        console.print("no runs yet; try: shardline submit experiment=smoke --follow")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("RUN", "STATE", "STEP", "ATTEMPT", "JOB", "WHY"):
+        table.add_column(name, overflow="fold" if name in ("RUN", "WHY") else "ellipsis")
+    for status in statuses:
+        restarts = f" (+{status.restarts} in place)" if status.restarts else ""
+        table.add_row(
+            escape(status.run),
+            f"[{_STATE_STYLE[status.state]}]{status.state}[/]",
+            f"{status.step}/{status.total_steps or '?'}",
+            f"{status.attempt}{restarts}",
+            status.job_id or "-",
+            escape(status.why),
+        )
+    console.print(table)
+
+
+def show_result(console: Console, run: RunDir) -> None:
+    """Base against tuned, answers before and after, and where everything is."""
+    result = json.loads(run.result.read_text())
+    base, tuned = result["evaluation"]["base"], result["evaluation"]["tuned"]
+    if tuned:
+        console.print(_verdict_table(base, tuned))
+    for number, entry in enumerate(result["answers"], 1):
+        console.print(f"\n[bold]Question {number}[/] {escape(entry['question'])}", highlight=False)
+        for name, style in (("base", "red"), ("tuned", "green"), ("reference", "dim")):
+            text = " ".join(entry[name].split())
+            console.print(f"  [{style}]{name:>9}[/]  {escape(text)}", highlight=False, soft_wrap=False)
+    best = result["best"]
+    if best["step"] is not None:
+        console.print(
+            f"\nAssessed step {result['evaluated_step']} of {result['total_steps']}, the best by validation loss"
+            f" ({best['validation_loss']:.3f}).", highlight=False,
+        )  # fmt: skip
+    minutes, seconds = divmod(int(result["seconds_since_first_submit"] or 0), 60)
+    console.print(
+        f"{result['samples']} samples, {result['tokens']:,} tokens, {result['attempts']} attempt(s),"
+        f" {minutes} min {seconds:02d} s, at most {max(result['peak_rss_gb_per_rank']):.2f} GB a rank.",
+        highlight=False,
+    )
+
+
+def show_next_commands(console: Console, run: RunDir) -> None:
+    """Where the run lives and what one does next."""
+    name = run.root.name
+    console.print(f"\n[bold]Run directory[/]  {run.root}", soft_wrap=True, highlight=False)
+    rows = [
+        (f"shardline status {name}", "state, step, attempts"),
+        (f"shardline logs {name} --rank 0", "what a rank printed"),
+    ]
+    if run.export.is_dir():
+        console.print(f"[bold]Model[/]          {run.export}  (transformers: from_pretrained)", soft_wrap=True, highlight=False)
+    offline = next(iter(run.root.glob("wandb/offline-run-*")), None)
+    if offline:
+        rows.append((f"wandb sync {run.root}/wandb/offline-run-*", "send the metrics to Weights & Biases"))
+    console.print("[bold]Next[/]")
+    for command, meaning in rows:
+        console.print(f"  {command}  [dim]# {meaning}[/]", soft_wrap=True, highlight=False)
+
+
+def _verdict_table(base: dict[str, Any], tuned: dict[str, Any]) -> Table:
+    table = Table(title="Base against tuned", title_justify="left", title_style="bold")
+    for name in ("set", "measure", "base", "tuned", "change"):
+        table.add_column(name, justify="left" if name in ("set", "measure") else "right")
+    titles = {"task": "task", "general": "general knowledge"}
+    measures = {"loss": "loss (nats)", "perplexity": "perplexity", "accuracy": "accuracy", "macro_f1": "macro-F1"}
+    for set_name, scores in tuned.items():
+        before = base.get(set_name, {})
+        for key, title in measures.items():
+            if scores.get(key) is None:
+                continue
+            old, new = before.get(key), scores[key]
+            table.add_row(
+                f"{titles[set_name]} ({scores['rows']} rows)" if key == "loss" else "",
+                title,
+                f"{old:.3f}" if old is not None else "-",
+                f"{new:.3f}",
+                f"{new - old:+.3f}" if old is not None else "-",
+            )
+    return table

@@ -1,0 +1,64 @@
+"""What every tier shares: private runs and caches, the command, and data files made for a test."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Prepared data and models of the tests stay out of the user's cache, and are made once a session."""
+    os.environ["SHARDLINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty root of runs for each test."""
+    root = tmp_path / "runs"
+    monkeypatch.setenv("SHARDLINE_RUNS", str(root))
+    return root
+
+
+@pytest.fixture
+def shardline(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command, run from an empty folder as a user would."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+
+    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "launcher.cli", *arguments],
+            cwd=folder,
+            env={**os.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """A .jsonl file of these rows."""
+
+    def write(name: str, rows: list[object]) -> Path:
+        path = tmp_path / name
+        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+def conversation(question: str, answer: str) -> dict[str, object]:
+    """A row in `messages` form."""
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}

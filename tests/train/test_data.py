@@ -1,0 +1,157 @@
+"""Rows, rendering, sampling, collating: which tokens are trained, and in what order rows come."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from launcher.compose import packaged
+from tests.conftest import conversation
+from train.batch import BatchPlan, solve_batch
+from train.config import DataConfig, TrainConfig
+from train.data.collate import TokenSet
+from train.data.prepare import prepare
+from train.data.render import IGNORED, Rendered, label_tokens, render, render_messages
+from train.data.rows import check_row, file_sha256, read_rows
+from train.data.sampler import FILLER, Sampler, plan_samples, share_out
+from train.failures import DataError
+from train.job import DataFile
+from train.model import load_tokenizer
+
+TINY = packaged("examples") / "models" / "tiny-llama"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(TINY)
+
+
+def data_file(path: Path) -> DataFile:
+    return DataFile(path=str(path), sha256=file_sha256(path), rows=0)
+
+
+def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path):
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [{"text": "one"}, {"text": "two, and\nmore"}]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    with (tmp_path / "r.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["text"])
+        writer.writeheader()
+        writer.writerows(rows)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "r.parquet")
+    for suffix in ("jsonl", "json", "csv", "parquet"):
+        assert [row.value for row in read_rows(tmp_path / f"r.{suffix}")] == rows
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ([{"role": "user", "content": "q"}], "the last turn must be the assistant's"),
+        ([{"role": "assistant", "content": "a"}], "turn 1 (assistant) may not follow the start"),
+        ([{"role": "user", "content": " "}], "turn 1: the field 'content' must be non-empty text"),
+        ([{"role": "bot", "content": "a"}], "turn 1 needs a role out of system, user, assistant"),
+        ([{"role": "user", "content": "a\0b"}], "turn 1: the field 'content' holds a NUL character"),
+        ("text", "the field 'messages' must be a list of turns"),
+    ],
+)
+def test_bad_conversations(messages: object, why: str, write_rows: Callable[..., Path]):
+    [row] = read_rows(write_rows("r.jsonl", [{"messages": messages}]))
+    assert (check_row(row, "messages") or "").startswith(why)
+
+
+def test_exactly_the_assistants_words_are_trained(tokenizer):
+    messages = conversation("How?", "So.")["messages"] + conversation("And?", "Thus.")["messages"]
+    rendered = render_messages(messages, tokenizer)
+    encoded = tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
+    labels = label_tokens(encoded["input_ids"], encoded["offset_mapping"], rendered.trained)
+    assert tokenizer.decode([label for label in labels if label != IGNORED]) == "So.<|end|>Thus.<|end|>"
+
+
+def test_a_template_that_rewrites_history_is_refused():
+    def forgetful(messages: list, **_: object) -> str:
+        return messages[-1]["content"]
+
+    with pytest.raises(DataError, match="rewrites earlier turns"):
+        render_messages(conversation("q", "a")["messages"], SimpleNamespace(apply_chat_template=forgetful))
+
+
+def test_prompts_are_read_and_completions_trained(tokenizer):
+    assert render({"prompt": "2+2=", "completion": "4"}, "prompt_completion", tokenizer) == Rendered("2+2=4<|end|>", ((4, 12),))
+    assert render({"text": "all"}, "text", tokenizer) == Rendered("all<|end|>", ((0, 10),))
+
+
+def test_prepared_rows_are_kept_and_a_changed_file_is_refused(tokenizer, write_rows: Callable[..., Path]):
+    path = write_rows("r.jsonl", [conversation("q", "a b c")])
+    config = DataConfig(train=str(path), format="messages", max_length=64)
+    file = data_file(path)
+    first = prepare(file, config, tokenizer, "key", [])
+    assert first[0]["trained_tokens"] == sum(label != IGNORED for label in first[0]["labels"][1:])
+    assert prepare(file, config, tokenizer, "key", []).cache_files == first.cache_files
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(DataError, match="changed since the run was planned"):
+        prepare(file, config, tokenizer, "key", [])
+
+
+def test_a_row_whose_answer_is_cut_away_is_named(tokenizer, write_rows: Callable[..., Path]):
+    path = write_rows("r.jsonl", [conversation("q", "a"), conversation("long " * 50, "a")])
+    config = DataConfig(train=str(path), format="messages", max_length=32)
+    with pytest.raises(DataError, match=rf"1 rows have no trained token within data.max_length=32: {path}:2"):
+        prepare(data_file(path), config, tokenizer, "key", [])
+
+
+def test_each_epoch_holds_every_row_once_in_a_new_order():
+    sampler = Sampler(rows=10, global_batch_size=4, seed=3, total_samples=25)
+    assert sampler.total_steps == 7
+    ids = [row for step in range(1, 8) for row in sampler.batch(step)]
+    assert len(ids) == 25
+    assert Counter(ids[:10]) == Counter(ids[10:20]) == Counter(range(10))
+    assert ids[:10] != ids[10:20]
+    assert Sampler(10, 4, 4, 25).batch(1) != sampler.batch(1)
+
+
+def test_length_in_tokens_epochs_and_steps():
+    tokens = np.array([10] * 8)
+    assert plan_samples(TrainConfig(max_tokens=75, global_batch_size=4), tokens, 0) == 8
+    assert plan_samples(TrainConfig(max_tokens=81, global_batch_size=4), tokens, 0) == 12
+    assert plan_samples(TrainConfig(epochs=1.5, global_batch_size=4), tokens, 0) == 12
+    assert plan_samples(TrainConfig(epochs=9, max_steps=2, global_batch_size=4), tokens, 0) == 8
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("micro", [1, 2])
+def test_all_ranks_together_take_each_row_once(world_size: int, micro: int):
+    batch = solve_batch(global_batch_size=8, micro_batch_size=micro, world_size=world_size)
+    tokens = np.arange(100)
+    shares = [share_out([5, 90, 3, 40, 41, 7], tokens, batch, rank) for rank in range(world_size)]
+    assert {len(share) for share in shares} == {batch.accumulation}
+    assert {len(rows) for share in shares for rows in share} == {micro}
+    rows = [row for share in shares for rows in share for row in rows]
+    assert sorted(row for row in rows if row != FILLER) == [3, 5, 7, 40, 41, 90]
+    assert rows.count(FILLER) == 2
+
+
+def test_rows_of_like_length_share_a_forward_pass():
+    batch = BatchPlan(global_batch_size=4, micro_batch_size=2, accumulation=2, world_size=1)
+    assert share_out([0, 1, 2, 3], np.array([9, 1, 8, 2]), batch, 0) == [[0, 2], [3, 1]]
+
+
+def test_padding_is_masked_and_a_filler_is_not_trained():
+    import datasets
+
+    rows = datasets.Dataset.from_list(
+        [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7], "tokens": 3, "trained_tokens": 2}]
+    )
+    batch = TokenSet(rows, pad_id=1, labels_per_token=True).collate([0, FILLER], torch.device("cpu"))
+    assert batch.input_ids_BT.tolist() == [[5, 6, 7, 1, 1, 1, 1, 1], [1] * 8]
+    assert batch.attention_mask_BT.tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch.labels[0].tolist() == [IGNORED, 6, 7] + [IGNORED] * 5
+    assert set(batch.labels[1].tolist()) == {IGNORED}

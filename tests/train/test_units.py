@@ -1,0 +1,119 @@
+"""Small pure parts: batch arithmetic, schedules, losses, failures, the journal."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from train.batch import solve_batch
+from train.config import OptimConfig
+from train.data.render import IGNORED
+from train.failures import DataError, Failure, classify, describe, read_failures, restart_in_place
+from train.loss import class_loss_sum, token_loss_sum
+from train.optim import build_optimizer, learning_rate
+from train.rundir import RunDir, append_line, latest_by_step, read_lines, write_atomic
+
+
+@pytest.mark.parametrize(("ranks", "micro", "accumulation"), [(1, 1, 8), (2, 2, 2), (4, 2, 1)])
+def test_ranks_times_micro_batch_times_accumulation_is_the_global_batch(ranks: int, micro: int, accumulation: int):
+    assert solve_batch(global_batch_size=8, micro_batch_size=micro, world_size=ranks).accumulation == accumulation
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1, 1, 1, 1, 1]),
+        ("linear", [0.5, 1, 0.775, 0.55, 0.325, 0.1]),
+        ("cosine", [0.5, 1, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)), 0.55, 0.1 + 0.9 * 0.5 * (1 - math.cos(math.pi / 4)), 0.1]),
+        ("wsd", [0.5, 1, 1, 1, 0.55, 0.1]),
+    ],
+)  # fmt: skip
+def test_schedules_warm_up_and_fall(schedule: str, expected: list[float]):
+    config = OptimConfig(lr=1.0, schedule=schedule, warmup_steps=2, min_lr_ratio=0.1, decay_fraction=1 / 3)
+    assert [learning_rate(config, step, 6) for step in range(1, 7)] == pytest.approx(expected)
+
+
+def test_only_matrices_decay():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.Embedding(3, 4))
+    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.1))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: decay[id(p)] for name, p in model.named_parameters()} == {
+        "0.weight": 0.1, "0.bias": 0.0, "1.weight": 0.0, "1.bias": 0.0, "2.weight": 0.1,
+    }  # fmt: skip
+
+
+def test_token_loss_is_a_sum_over_trained_tokens_of_the_next_one():
+    logits = torch.randn(2, 4, 7, dtype=torch.float64)
+    labels = torch.tensor([[IGNORED, 3, IGNORED, 2], [1, IGNORED, 5, IGNORED]])
+    log_p = torch.log_softmax(logits, dim=-1)
+    expected = -(log_p[0, 0, 3] + log_p[0, 2, 2] + log_p[1, 1, 5])
+    assert token_loss_sum(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_batch_without_a_trained_token_still_reaches_the_parameters():
+    logits = torch.randn(1, 3, 7, requires_grad=True)
+    loss = token_loss_sum(logits, torch.full((1, 3), IGNORED))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_class_loss_ignores_fillers():
+    logits = torch.randn(3, 5)
+    labels = torch.tensor([2, IGNORED, 4])
+    expected = torch.nn.functional.cross_entropy(logits[[0, 2]], labels[[0, 2]], reduction="sum")
+    assert class_loss_sum(logits, labels).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "again"),
+    [
+        (DataError("row"), "data", False),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory", False),
+        (MemoryError(), "out_of_memory", False),
+        (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]"), "network", True),
+        (ZeroDivisionError(), "bug", False),
+    ],
+)
+def test_the_class_of_a_failure_decides(error: Exception, kind: str, again: bool):
+    assert classify(error) == kind
+    assert restart_in_place(describe(error, rank=0, host="h", time=0.0), restarts=0) is again
+
+
+def test_a_killed_rank_is_started_again_a_few_times_only():
+    assert restart_in_place(None, restarts=2)
+    assert not restart_in_place(None, restarts=3)
+
+
+def test_the_first_cause_is_not_the_rank_that_lost_its_peers(tmp_path: Path):
+    common = {"host": "h", "detail": ""}
+    Failure(failure_class="network", message="lost", rank=0, time=1.0, **common).write(tmp_path / "failure_rank_0.json")
+    Failure(failure_class="data", message="row", rank=1, time=2.0, **common).write(tmp_path / "failure_rank_1.json")
+    assert [failure.rank for failure in read_failures(tmp_path)] == [1, 0]
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    append_line(path, {"step": 1})
+    path.write_text(path.read_text() + '{"step": 2')
+    assert list(read_lines(path)) == [{"step": 1}]
+
+
+def test_metrics_read_back_give_each_step_once():
+    rows = [{"attempt": 1, "step": 1}, {"attempt": 1, "step": 2}, {"attempt": 2, "step": 2}, {"attempt": 2, "step": 3}]
+    assert latest_by_step(iter(rows)) == [rows[0], rows[2], rows[3]]
+
+
+def test_atomic_writes_leave_no_other_file(tmp_path: Path):
+    write_atomic(tmp_path / "a.json", "one")
+    write_atomic(tmp_path / "a.json", "two")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "two"
+
+
+def test_journal_lines_are_private(tmp_path: Path):
+    run = RunDir(tmp_path)
+    run.log_event("submitted")
+    assert run.events.stat().st_mode & 0o077 == 0

@@ -1,0 +1,1 @@
+"""Knows tensors: data, model, loop, checkpoints, evaluation. Never Slurm, Hydra or submitit."""

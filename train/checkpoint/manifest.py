@@ -1,0 +1,84 @@
+"""What makes a directory a checkpoint: a manifest that names every file with its size and hash. Torch-free."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+MANIFEST = "manifest.json"
+
+
+class FileRecord(BaseModel):
+    """One file as it was committed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """Written last: without it the directory is no checkpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: int
+    samples: int
+    attempt: int
+    world_size: int
+    zero_stage: int
+    time: float
+    versions: dict[str, str]
+    files: dict[str, FileRecord]
+    """By path relative to the checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a checkpoint can be used, and why not."""
+
+    path: Path
+    manifest: Manifest | None
+    problem: str | None
+
+    @property
+    def usable(self) -> bool:
+        """True when nothing is wrong with it."""
+        return self.problem is None
+
+
+def record(path: Path) -> FileRecord:
+    """Size and hash of a file on disk."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileRecord(size=path.stat().st_size, sha256=digest)
+
+
+def inspect(path: Path) -> Verdict:
+    """Judge a checkpoint by its manifest and its files' sizes, without reading them."""
+    manifest_path = path / MANIFEST
+    if not manifest_path.is_file():
+        return Verdict(path, None, "it was never committed (no manifest)")
+    try:
+        manifest = Manifest.model_validate_json(manifest_path.read_bytes())
+    except (ValidationError, OSError):
+        return Verdict(path, None, "its manifest cannot be read")
+    for name, expected in manifest.files.items():
+        file = path / name
+        if not file.is_file():
+            return Verdict(path, manifest, f"{name} is missing")
+        if file.stat().st_size != expected.size:
+            return Verdict(path, manifest, f"{name} has {file.stat().st_size} bytes instead of {expected.size}")
+    return Verdict(path, manifest, None)
+
+
+def verify(verdict: Verdict, *, share: int = 0, shares: int = 1) -> Verdict:
+    """Also read every byte of a checkpoint; with `shares` ranks, each reads its part of the files."""
+    if verdict.manifest is None or not verdict.usable:
+        return verdict
+    names = sorted(verdict.manifest.files)[share::shares]
+    for name in names:
+        if record(verdict.path / name) != verdict.manifest.files[name]:
+            return Verdict(verdict.path, verdict.manifest, f"{name} differs from what was committed")
+    return verdict

@@ -1,0 +1,163 @@
+"""The sections of a config that the training code owns, typed once. Torch-free.
+
+`TrainingConfig` is what makes a trial: two runs with equal training sections are the same trial.
+The launcher adds where it runs (`launcher/config.py`). Attribute docstrings are the reference.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A group of settings: unknown keys and wrong types are errors, values never change later."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+class ModelConfig(Section):
+    """Which pretrained model, and how it is opened."""
+
+    source: Annotated[str, Field(pattern=r"^(hub|path|package):.+")]
+    """`hub:ID` (a repository in the local Hugging Face cache), `path:DIR` or `package:NAME` (a pip package)."""
+    task: Literal["causal", "classification"] = "causal"
+    """`causal`: a GPT-like decoder learns to answer. `classification`: a BERT-like encoder gets a head."""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """`random` draws the weights from the seed; only the shape and the tokenizer come from the source."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    """Attention implementation in transformers."""
+    dropout: Fraction | None = None
+    """Sets every dropout probability of the model; null keeps the model's own."""
+    activation_checkpointing: bool = False
+    """Recompute each layer's activations in the backward pass: less memory, about a third more work."""
+
+
+class DataConfig(Section):
+    """Where the rows are and how they become tokens."""
+
+    train: str
+    """Training rows: .jsonl, .json, .csv or .parquet."""
+    validation: str | None = None
+    """Rows for the loss during training and for choosing the best checkpoint."""
+    test: str | None = None
+    """Rows that only the final assessment sees, base against tuned."""
+    format: Literal["messages", "prompt_completion", "text", "labelled"]
+    """`messages` (chat turns; assistant turns are trained), `prompt_completion` (the completion is trained),
+    `text` (everything is trained) or `labelled` (`text` and `label`, for classification)."""
+    max_length: Annotated[int, Field(ge=8)] = 1024
+    """Tokens per row at most; longer rows are cut, and a row whose trained part is cut away is refused."""
+    packing: bool = False
+    """Several documents in one sequence. Not in this version: refused."""
+
+
+class TrainConfig(Section):
+    """How long, in what batches, at what precision."""
+
+    max_steps: PositiveInt | None = None
+    """Optimizer steps at most."""
+    epochs: PositiveFloat | None = None
+    """Passes over the training rows at most. Of the limits that are set, the first one reached ends the run."""
+    max_tokens: PositiveInt | None = None
+    """Trained tokens at most."""
+    global_batch_size: PositiveInt = 16
+    """Sequences per optimizer step, over all ranks; does not change with the number of GPUs."""
+    micro_batch_size: PositiveInt = 1
+    """Sequences per rank and forward pass; accumulation makes up the rest of the global batch."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Dtype of weights and activations; the optimizer always keeps fp32 copies."""
+    log_every_steps: PositiveInt = 1
+    """Steps between two lines of metrics."""
+    trace: bool = False
+    """Write the sample ids of every global batch to trace.jsonl."""
+
+
+class OptimConfig(Section):
+    """AdamW (torch, fused) and its learning-rate schedule."""
+
+    lr: PositiveFloat = 2e-5
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """After warm-up: half a cosine, a line, nothing, or stable-then-decay (WSD) down to `min_lr_ratio`."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps of linear warm-up from 0."""
+    decay_fraction: Fraction = 0.2
+    """WSD only: the last part of the run in which the rate falls."""
+    min_lr_ratio: Fraction = 0.0
+    """The final rate as a share of the peak."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay; biases, norms and other vectors are left out."""
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.95
+    eps: PositiveFloat = 1e-8
+    clip_norm: NonNegativeFloat = 1.0
+    """Global gradient norm above which gradients are scaled down; 0 turns clipping off."""
+
+
+class ZeroConfig(Section):
+    """DeepSpeed ZeRO: what is sharded over the ranks, and what is kept on the host."""
+
+    stage: Annotated[int, Field(ge=0, le=3)] = 2
+    """0 nothing, 1 optimizer states, 2 and gradients, 3 and parameters."""
+    offload_optimizer: bool = False
+    """Optimizer states and step on the CPU (stages 1 to 3)."""
+    offload_params: bool = False
+    """Parameters on the CPU between uses (stage 3)."""
+    bucket_elements: PositiveInt = 50_000_000
+    """Elements per communication bucket."""
+
+
+class CheckpointConfig(Section):
+    """When to save and what to keep."""
+
+    every_steps: PositiveInt | None = None
+    """Steps between checkpoints; null saves only at the end and on a stop."""
+    keep_last: PositiveInt = 2
+    """Newest checkpoints to keep; the best one by validation is kept besides."""
+
+
+class EvalConfig(Section):
+    """What is measured during the run and at its end."""
+
+    every_steps: PositiveInt | None = None
+    """Steps between validations; null validates only at the end."""
+    batch_size: PositiveInt = 8
+    """Sequences per rank and forward pass."""
+    base: bool = True
+    """Assess the untouched base model first, so that the end has something to compare with."""
+    general: str | None = None
+    """A second set, unrelated to the task, in the same format: what is forgotten shows here."""
+    answers: NonNegativeInt = 0
+    """Held-out questions (of data.test) that base and tuned model answer. Decoders on `messages` only."""
+    answer_tokens: PositiveInt = 96
+    """Tokens per answer at most."""
+
+
+class TrackingConfig(Section):
+    """Weights & Biases; metrics.jsonl is always written."""
+
+    wandb: Literal["online", "offline", "disabled"] = "offline"
+    """`offline` keeps the W&B files in the run directory for `wandb sync`."""
+    project: str = "shardline"
+    entity: str | None = None
+    tags: list[str] = []
+
+
+class TrainingConfig(Section):
+    """Everything that a rank needs to know."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Letters, digits, dot, dash and underscore; the run directory starts with it."""
+    seed: NonNegativeInt = 0
+    """Decides the order of the data, the dropout and every random weight."""
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    optim: OptimConfig
+    zero: ZeroConfig
+    checkpoint: CheckpointConfig
+    eval: EvalConfig
+    tracking: TrackingConfig

@@ -1,0 +1,46 @@
+"""What a rank holds while it trains."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from train.checkpoint.collective import Checkpoints
+from train.data.collate import TokenSet
+from train.data.sampler import Sampler
+from train.dist import Group
+from train.engine import Engine
+from train.job import TrainJob
+from train.signals import StopRequest
+from train.tracking import Tracker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankContext:
+    """The parts that the loop, the assessment and the end of a run work with."""
+
+    job: TrainJob
+    attempt: int
+    group: Group
+    engine: Engine
+    tokenizer: Any
+    sets: dict[str, TokenSet]
+    """By role: train, validation, test, general."""
+    sampler: Sampler
+    checkpoints: Checkpoints
+    stop: StopRequest
+    tracker: Tracker | None
+    """On rank 0."""
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 writes what concerns the whole run."""
+        return self.group.env.is_main
+
+    @property
+    def causal(self) -> bool:
+        """Whether the model predicts tokens rather than classes."""
+        return self.job.config.model.task == "causal"
+
+    def announce(self, phase: str) -> None:
+        """Journal what the run does now, for people who watch it."""
+        if self.is_main:
+            self.job.run_dir.log_event("phase", attempt=self.attempt, phase=phase)

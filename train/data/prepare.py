@@ -1,0 +1,144 @@
+"""Rows to token ids, once per content: the prepared set is shared by ranks, attempts and runs.
+
+Happens before the process group exists, so a long tokenisation never meets a collective's time-out.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+from filelock import FileLock
+
+from train.config import DataConfig
+from train.data.render import IGNORED, label_tokens, render
+from train.data.rows import Row, check_row, file_sha256, read_rows
+from train.failures import DataError
+from train.job import DataFile
+from train.sources import cache_dir
+
+_LAYOUT_VERSION = 1
+_BATCH_ROWS = 512
+_SHOWN_PROBLEMS = 5
+
+
+def prepare(
+    file: DataFile, data: DataConfig, tokenizer: Any, tokenizer_key: str, labels: list[str]
+) -> datasets.Dataset:
+    """Tokenise a data file, or open what an earlier start prepared from the same content.
+
+    Returns:
+        A memory-mapped set with one entry per row: `input_ids`, `tokens` (their number), `trained_tokens`
+        and `labels` (per token for decoders, the class id for classification).
+
+    Raises:
+        DataError: the file changed since the run was planned, or a row has nothing to train.
+    """
+    path = Path(file.path)
+    if not path.exists():
+        raise DataError(f"{path} is gone; the run was planned with it")
+    found = file_sha256(path)
+    if found != file.sha256:
+        raise DataError(
+            f"{path} changed since the run was planned (sha256 {file.sha256[:12]} then, {found[:12]} now); "
+            "put it back, or submit a new run"
+        )
+    recipe = [_LAYOUT_VERSION, found, data.format, data.max_length, tokenizer_key, labels]
+    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:24]
+    directory = cache_dir() / "data" / key
+    directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with FileLock(f"{directory}.lock"):
+        if not directory.exists():
+            _write(directory, path, data, tokenizer, labels)
+    return datasets.load_from_disk(str(directory))
+
+
+def _write(directory: Path, path: Path, data: DataConfig, tokenizer: Any, labels: list[str]) -> None:
+    staging = directory.with_suffix(".staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    encode = _encode_labelled if data.format == "labelled" else _encode_causal
+    problems: list[str] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        checked = _checked_rows(path, data.format)
+        while group := tuple(islice(checked, _BATCH_ROWS)):
+            for row, entry in zip(group, encode(group, data, tokenizer, labels), strict=True):
+                if entry["trained_tokens"]:
+                    yield entry
+                else:
+                    problems.append(row.place)
+
+    encoded = list(rows())
+    if problems:
+        shown = ", ".join(problems[:_SHOWN_PROBLEMS])
+        raise DataError(
+            f"{len(problems)} rows have no trained token within data.max_length={data.max_length}: {shown}; "
+            "raise data.max_length or take these rows out"
+        )
+    token = datasets.Value("int32")
+    per_token = datasets.List(token)
+    features = datasets.Features(
+        input_ids=per_token,
+        labels=token if data.format == "labelled" else per_token,
+        tokens=token,
+        trained_tokens=token,
+    )
+    datasets.Dataset.from_list(encoded, features=features).save_to_disk(str(staging))
+    staging.rename(directory)
+
+
+def _checked_rows(path: Path, format_name: str) -> Iterator[Row]:
+    for row in read_rows(path):
+        problem = check_row(row, format_name)
+        if problem:
+            raise DataError(f"{row.place}: {problem}")
+        yield row
+
+
+def _encode_causal(
+    rows: tuple[Row, ...], data: DataConfig, tokenizer: Any, _labels: list[str]
+) -> list[dict[str, Any]]:
+    rendered = [render(row.value, data.format, tokenizer) for row in rows]
+    encoded = tokenizer(
+        [item.text for item in rendered],
+        # A chat template writes its own start token; plain text gets the tokenizer's.
+        add_special_tokens=data.format != "messages",
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+    )
+    entries = []
+    for item, ids, offsets in zip(
+        rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    ):
+        labels = label_tokens(ids, offsets, item.trained)[: data.max_length]
+        entries.append(
+            {
+                "input_ids": ids[: data.max_length],
+                "labels": labels,
+                "tokens": len(labels),
+                # The first token has nothing before it that could predict it.
+                "trained_tokens": sum(label != IGNORED for label in labels[1:]),
+            }
+        )
+    return entries
+
+
+def _encode_labelled(
+    rows: tuple[Row, ...], data: DataConfig, tokenizer: Any, labels: list[str]
+) -> list[dict[str, Any]]:
+    class_id = {label: number for number, label in enumerate(labels)}
+    encoded = tokenizer(
+        [row.value["text"] for row in rows],
+        truncation=True,
+        max_length=data.max_length,
+        return_attention_mask=False,
+    )
+    return [
+        {"input_ids": ids, "labels": class_id[str(row.value["label"])], "tokens": len(ids), "trained_tokens": 1}
+        for row, ids in zip(rows, encoded["input_ids"], strict=True)
+    ]

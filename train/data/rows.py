@@ -1,0 +1,145 @@
+"""Rows of a data file, each with the place it stands, and what its format asks of it. Torch-free."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROLES = ("system", "user", "assistant")
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row, or why it could not be read."""
+
+    path: Path
+    line: int
+    """Line of the file (1-based) for .jsonl and .csv, else the number of the row."""
+    value: dict[str, Any]
+    problem: str | None = None
+
+    @property
+    def place(self) -> str:
+        """`file:line`, as editors open it."""
+        return f"{self.path}:{self.line}"
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """All rows of a .jsonl, .json, .csv or .parquet file."""
+    reader = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+    return reader[path.suffix](path)
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_row(row: Row, format_name: str) -> str | None:
+    """What is wrong with a row in this format, or None."""
+    if row.problem:
+        return row.problem
+    check = {
+        "messages": _check_messages,
+        "prompt_completion": lambda value: _check_texts(value, ("prompt", "completion")),
+        "text": lambda value: _check_texts(value, ("text",)),
+        "labelled": _check_labelled,
+    }[format_name]
+    return check(row.value)
+
+
+def _check_texts(value: dict[str, Any], fields: tuple[str, ...]) -> str | None:
+    for field in fields:
+        if field not in value:
+            found = ", ".join(sorted(value)) or "nothing"
+            return f"the field {field!r} is missing (found: {found})"
+        if not isinstance(value[field], str) or not value[field].strip():
+            return f"the field {field!r} must be non-empty text"
+        if "\0" in value[field]:
+            return f"the field {field!r} holds a NUL character"
+    return None
+
+
+def _check_labelled(value: dict[str, Any]) -> str | None:
+    problem = _check_texts(value, ("text",))
+    if problem:
+        return problem
+    if "label" not in value:
+        return f"the field 'label' is missing (found: {', '.join(sorted(value))})"
+    if not isinstance(value["label"], str | int) or isinstance(value["label"], bool):
+        return "the field 'label' must be text or a whole number"
+    return None
+
+
+def _check_messages(value: dict[str, Any]) -> str | None:
+    if "messages" not in value:
+        return f"the field 'messages' is missing (found: {', '.join(sorted(value)) or 'nothing'})"
+    messages = value["messages"]
+    if not isinstance(messages, list) or not messages:
+        return "the field 'messages' must be a list of turns"
+    previous = None
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            return f"turn {number} needs a role out of {', '.join(ROLES)}"
+        problem = _check_texts(message, ("content",))
+        if problem:
+            return f"turn {number}: {problem}"
+        role = message["role"]
+        if role == previous or (role == "system" and number > 1) or (role == "assistant" and previous != "user"):
+            return f"turn {number} ({role}) may not follow {previous or 'the start'}"
+        previous = role
+    return None if previous == "assistant" else "the last turn must be the assistant's: it is what is trained"
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                yield Row(path, number, {}, f"not valid JSON: {error}")
+                continue
+            yield _as_row(path, number, value)
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        yield Row(path, 1, {}, f"not valid JSON: {error}")
+        return
+    if not isinstance(values, list):
+        yield Row(path, 1, {}, "a .json file must hold one list of rows")
+        return
+    for number, value in enumerate(values, 1):
+        yield _as_row(path, number, value)
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        for value in reader:
+            yield _as_row(path, reader.line_num, {k: v for k, v in value.items() if v is not None})
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    from pyarrow import parquet
+
+    number = 0
+    for batch in parquet.ParquetFile(path).iter_batches():
+        for value in batch.to_pylist():
+            number += 1
+            yield _as_row(path, number, value)
+
+
+def _as_row(path: Path, number: int, value: Any) -> Row:
+    if isinstance(value, dict):
+        return Row(path, number, value)
+    return Row(path, number, {}, f"a row must be an object with named fields, not {type(value).__name__}")

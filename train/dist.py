@@ -1,0 +1,98 @@
+"""The process group, and the only user of torch.distributed."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as torch_dist
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistEnv:
+    """This process's place among the ranks, as the elastic agent exported it."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    device: torch.device
+
+    @classmethod
+    def from_environ(cls, device: Literal["cpu", "cuda"]) -> "DistEnv":
+        """Read RANK, LOCAL_RANK and WORLD_SIZE."""
+        local_rank = int(os.environ["LOCAL_RANK"])
+        return cls(
+            rank=int(os.environ["RANK"]),
+            local_rank=local_rank,
+            world_size=int(os.environ["WORLD_SIZE"]),
+            device=torch.device(device, local_rank) if device == "cuda" else torch.device("cpu"),
+        )
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 decides, writes and speaks."""
+        return self.rank == 0
+
+
+class Group:
+    """Collectives that the loop needs: data on the device's backend, decisions over gloo."""
+
+    def __init__(self, env: DistEnv, timeout_min: float = 30.0) -> None:
+        """Join all ranks; DeepSpeed finds the group that exists."""
+        self.env = env
+        timeout = timedelta(minutes=timeout_min)
+        if env.device.type == "cuda":
+            torch.cuda.set_device(env.device)
+        _leave_out_shared_memory_op()
+        torch_dist.init_process_group("nccl" if env.device.type == "cuda" else "gloo", timeout=timeout)
+        # Decisions travel beside the GPU's stream, so that agreeing on a stop never waits for a kernel.
+        self._control = torch_dist.new_group(backend="gloo", timeout=timeout)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on at least one rank; the same answer everywhere."""
+        value = torch.tensor([int(flag)])
+        torch_dist.all_reduce(value, op=torch_dist.ReduceOp.MAX, group=self._control)
+        return bool(value.item())
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Element-wise sums over all ranks, in float64."""
+        total = torch.tensor(values, dtype=torch.float64)
+        torch_dist.all_reduce(total, group=self._control)
+        return [float(value) for value in total]
+
+    def max(self, value: float) -> float:
+        """The largest value over all ranks."""
+        largest = torch.tensor([value], dtype=torch.float64)
+        torch_dist.all_reduce(largest, op=torch_dist.ReduceOp.MAX, group=self._control)
+        return float(largest.item())
+
+    def from_main(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        box = [value]
+        torch_dist.broadcast_object_list(box, src=0, group=self._control)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in rank order, on every rank."""
+        boxes: list[Any] = [None] * self.env.world_size
+        torch_dist.all_gather_object(boxes, value, group=self._control)
+        return boxes
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        torch_dist.barrier(group=self._control)
+
+    def close(self) -> None:
+        """Leave together, after the last collective."""
+        torch_dist.destroy_process_group()
+
+
+def _leave_out_shared_memory_op() -> None:
+    """Keep DeepSpeed from compiling its CPU all-reduce at start: half a minute, and it needs a compiler."""
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

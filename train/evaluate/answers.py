@@ -1,0 +1,48 @@
+"""Held-out questions answered by the model as it stands, greedily."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from train.dist import Group
+from train.engine import Engine
+
+
+def answer(
+    engine: Engine, tokenizer: Any, questions: Sequence[str], group: Group, max_new_tokens: int, *, sharded: bool
+) -> list[str]:
+    """Answer all questions at once.
+
+    Args:
+        engine: The model under ZeRO; all ranks take part when its parameters are sharded.
+        tokenizer: With a chat template.
+        questions: First turns of users.
+        group: The ranks; all of them compute the same answers, so none runs ahead of a collective.
+        max_new_tokens: Tokens per answer at most.
+        sharded: ZeRO-3.
+    """
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        for question in questions
+    ]
+    encoded = tokenizer(
+        prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+    ).to(group.env.device)
+    model: Any = engine.module
+    with engine.evaluating(), torch.inference_mode(mode=not sharded):
+        generated = model.generate(
+            **encoded,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            use_cache=True,
+            pad_token_id=tokenizer.pad_token_id,
+            synced_gpus=sharded,
+        )
+    width = encoded["input_ids"].shape[1]
+    return [text.strip() for text in tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True)]

@@ -1,0 +1,73 @@
+"""The assessment that base and tuned model both pass: task set, general set, held-out questions."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.context import RankContext
+from train.data.rows import read_rows
+from train.evaluate.answers import answer
+from train.evaluate.scores import evaluate
+from train.rundir import write_json
+
+SETS = {"task": ("test", "validation"), "general": ("general",)}
+"""Name in the verdict, and the data roles that serve for it: the first that the config names."""
+
+
+def assess_once(context: RankContext, name: str) -> dict[str, Any]:
+    """Assess the weights as they stand and keep the outcome as eval/NAME.json; reuse it when it is there."""
+    path = context.job.run_dir.evaluations / f"{name}.json"
+    known: dict[str, Any] | None = context.group.from_main(
+        json.loads(path.read_text()) if context.is_main and path.exists() else None
+    )
+    if known is not None:
+        return known
+    context.announce(f"assess {name}")
+    outcome = _assess(context)
+    if context.is_main:
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        write_json(path, outcome)
+    return outcome
+
+
+def _assess(context: RankContext) -> dict[str, Any]:
+    config = context.job.config
+    outcome: dict[str, Any] = {}
+    for name, roles in SETS.items():
+        role = next((role for role in roles if role in context.sets), None)
+        if role:
+            scores = evaluate(
+                context.engine, context.sets[role], context.group, config.eval.batch_size, causal=context.causal
+            )
+            outcome[name] = {"set": role, **asdict(scores)}
+    questions = held_out_questions(Path(context.job.plan.data["test"].path), config.eval.answers) if (
+        config.eval.answers
+    ) else []  # fmt: skip
+    if questions:
+        answers = answer(
+            context.engine,
+            context.tokenizer,
+            [question for question, _ in questions],
+            context.group,
+            config.eval.answer_tokens,
+            sharded=config.zero.stage == 3,
+        )
+        outcome["answers"] = [
+            {"question": question, "reference": reference, "answer": text}
+            for (question, reference), text in zip(questions, answers, strict=True)
+        ]
+    return outcome
+
+
+def held_out_questions(path: Path, count: int) -> list[tuple[str, str]]:
+    """`count` opening questions of a `messages` file with their reference answers, evenly spread over it."""
+    rows = list(read_rows(path))
+    chosen = np.linspace(0, len(rows) - 1, num=min(count, len(rows)), dtype=int)
+    pairs = []
+    for index in chosen:
+        turns = [turn for turn in rows[index].value["messages"] if turn["role"] != "system"]
+        pairs.append((turns[0]["content"], turns[1]["content"]))
+    return pairs

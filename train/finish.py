@@ -1,0 +1,79 @@
+"""The end of a run: the best weights, assessed and exported, and the result. Can be repeated after a kill."""
+
+import json
+import resource
+import time
+from typing import Any
+
+from train.checkpoint.collective import Progress
+from train.context import RankContext
+from train.evaluate.assess import assess_once
+from train.export import export_model
+from train.rundir import read_lines, write_json
+
+
+def finish(context: RankContext, progress: Progress) -> None:
+    """Assess and export the best checkpoint by validation (else the last), then write result.json."""
+    best_step = context.group.from_main(context.checkpoints.store.best_step() if context.is_main else None)
+    chosen_step = best_step if best_step is not None else progress.step
+    if chosen_step != progress.step:
+        context.announce(f"load best step {chosen_step}")
+        context.checkpoints.load(context.engine, context.checkpoints.store.path(chosen_step))
+    tuned = assess_once(context, "tuned")
+    context.announce("export")
+    export_model(context.engine, context.tokenizer, context.group, context.job.run_dir.export)
+    peak_rss_gb = [kib * 1024 / 1e9 for kib in context.group.gather(_peak_rss_kib())]
+    if context.is_main:
+        result = _result(context, progress, chosen_step, tuned)
+        result["peak_rss_gb_per_rank"] = [round(value, 3) for value in peak_rss_gb]
+        if context.tracker:
+            context.tracker.close(_flat_scores(result))
+        write_json(context.job.run_dir.result, result)
+        context.job.run_dir.log_event("finished", attempt=context.attempt, step=progress.step)
+    context.group.barrier()
+
+
+def _result(
+    context: RankContext, progress: Progress, chosen_step: int, tuned: dict[str, Any]
+) -> dict[str, Any]:
+    run_dir = context.job.run_dir
+    base_path = run_dir.evaluations / "base.json"
+    base = json.loads(base_path.read_text()) if base_path.exists() else {}
+    answers = [
+        {**after, "base": before["answer"], "tuned": after["answer"]}
+        for before, after in zip(base.pop("answers", []), tuned.get("answers", []), strict=False)
+    ]
+    for entry in answers:
+        entry.pop("answer")
+    submitted = [row["time"] for row in read_lines(run_dir.events) if row["event"] == "submitted"]
+    return {
+        "outcome": "COMPLETED",
+        "step": progress.step,
+        "total_steps": context.sampler.total_steps,
+        "samples": progress.samples,
+        "tokens": progress.tokens,
+        "attempts": context.attempt,
+        "seconds_since_first_submit": round(time.time() - min(submitted), 1) if submitted else None,
+        "best": {"step": progress.best_step, "validation_loss": progress.best_loss},
+        "evaluated_step": chosen_step,
+        "evaluation": {
+            "base": base,
+            "tuned": {name: value for name, value in tuned.items() if name != "answers"},
+        },
+        "answers": answers,
+        "export": str(run_dir.export),
+    }
+
+
+def _flat_scores(result: dict[str, Any]) -> dict[str, float]:
+    return {
+        f"{model}/{name}/{key}": value
+        for model, sets in result["evaluation"].items()
+        for name, scores in sets.items()
+        for key, value in scores.items()
+        if isinstance(value, float)
+    }
+
+
+def _peak_rss_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,66 @@
+"""What the launcher decided and a rank reads back from the run directory. Torch-free."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from train.batch import BatchPlan
+from train.config import TrainingConfig
+from train.rundir import RunDir
+
+
+class DataFile(BaseModel):
+    """A data file as it was when the run was planned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: str
+    rows: int
+
+
+class TrainPlan(BaseModel):
+    """The decisions that ranks depend on, made once, before the run was submitted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: str
+    """Name of the run directory."""
+    device: Literal["cpu", "cuda"]
+    nodes: int
+    ranks_per_node: int
+    batch: BatchPlan
+    data: dict[str, DataFile]
+    """By role: train, validation, test, general."""
+    labels: list[str]
+    """Class names in the order of their ids; empty for decoders."""
+    wandb_id: str
+    """Fixed here, so that every attempt continues one W&B run."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """All that a rank is told."""
+
+    run_dir: RunDir
+    config: TrainingConfig
+    plan: TrainPlan
+    deepspeed: dict[str, Any]
+
+
+def load_job(root: Path) -> TrainJob:
+    """Read a frozen run back; compute nodes never compose a config."""
+    run_dir = RunDir(root)
+    written = yaml.safe_load(run_dir.config.read_text())
+    sections = {key: written[key] for key in TrainingConfig.model_fields}
+    plan = json.loads(run_dir.plan.read_text())["training"]
+    return TrainJob(
+        run_dir=run_dir,
+        config=TrainingConfig.model_validate(sections),
+        plan=TypeAdapter(TrainPlan).validate_python(plan),
+        deepspeed=json.loads(run_dir.deepspeed.read_text()),
+    )

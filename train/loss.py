@@ -1,0 +1,35 @@
+"""Sums of cross entropy, so that a mean over a whole global batch can be formed once.
+
+Shape legend: B rows, T tokens, D hidden size, V classes (vocabulary or labels).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from train.data.render import IGNORED
+
+
+def token_loss_sum(
+    hidden_BTD: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor], labels_BT: torch.Tensor
+) -> torch.Tensor:
+    """Sum over trained tokens of -ln p(token | what precedes it), in fp32.
+
+    Positions that are not trained are dropped before the projection to the vocabulary: nothing of their size
+    is ever made. A batch without a trained token projects one position and weighs it with zero, so that all
+    ranks run the same modules forward and backward.
+    """
+    labels = labels_BT[:, 1:]
+    trained = labels != IGNORED
+    hidden = hidden_BTD[:, :-1]
+    if not bool(trained.any()):
+        return head(hidden[:1, :1].reshape(1, -1)).float().sum() * 0.0
+    return functional.cross_entropy(head(hidden[trained]).float(), labels[trained], reduction="sum")
+
+
+def class_loss_sum(logits_BV: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+    """Sum over rows of -ln p(label), in fp32; ignored rows count nothing."""
+    return functional.cross_entropy(
+        logits_BV.float(), labels_B, ignore_index=IGNORED, reduction="sum"
+    )

@@ -1,0 +1,184 @@
+"""From a source to a model on the ranks.
+
+First a directory with complete weights (converted, initialised or given a head where needed, once, under a
+lock), then `from_pretrained` on every rank, which ZeRO-3 partitions while loading. One path for every
+start, so that all ZeRO stages begin with the same weights.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from filelock import FileLock
+from transformers.integrations import HfDeepSpeedConfig
+
+from train.config import ModelConfig
+from train.failures import UserError
+from train.loss import token_loss_sum
+from train.sources import WEIGHT_PATTERNS, ModelFiles, cache_dir, resolve_source
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_DROPOUT_KEYS = (
+    "dropout", "attention_dropout", "activation_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "seq_classif_dropout",
+)  # fmt: skip
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""What some models do to their logits after the projection; the loss head would have to do it too."""
+_LAYOUT_VERSION = 1
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The model's tokenizer, with a padding token."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def tokenizer_key(directory: Path) -> str:
+    """Hash of the files that decide how text becomes tokens."""
+    digest = hashlib.sha256()
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+    for name in (*names, "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model"):
+        if (directory / name).exists():
+            digest.update(name.encode() + (directory / name).read_bytes())
+    return digest.hexdigest()
+
+
+def prepare_model(config: ModelConfig, *, seed: int, labels: list[str]) -> Path:
+    """A transformers directory with every weight that the run starts from.
+
+    Raises:
+        UserError: the source is gone or cannot be used for the task.
+    """
+    files = resolve_source(config.source)
+    if files.gguf:
+        gguf = files.gguf
+        directory = _kept("gguf", _content_key(files), lambda out: _convert_gguf(gguf, out))
+        files = ModelFiles(directory, files.config)
+    if config.task == "classification":
+        recipe = [_content_key(files), labels, seed, config.init]
+        return _kept("head", recipe, lambda out: _add_head(files.directory, config, labels, seed, out))
+    if config.init == "random":
+        recipe = [_content_key(files), seed]
+        return _kept("random", recipe, lambda out: _initialise(files.directory, seed, out))
+    return files.directory
+
+
+def load_model(
+    directory: Path, config: ModelConfig, *, precision: str, deepspeed: dict[str, Any]
+) -> tuple[torch.nn.Module, HfDeepSpeedConfig | None]:
+    """Read the weights; under ZeRO-3 each rank keeps its part only.
+
+    Returns:
+        The model, and an object that must live as long as it: transformers looks for it to partition.
+    """
+    partitioning = HfDeepSpeedConfig(deepspeed) if deepspeed["zero_optimization"]["stage"] == 3 else None
+    settings = transformers.AutoConfig.from_pretrained(directory)
+    settings.use_cache = False
+    if config.dropout is not None:
+        for key in _DROPOUT_KEYS:
+            if hasattr(settings, key):
+                setattr(settings, key, config.dropout)
+    model: torch.nn.Module = _auto_class(config).from_pretrained(
+        directory, config=settings, dtype=DTYPES[precision], attn_implementation=config.attention
+    )
+    if config.task == "causal":
+        _attach_loss(model)
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model, partitioning
+
+
+def _attach_loss(model: Any) -> None:
+    """Let `model(..., labels=)` return the summed loss, projecting trained positions only.
+
+    Inside the model's own forward, so that DeepSpeed's hooks see every module as usual. Without labels the
+    model answers as transformers made it.
+    """
+    original = model.forward
+    altered = [name for name in _LOGIT_CHANGES if getattr(model.config, name, None) not in (None, 1, 1.0)]
+    if altered:
+        raise UserError(f"{type(model).__name__} changes its logits ({altered[0]}), which this version does not")
+
+    def forward(*args: Any, labels: torch.Tensor | None = None, **inputs: Any) -> Any:
+        if labels is None:
+            return original(*args, **inputs)
+        hidden_BTD = model.base_model(**inputs).last_hidden_state
+        return token_loss_sum(hidden_BTD, model.get_output_embeddings(), labels)
+
+    model.forward = forward
+
+
+def _auto_class(config: ModelConfig) -> Any:
+    return (
+        transformers.AutoModelForSequenceClassification
+        if config.task == "classification"
+        else transformers.AutoModelForCausalLM
+    )
+
+
+def _content_key(files: ModelFiles) -> str:
+    """Changes when the model's files do, without reading gigabytes."""
+    weights = [files.gguf] if files.gguf else sorted(p for g in WEIGHT_PATTERNS for p in files.directory.glob(g))
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
+    facts = [str(files.directory), dict(files.config), tokenizer_key(files.directory), stats]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _kept(kind: str, recipe: Any, write: Callable[[Path], None]) -> Path:
+    """The directory that `write` makes for this recipe, made at most once on this file system."""
+    key = hashlib.sha256(json.dumps([_LAYOUT_VERSION, kind, recipe]).encode()).hexdigest()[:24]
+    directory = cache_dir() / "models" / f"{kind}-{key}"
+    directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with FileLock(f"{directory}.lock"):
+        if not directory.exists():
+            staging = directory.with_suffix(".staging")
+            shutil.rmtree(staging, ignore_errors=True)
+            write(staging)
+            staging.rename(directory)
+    return directory
+
+
+def _convert_gguf(path: Path, out: Path) -> None:
+    """Dequantise into a plain model; one read from GGUF refuses to be saved as it is."""
+    where = {"gguf_file": path.name}
+    packed = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+    settings = packed.config
+    settings.__dict__.pop("quantization_config", None)
+    plain = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
+    plain.load_state_dict(packed.state_dict())
+    plain.save_pretrained(out)
+    transformers.AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(out)
+
+
+def _initialise(directory: Path, seed: int, out: Path) -> None:
+    settings = transformers.AutoConfig.from_pretrained(directory)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+    model.save_pretrained(out)
+    load_tokenizer(directory).save_pretrained(out)
+
+
+def _add_head(directory: Path, config: ModelConfig, labels: list[str], seed: int, out: Path) -> None:
+    names = dict(enumerate(labels))
+    settings = transformers.AutoConfig.from_pretrained(
+        directory, num_labels=len(labels), id2label=names, label2id={v: k for k, v in names.items()}
+    )
+    build = transformers.AutoModelForSequenceClassification
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.init == "random":
+            model = build.from_config(settings, dtype=torch.float32)
+        else:
+            model = build.from_pretrained(directory, config=settings, dtype=torch.float32)
+    if not any(name.startswith(("classifier", "score")) for name, _ in model.named_parameters()):
+        raise UserError(f"{type(model).__name__} has no classification head that transformers knows")
+    model.save_pretrained(out)
+    load_tokenizer(directory).save_pretrained(out)

@@ -1,0 +1,148 @@
+"""The run directory: the names in it, and how they are written. Torch-free.
+
+Launcher and ranks meet here and nowhere else. Text before pickle; a file is either whole or absent.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers and crashes see the old content or the new, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_atomic` for dataclasses, pydantic models and plain values."""
+    write_atomic(path, to_json(value, indent=2) + b"\n")
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON line with a single write, so that concurrent writers never mix."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, json.dumps(row).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl file; a last line that a kill cut short is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield json.loads(line)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """All names in one run directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config, as YAML."""
+        return self.root / "run.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """What was decided before the run was submitted."""
+        return self.root / "plan.json"
+
+    @property
+    def deepspeed(self) -> Path:
+        """The configuration that DeepSpeed receives."""
+        return self.root / "deepspeed.json"
+
+    @property
+    def code(self) -> Path:
+        """The frozen code that runs."""
+        return self.root / "code"
+
+    @property
+    def jobs(self) -> Path:
+        """One line per submission: intent, then job id."""
+        return self.root / "jobs.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """The journal."""
+        return self.root / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """One line per logged step: the truth of which W&B is a view."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def trace(self) -> Path:
+        """The sample ids of every global batch, when train.trace is on."""
+        return self.root / "trace.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        """attempt_K/node_N.log and attempt_K/rank_N.log."""
+        return self.root / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        """step_N directories and the pointers `latest` and `best`."""
+        return self.root / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        """base.json, tuned.json."""
+        return self.root / "eval"
+
+    @property
+    def export(self) -> Path:
+        """The finished model, loadable by transformers."""
+        return self.root / "export"
+
+    @property
+    def result(self) -> Path:
+        """How the run ended, written once."""
+        return self.root / "result.json"
+
+    def attempt_logs(self, attempt: int) -> Path:
+        """Logs of one attempt."""
+        return self.logs / f"attempt_{attempt}"
+
+    def log_event(self, event: str, **fields: Any) -> None:
+        """Append to the journal: what happened, when, and its facts."""
+        append_line(self.events, {"time": round(time.time(), 3), "event": event, **fields})
+
+
+def latest_by_step(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Metric rows with each step once: what a later attempt wrote replaces what it redid."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        by_step[row["step"]] = row
+    return [by_step[step] for step in sorted(by_step)]

@@ -1,0 +1,91 @@
+"""Metrics: metrics.jsonl always, Weights & Biases beside it. wandb's only owner; used on rank 0 alone.
+
+The file is the truth. Whatever goes wrong with W&B is journaled once and never reaches the training.
+"""
+
+import logging
+import os
+from typing import Any
+
+from train.job import TrainJob
+from train.rundir import append_line
+
+logger = logging.getLogger(__name__)
+_INIT_TIMEOUT_S = 20
+
+
+class Tracker:
+    """Writes what rank 0 measured."""
+
+    def __init__(self, job: TrainJob, attempt: int) -> None:
+        """Open W&B as the config says."""
+        self._job = job
+        self._attempt = attempt
+        self._wandb_run: Any = None
+        if job.config.tracking.wandb != "disabled":
+            self._open_wandb(job.config.tracking.wandb)
+
+    def log_step(self, row: dict[str, Any]) -> None:
+        """One line of metrics.jsonl, and the same numbers to W&B."""
+        append_line(self._job.run_dir.metrics, {"attempt": self._attempt, **row})
+        self._to_wandb({f"train/{key}": value for key, value in row.items()}, row["step"])
+
+    def log_values(self, prefix: str, values: dict[str, float], step: int) -> None:
+        """Numbers that belong to a step but are not part of its line, such as a validation."""
+        self._to_wandb({f"{prefix}/{key}": value for key, value in values.items()}, step)
+
+    def close(self, summary: dict[str, Any]) -> None:
+        """End the W&B run with its results."""
+        if self._wandb_run is None:
+            return
+        try:
+            self._wandb_run.summary.update(summary)
+            self._wandb_run.finish()
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            self._give_up(error)
+
+    def _open_wandb(self, mode: str) -> None:
+        config = self._job.config
+        directory = self._job.run_dir.root
+        os.environ["WANDB_SILENT"] = "true"
+        try:
+            import wandb
+
+            self._wandb_run = wandb.init(
+                mode=mode,
+                dir=str(directory),
+                id=self._job.plan.wandb_id,
+                resume="allow",
+                project=config.tracking.project,
+                entity=config.tracking.entity,
+                name=self._job.plan.run,
+                tags=config.tracking.tags,
+                config=config.model_dump(mode="json"),
+                settings=wandb.Settings(
+                    init_timeout=_INIT_TIMEOUT_S, console="off", disable_git=True, save_code=False, x_disable_meta=True
+                ),
+            )
+            self._wandb_run.define_metric("*", step_metric="train/step")
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            if mode == "online":
+                self._job.run_dir.log_event(
+                    "tracking", attempt=self._attempt, why=f"W&B cannot be reached, recording offline: {error}"
+                )
+                self._open_wandb("offline")
+            else:
+                self._give_up(error)
+
+    def _to_wandb(self, values: dict[str, Any], step: int) -> None:
+        if self._wandb_run is None:
+            return
+        try:
+            self._wandb_run.log({**values, "train/step": step})
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        logger.warning("W&B failed; metrics.jsonl goes on: %s", error)
+        self._job.run_dir.log_event(
+            "tracking", attempt=self._attempt, why=f"W&B failed, metrics.jsonl goes on: {error}"
+        )
+        self._wandb_run = None

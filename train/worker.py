@@ -1,0 +1,53 @@
+"""One rank: `python -m train.worker RUN_DIR`, started by the node agent.
+
+Imports of torch and its like wait until output is redirected and signals are handled, so that nothing a
+start does can be lost.
+"""
+
+import faulthandler
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from train.failures import Failure, describe
+from train.rundir import RunDir
+from train.signals import StopRequest, die_with_parent
+
+
+def main() -> None:
+    """Run this rank and exit hard: a teardown must not hang on peers that are gone."""
+    run_dir = RunDir(Path(sys.argv[1]))
+    rank = int(os.environ["RANK"])
+    attempt = int(os.environ["SHARDLINE_ATTEMPT"])
+    logs = run_dir.attempt_logs(attempt)
+    stop = StopRequest()
+    stop.install()
+    die_with_parent()
+    _redirect_output(logs / f"rank_{rank}.log")
+    failure: Failure | None = None
+    try:
+        from train.rank import run_rank
+
+        run_rank(run_dir, attempt, stop)
+    except BaseException as error:  # noqa: BLE001 - the agent decides from what is written here
+        failure = describe(error, rank=rank, host=socket.gethostname(), time=time.time())
+        failure.write(logs / f"failure_rank_{rank}.json")
+        print(failure.detail, file=sys.stderr)  # noqa: T201 - stderr is the rank's log
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(failure.exit_code if failure else 0)
+
+
+def _redirect_output(path: Path) -> None:
+    """Send everything this process prints, C libraries included, to the rank's log."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    faulthandler.enable()
+
+
+if __name__ == "__main__":
+    main()

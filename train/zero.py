@@ -1,0 +1,51 @@
+"""ZeRO settings to DeepSpeed's JSON: the only place that spells its keys. Torch-free, holds no "auto"."""
+
+from typing import Any, Literal
+
+from train.batch import BatchPlan
+from train.config import TrainingConfig
+
+
+def deepspeed_config(config: TrainingConfig, batch: BatchPlan, *, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
+    """The complete configuration that `deepspeed.initialize` receives on every rank."""
+    precision = config.train.precision
+    result: dict[str, Any] = {
+        "train_batch_size": batch.global_batch_size,
+        "train_micro_batch_size_per_gpu": batch.micro_batch_size,
+        "gradient_accumulation_steps": batch.accumulation,
+        "gradient_clipping": config.optim.clip_norm,
+        "zero_optimization": _zero_section(config, device),
+        # The optimizer is torch's fused AdamW; DeepSpeed calls every optimizer but its own untested.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16"},
+        "steps_per_print": 2**31 - 1,
+        "wall_clock_breakdown": False,
+    }
+    return result
+
+
+def _zero_section(config: TrainingConfig, device: str) -> dict[str, Any]:
+    zero = config.zero
+    section: dict[str, Any] = {
+        "stage": zero.stage,
+        "reduce_bucket_size": zero.bucket_elements,
+        "allgather_bucket_size": zero.bucket_elements,
+        "overlap_comm": device == "cuda" and zero.stage >= 2,
+        "contiguous_gradients": True,
+        "round_robin_gradients": False,
+    }
+    pinned = device == "cuda"
+    if zero.offload_optimizer:
+        section["offload_optimizer"] = {"device": "cpu", "pin_memory": pinned}
+    if zero.offload_params:
+        section["offload_param"] = {"device": "cpu", "pin_memory": pinned}
+    if zero.stage == 3:
+        section |= {
+            "stage3_prefetch_bucket_size": zero.bucket_elements,
+            "stage3_max_live_parameters": 1_000_000_000,
+            "stage3_max_reuse_distance": 1_000_000_000,
+            "stage3_param_persistence_threshold": 100_000,
+        }
+    return section
