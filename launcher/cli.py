@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from launcher.submit import Submission
+    from train.rundir import RunDir
 
 _EPILOG = """\
 exit codes: 0 done, 2 user error, 3 refused by plan, 4 run failed, 75 preempted, 93 no progress,
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = options.verb(options)
     except KeyboardInterrupt:
         code = 130
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - refusals are shown, everything else is raised again
         code = _refused(error, options)
     sys.exit(code)
 
@@ -54,15 +55,23 @@ def _add_composing_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentPar
         ("submit", _submit, "plan, freeze and start a run; returns at once"),
     ):
         verb = verbs.add_parser(name, help=text, description=text)
-        verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="group=option or dotted.key=value")
         verb.add_argument(
-            "--conf", action="append", type=Path, default=[], metavar="DIR",
+            "overrides", nargs="*", metavar="KEY=VALUE", help="group=option or dotted.key=value"
+        )
+        verb.add_argument(
+            "--conf",
+            action="append",
+            type=Path,
+            default=[],
+            metavar="DIR",
             help="a folder of your own groups, searched first",
-        )  # fmt: skip
+        )
         verb.add_argument("--json", action="store_true", help="for programs")
         verb.set_defaults(verb=function)
         if name == "submit":
-            verb.add_argument("--follow", action="store_true", help="watch until the run ends; Ctrl-C leaves it running")
+            verb.add_argument(
+                "--follow", action="store_true", help="watch until the run ends; Ctrl-C leaves it running"
+            )
             verb.add_argument("--dry-run", action="store_true", help="stop before anything is created")
 
 
@@ -130,10 +139,19 @@ def _plan(options: argparse.Namespace) -> int:
     composed = compose_run(options.overrides, options.conf)
     plan, problems = examine(composed)
     if options.json:
-        known = {
-            "run": plan.run, "batch": plan.training.batch, "memory": plan.memory, "time": plan.time,
-            "disk": plan.disk, "sbatch": plan.sbatch, "deepspeed": plan.deepspeed,
-        } if plan else {}  # fmt: skip
+        known = (
+            {
+                "run": plan.run,
+                "batch": plan.training.batch,
+                "memory": plan.memory,
+                "time": plan.time,
+                "disk": plan.disk,
+                "sbatch": plan.sbatch,
+                "deepspeed": plan.deepspeed,
+            }
+            if plan
+            else {}
+        )
         _print_json({"ok": not problems, "problems": problems, **known})
     else:
         console = _console()
@@ -166,8 +184,9 @@ def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
 
     run, job_id = submission.run, submission.job_id
     if options.json:
+        code = _follow_quietly(run) if options.follow and job_id else 0
         _print_json({"run": run.root.name, "dir": str(run.root), "job_id": job_id})
-        return 0
+        return code
     console = _console()
     if job_id is None:
         console.print(f"[bold]{run.root.name}[/] is finished: the same config was trained here before.\n")
@@ -178,14 +197,13 @@ def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
     if not options.follow:
         show_next_commands(console, run)
         return 0
-    return _follow_to_end(console, submission)
+    return _follow(console, run)
 
 
-def _follow_to_end(console: "Console", submission: "Submission") -> int:
+def _follow(console: "Console", run: "RunDir") -> int:
     from launcher.follow import watch
     from launcher.show import show_next_commands, show_result
 
-    run = submission.run
     try:
         status = watch(run, console)
     except KeyboardInterrupt:
@@ -195,15 +213,27 @@ def _follow_to_end(console: "Console", submission: "Submission") -> int:
         console.print()
         show_result(console, run)
         show_next_commands(console, run)
-        return 0
-    console.print(f"\n[bold red]{status.state}[/] {status.why}", soft_wrap=True)
-    console.print(f"  shardline logs {run.root.name}\n  shardline resume {run.root.name}")
+    else:
+        console.print(f"\n[bold red]{status.state}[/] {status.why}", soft_wrap=True)
+        console.print(f"  shardline logs {run.root.name}\n  shardline resume {run.root.name}")
     return _exit_code_of(run.result, status.state)
+
+
+def _follow_quietly(run: "RunDir") -> int:
+    import io
+
+    from rich.console import Console
+
+    from launcher.follow import watch
+
+    return _exit_code_of(run.result, watch(run, Console(file=io.StringIO())).state)
 
 
 def _exit_code_of(result: Path, state: str) -> int:
     from train.failures import ExitCode
 
+    if state == "COMPLETED":
+        return int(ExitCode.DONE)
     if state == "PREEMPTED":
         return int(ExitCode.PREEMPTED)
     if result.exists():
@@ -237,7 +267,9 @@ def _logs(options: argparse.Namespace) -> int:
 
     log_files(run, options.attempt, options.rank)
     for label, line in follow(lambda: log_files(run, options.attempt, options.rank), alive):
-        print(json.dumps({"source": label, "line": line}) if options.json else f"[{label}] {line}", flush=True)
+        print(
+            json.dumps({"source": label, "line": line}) if options.json else f"[{label}] {line}", flush=True
+        )
     return 0
 
 
@@ -250,7 +282,12 @@ def _results(options: argparse.Namespace) -> int:
     run = find_run(options.run)
     status = read_status(run)
     if status.state != "COMPLETED":
-        raise refuse("run.unfinished", "RUN", f"{status.run} is {status.state.lower()}: {status.why}", "shardline status")
+        raise refuse(
+            "run.unfinished",
+            "RUN",
+            f"{status.run} is {status.state.lower()}: {status.why}",
+            "shardline status",
+        )
     if options.json:
         _print_json(json.loads(run.result.read_text()))
     else:

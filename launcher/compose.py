@@ -107,18 +107,22 @@ def _sort_overrides(overrides: Sequence[str], roots: Sequence[Path]) -> _Draft:
             continue
         if override.is_sweep_override():
             draft.complain(
-                "config.sweep", text, f"{text!r} names several values; sweeps are not in this version",
+                "config.sweep",
+                text,
+                f"{text!r} names several values; sweeps are not in this version",
                 "give one value, or quote a list: key=[a,b]",
-            )  # fmt: skip
+            )
         elif options := _options(override.key_or_group, roots):
             choice = override.value()
             if isinstance(choice, str) and choice in options:
                 draft.groups.append(text)
             else:
                 draft.complain(
-                    "config.unknown_option", override.key_or_group,
-                    f"{override.key_or_group} has no option {choice!r}", nearest(str(choice), options),
-                )  # fmt: skip
+                    "config.unknown_option",
+                    override.key_or_group,
+                    f"{override.key_or_group} has no option {choice!r}",
+                    nearest(str(choice), options),
+                )
         elif problem := _unknown_key(override.key_or_group, roots):
             draft.problems.append(problem)
         else:
@@ -167,7 +171,8 @@ def _compose_groups(draft: _Draft, roots: Sequence[Path]) -> DictConfig:
     draft.choices = {name: str(choice) for name, choice in composed.hydra.runtime.choices.items()}
     OmegaConf.set_struct(composed, False)
     del composed["hydra"]
-    return composed
+    result: DictConfig = composed
+    return result
 
 
 def _apply_keys(draft: _Draft, container: DictConfig) -> dict[str, Any]:
@@ -182,9 +187,11 @@ def _apply_keys(draft: _Draft, container: DictConfig) -> dict[str, Any]:
     text = OmegaConf.to_yaml(container)
     for match in _SECRET_VARIABLE.finditer(text):
         draft.complain(
-            "config.secret", "config", f"{match.group(0)} would write a secret into the run directory",
+            "config.secret",
+            "config",
+            f"{match.group(0)} would write a secret into the run directory",
             "leave it in the environment: jobs inherit it",
-        )  # fmt: skip
+        )
     try:
         values: Any = OmegaConf.to_container(container, resolve=True)
     except OmegaConfBaseException as error:
@@ -213,23 +220,34 @@ def _explain(entry: ErrorDetails, choices: dict[str, str], spoken: set[str]) -> 
         section: Any = RunConfig.model_fields[parent].annotation if parent else RunConfig
         names = {f"{parent}.{name}" if parent else name for name in section.model_fields}
         return Problem(
-            code="config.unknown_key", field=key, message=f"{key} ({source}) is no key", fix=nearest(key, names)
+            code="config.unknown_key",
+            field=key,
+            message=f"{key} ({source}) is no key",
+            fix=nearest(key, names),
         )
     if entry["type"] == "missing":
         return Problem(
-            code="config.missing", field=key, message=f"{key} has no value ({source})",
+            code="config.missing",
+            field=key,
+            message=f"{key} has no value ({source})",
             fix=f"choose a group that sets it, or give {key}=...",
-        )  # fmt: skip
+        )
     allowed = entry["msg"][0].lower() + entry["msg"][1:]
     return Problem(
-        code="config.value", field=key, message=f"{key}={entry['input']!r} ({source}): {allowed}",
+        code="config.value",
+        field=key,
+        message=f"{key}={entry['input']!r} ({source}): {allowed}",
         fix=f"change {key}",
-    )  # fmt: skip
+    )
 
 
 def _source(key: str, choices: dict[str, str], spoken: set[str]) -> str:
     if key in spoken:
         return "from the command line"
-    section = key.split(".")[0]
-    files = [f"conf/{name}/{choices[name]}.yaml" for name in (section, "experiment") if choices.get(name, "None") != "None"]
+    section = key.split(".", maxsplit=1)[0]
+    files = [
+        f"conf/{name}/{choices[name]}.yaml"
+        for name in (section, "experiment")
+        if choices.get(name, "None") != "None"
+    ]
     return "from " + (" or ".join(files) or "conf/config.yaml")

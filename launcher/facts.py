@@ -10,7 +10,7 @@ import psutil
 
 from launcher.config import RunConfig
 from launcher.errors import Problem
-from launcher.estimate.shape import model_kind, model_shape
+from launcher.estimate.shape import model_kind
 from train.data.rows import SUFFIXES, check_row, file_sha256, read_rows
 from train.failures import UserError
 from train.job import DataFile
@@ -77,35 +77,39 @@ def _look_at_model(config: RunConfig) -> tuple[ModelFiles | None, list[Problem]]
     if kind is None:
         problems.append(
             Problem(
-                code="model.kind", field="model.source",
+                code="model.kind",
+                field="model.source",
                 message=f"{source} is a {name} model, neither a GPT-like decoder nor a BERT-like encoder",
                 fix="choose a decoder (task causal) or an encoder (task classification)",
-            )  # fmt: skip
+            )
         )
     elif kind != _KIND_OF_TASK[task]:
         problems.append(
             Problem(
-                code="model.task", field="model.task",
+                code="model.task",
+                field="model.task",
                 message=f"{source} is a {name} {kind}, and model.task={task} needs a {_KIND_OF_TASK[task]}",
                 fix="change model or model.task",
-            )  # fmt: skip
+            )
         )
     if config.model.init == "pretrained" and not files.has_weights:
         problems.append(
             Problem(
-                code="model.weights", field="model.source",
+                code="model.weights",
+                field="model.source",
                 message=f"{files.directory} holds no weights (*.safetensors)",
                 fix="add them, or draw them from the seed with model.init=random",
-            )  # fmt: skip
+            )
         )
     size, room = files.tokenizer_size, files.config.get("vocab_size")
     if size and room and size > room:
         problems.append(
             Problem(
-                code="model.tokenizer", field="model.source",
+                code="model.tokenizer",
+                field="model.source",
                 message=f"the tokenizer has {size} tokens, the model's embeddings only {room}",
                 fix="use the tokenizer that belongs to the model",
-            )  # fmt: skip
+            )
         )
     return files, problems
 
@@ -130,23 +134,28 @@ def _look_at_data(config: RunConfig) -> tuple[dict[str, DataFile], list[str], li
         rows, bad, found_labels = _look_at_rows(path, config.data.format)
         problems += [
             Problem(
-                code="data.row", field=field, message=line,
+                code="data.row",
+                field=field,
+                message=line,
                 fix=f"mend the row, or set data.format (now {config.data.format})",
-            )  # fmt: skip
+            )
             for line in bad
         ]
         if role == "train":
             labels = found_labels
-        elif labels and found_labels - labels:
+        elif labels and (unknown := sorted(found_labels - labels)):
             problems.append(
                 Problem(
-                    code="data.label", field=field,
-                    message=f"{path} has labels that the training rows lack: {', '.join(sorted(found_labels - labels))}",
+                    code="data.label",
+                    field=field,
+                    message=f"{path} has labels that the training rows lack: {', '.join(unknown)}",
                     fix="train on every class, or take these rows out",
-                )  # fmt: skip
+                )
             )
         if rows == 0 and not bad:
-            problems.append(Problem(code="data.file", field=field, message=f"{path} is empty", fix="add rows"))
+            problems.append(
+                Problem(code="data.file", field=field, message=f"{path} is empty", fix="add rows")
+            )
         files[role] = DataFile(path=str(path), sha256=file_sha256(path), rows=rows)
     return files, sorted(labels), problems
 
@@ -175,4 +184,3 @@ def _look_at_rows(path: Path, format_name: str) -> tuple[int, list[str], set[str
     if total_bad > _SHOWN_ROWS:
         bad.append(f"{path}: {total_bad - _SHOWN_ROWS} more rows like these")
     return good, bad, labels
-

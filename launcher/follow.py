@@ -107,9 +107,13 @@ class _LiveView:
         self._console = console
         self._eta = _Eta()
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(), console=console, transient=False,
-        )  # fmt: skip
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=False,
+        )
         self._task: TaskID = self._progress.add_task("starting", total=None, numbers="")
 
     def __enter__(self) -> "_LiveView":

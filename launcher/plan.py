@@ -131,9 +131,7 @@ def _memory_limit(config: RunConfig, facts: Facts, placement: Placement) -> floa
     return (config.hardware.node_mem_gb or facts.memory_gb) / placement.ranks_per_node
 
 
-def _time(
-    config: RunConfig, facts: Facts, shape: ModelShape | None, placement: Placement
-) -> TimePlan:
+def _time(config: RunConfig, facts: Facts, shape: ModelShape | None, placement: Placement) -> TimePlan:
     rows = facts.data["train"].rows if "train" in facts.data else 0
     train = config.train
     limits = []
@@ -176,6 +174,6 @@ def _disk(config: RunConfig, facts: Facts, shape: ModelShape | None) -> DiskPlan
 def batch_summary(batch: BatchPlan) -> str:
     """The batch arithmetic in words."""
     return (
-        f"{batch.global_batch_size} sequences = {batch.world_size} ranks x micro-batch {batch.micro_batch_size}"
-        f" x accumulation {batch.accumulation}"
+        f"{batch.global_batch_size} sequences = {batch.world_size} ranks"
+        f" x micro-batch {batch.micro_batch_size} x accumulation {batch.accumulation}"
     )

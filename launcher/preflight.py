@@ -31,9 +31,11 @@ def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
     except ValueError as error:
         problems.append(
             Problem(
-                code="batch.divide", field="train.global_batch_size", message=str(error),
+                code="batch.divide",
+                field="train.global_batch_size",
+                message=str(error),
                 fix="choose one of the sizes named",
-            )  # fmt: skip
+            )
         )
         return None, problems
     return plan, problems + list(_resources(config, plan))
@@ -48,117 +50,142 @@ def exit_code_for(problems: list[Problem]) -> ExitCode:
 def _not_in_this_version(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
     if config.slurm.executor == "slurm":
         yield Problem(
-            code="slurm.unavailable", field="slurm.executor",
+            code="slurm.unavailable",
+            field="slurm.executor",
             message="slurm.executor=slurm is not in this version, which runs on the machine it is started on",
             fix="use slurm.executor=local, for instance inside an allocation of one node",
-        )  # fmt: skip
+        )
     if config.data.packing:
         yield Problem(
-            code="data.packing", field="data.packing",
-            message="data.packing=true is not in this version", fix="leave data.packing=false",
-        )  # fmt: skip
+            code="data.packing",
+            field="data.packing",
+            message="data.packing=true is not in this version",
+            fix="leave data.packing=false",
+        )
 
 
 def _length(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
     train = config.train
     if train.max_steps is None and train.epochs is None and train.max_tokens is None:
         yield Problem(
-            code="train.length", field="train",
+            code="train.length",
+            field="train",
             message="the run has no end: train.max_steps, train.epochs and train.max_tokens are all null",
             fix="set one of them, or choose an experiment, such as experiment=smoke",
-        )  # fmt: skip
+        )
     if train.max_steps is not None and config.optim.warmup_steps > train.max_steps:
         yield Problem(
-            code="optim.warmup", field="optim.warmup_steps",
+            code="optim.warmup",
+            field="optim.warmup_steps",
             message=f"warm-up takes {config.optim.warmup_steps} steps, the run only {train.max_steps}",
             fix="set optim.warmup_steps lower",
-        )  # fmt: skip
+        )
 
 
 def _format(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
     labelled = config.data.format == "labelled"
     if labelled != (config.model.task == "classification"):
         yield Problem(
-            code="data.format", field="data.format",
+            code="data.format",
+            field="data.format",
             message=f"data.format={config.data.format} does not serve model.task={config.model.task}",
             fix="labelled rows go with classification, every other format with causal",
-        )  # fmt: skip
+        )
     if config.eval.answers and (config.data.format != "messages" or config.data.test is None):
         yield Problem(
-            code="eval.answers", field="eval.answers",
+            code="eval.answers",
+            field="eval.answers",
             message="eval.answers asks questions from data.test, in the format messages",
             fix="set data.test, or eval.answers=0",
-        )  # fmt: skip
+        )
 
 
 def _zero(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     zero = config.zero
     if zero.offload_params and zero.stage != 3:
         yield Problem(
-            code="zero.offload", field="zero.offload_params",
-            message=f"parameters can be offloaded at stage 3 only (zero.stage={zero.stage})", fix="set zero.stage=3",
-        )  # fmt: skip
+            code="zero.offload",
+            field="zero.offload_params",
+            message=f"parameters can be offloaded at stage 3 only (zero.stage={zero.stage})",
+            fix="set zero.stage=3",
+        )
     if zero.offload_optimizer and zero.stage == 0:
         yield Problem(
-            code="zero.offload", field="zero.offload_optimizer",
-            message="optimizer states can be offloaded at stages 1 to 3 (zero.stage=0)", fix="set zero.stage=1",
-        )  # fmt: skip
+            code="zero.offload",
+            field="zero.offload_optimizer",
+            message="optimizer states can be offloaded at stages 1 to 3 (zero.stage=0)",
+            fix="set zero.stage=1",
+        )
     if config.train.precision == "fp16" and place(config, facts).device == "cpu":
         yield Problem(
-            code="train.precision", field="train.precision",
-            message="fp16 trains on GPUs only", fix="use train.precision=bf16 or fp32",
-        )  # fmt: skip
+            code="train.precision",
+            field="train.precision",
+            message="fp16 trains on GPUs only",
+            fix="use train.precision=bf16 or fp32",
+        )
 
 
 def _hardware(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     placement = place(config, facts)
     if placement.nodes > 1:
         yield Problem(
-            code="hardware.nodes", field="hardware.nodes",
-            message=f"the local executor has one node, hardware.nodes={placement.nodes}", fix="set hardware.nodes=1",
-        )  # fmt: skip
+            code="hardware.nodes",
+            field="hardware.nodes",
+            message=f"the local executor has one node, hardware.nodes={placement.nodes}",
+            fix="set hardware.nodes=1",
+        )
     if placement.device == "cuda" and placement.ranks_per_node > facts.visible_gpus:
         yield Problem(
-            code="hardware.gpus", field="hardware.gpus_per_node",
-            message=f"the config asks for {placement.ranks_per_node} GPUs, {facts.visible_gpus} are visible here",
+            code="hardware.gpus",
+            field="hardware.gpus_per_node",
+            message=f"the config asks for {placement.ranks_per_node} GPUs, {facts.visible_gpus} visible here",
             fix="use hardware=local, or start where the GPUs are",
-        )  # fmt: skip
+        )
 
 
 def _sequence(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     positions = facts.model.config.get("max_position_embeddings") if facts.model else None
     if positions and config.data.max_length > positions:
         yield Problem(
-            code="data.max_length", field="data.max_length",
+            code="data.max_length",
+            field="data.max_length",
             message=f"data.max_length={config.data.max_length}, and the model has {positions} positions",
             fix=f"set data.max_length={positions} or less",
-        )  # fmt: skip
+        )
 
 
 _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
-    _not_in_this_version, _length, _format, _zero, _hardware, _sequence,
-)  # fmt: skip
+    _not_in_this_version,
+    _length,
+    _format,
+    _zero,
+    _hardware,
+    _sequence,
+)
 
 
 def _resources(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
     memory, limit = plan.memory, plan.memory_limit_gb
     if memory and limit and memory.total_gb > limit:
         yield Problem(
-            code="memory.fit", field="hardware",
+            code="memory.fit",
+            field="hardware",
             message=f"a rank needs about {memory.total_gb:.1f} GB and has {limit:.1f} GB"
             f" (weights {memory.weights_gb:.1f}, gradients {memory.gradients_gb:.1f}, optimizer"
-            f" {memory.optimizer_gb:.1f}, activations {memory.activations_gb:.1f}, logits {memory.logits_gb:.1f})",
+            f" {memory.optimizer_gb:.1f}, activations {memory.activations_gb:.1f},"
+            f" logits {memory.logits_gb:.1f})",
             fix="a higher zero.stage, offload, a smaller train.micro_batch_size or data.max_length,"
             " model.activation_checkpointing=true, or more GPUs",
-        )  # fmt: skip
+        )
     disk = plan.disk
     if disk and disk.total_gb > disk.free_gb:
         yield Problem(
-            code="disk.fit", field="runs_dir",
-            message=f"the run directory grows to about {disk.total_gb:.1f} GB, {Path(config.runs_dir).resolve()}"
-            f" has {disk.free_gb:.1f} GB free",
+            code="disk.fit",
+            field="runs_dir",
+            message=f"the run directory grows to about {disk.total_gb:.1f} GB,"
+            f" {Path(config.runs_dir).resolve()} has {disk.free_gb:.1f} GB free",
             fix="set runs_dir to a larger file system, or checkpoint.keep_last lower",
-        )  # fmt: skip
+        )
 
 
 def _shadowed_packages() -> Iterator[Problem]:
@@ -169,7 +196,8 @@ def _shadowed_packages() -> Iterator[Problem]:
         origin = Path(spec.origin).resolve() if spec and spec.origin else None
         if origin != home / name / "__init__.py":
             yield Problem(
-                code="install.shadowed", field=name,
+                code="install.shadowed",
+                field=name,
                 message=f"{origin} is imported instead of Shardline's own {name}",
                 fix="rename it, or start the installed command `shardline` from another folder",
-            )  # fmt: skip
+            )

@@ -14,9 +14,13 @@ from launcher.status import RunStatus
 from train.rundir import RunDir
 
 _STATE_STYLE = {
-    "COMPLETED": "green", "RUNNING": "cyan", "PENDING": "yellow",
-    "PREEMPTED": "yellow", "FAILED": "red", "CANCELLED": "magenta",
-}  # fmt: skip
+    "COMPLETED": "green",
+    "RUNNING": "cyan",
+    "PENDING": "yellow",
+    "PREEMPTED": "yellow",
+    "FAILED": "red",
+    "CANCELLED": "magenta",
+}
 
 
 def show_problems(console: Console, problems: Sequence[Problem]) -> None:
@@ -24,8 +28,12 @@ def show_problems(console: Console, problems: Sequence[Problem]) -> None:
     noun = "problem" if len(problems) == 1 else "problems"
     console.print(f"{len(problems)} {noun}, nothing was created:", style="bold red")
     for problem in problems:
-        console.print(f"  [bold]{escape(problem.field)}[/]: {escape(problem.message)}", soft_wrap=True, highlight=False)
-        console.print(f"    -> {escape(problem.fix)}  [dim]({problem.code})[/]", soft_wrap=True, highlight=False)
+        console.print(
+            f"  [bold]{escape(problem.field)}[/]: {escape(problem.message)}", soft_wrap=True, highlight=False
+        )
+        console.print(
+            f"    -> {escape(problem.fix)}  [dim]({problem.code})[/]", soft_wrap=True, highlight=False
+        )
 
 
 def show_plan(console: Console, plan: RunPlan, *, brief: bool) -> None:
@@ -82,9 +90,13 @@ def _parts(plan: RunPlan) -> str:
     if memory is None:
         return ""
     parts = {
-        "weights": memory.weights_gb, "gradients": memory.gradients_gb, "optimizer": memory.optimizer_gb,
-        "activations": memory.activations_gb, "logits": memory.logits_gb, "runtime": memory.runtime_gb,
-    }  # fmt: skip
+        "weights": memory.weights_gb,
+        "gradients": memory.gradients_gb,
+        "optimizer": memory.optimizer_gb,
+        "activations": memory.activations_gb,
+        "logits": memory.logits_gb,
+        "runtime": memory.runtime_gb,
+    }
     text = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value >= 0.005)
     offloaded = f"; {memory.offloaded_gb:.2f} on the host" if memory.offloaded_gb else ""
     return f" ({text}{offloaded})"
@@ -125,9 +137,10 @@ def show_result(console: Console, run: RunDir) -> None:
     best = result["best"]
     if best["step"] is not None:
         console.print(
-            f"\nAssessed step {result['evaluated_step']} of {result['total_steps']}, the best by validation loss"
-            f" ({best['validation_loss']:.3f}).", highlight=False,
-        )  # fmt: skip
+            f"\nAssessed step {result['evaluated_step']} of {result['total_steps']}, the best by validation"
+            f" loss ({best['validation_loss']:.3f}).",
+            highlight=False,
+        )
     minutes, seconds = divmod(int(result["seconds_since_first_submit"] or 0), 60)
     console.print(
         f"{result['samples']} samples, {result['tokens']:,} tokens, {result['attempts']} attempt(s),"
@@ -145,7 +158,11 @@ def show_next_commands(console: Console, run: RunDir) -> None:
         (f"shardline logs {name} --rank 0", "what a rank printed"),
     ]
     if run.export.is_dir():
-        console.print(f"[bold]Model[/]          {run.export}  (transformers: from_pretrained)", soft_wrap=True, highlight=False)
+        console.print(
+            f"[bold]Model[/]          {run.export}  (transformers: from_pretrained)",
+            soft_wrap=True,
+            highlight=False,
+        )
     offline = next(iter(run.root.glob("wandb/offline-run-*")), None)
     if offline:
         rows.append((f"wandb sync {run.root}/wandb/offline-run-*", "send the metrics to Weights & Biases"))
@@ -159,7 +176,12 @@ def _verdict_table(base: dict[str, Any], tuned: dict[str, Any]) -> Table:
     for name in ("set", "measure", "base", "tuned", "change"):
         table.add_column(name, justify="left" if name in ("set", "measure") else "right")
     titles = {"task": "task", "general": "general knowledge"}
-    measures = {"loss": "loss (nats)", "perplexity": "perplexity", "accuracy": "accuracy", "macro_f1": "macro-F1"}
+    measures = {
+        "loss": "loss (nats)",
+        "perplexity": "perplexity",
+        "accuracy": "accuracy",
+        "macro_f1": "macro-F1",
+    }
     for set_name, scores in tuned.items():
         before = base.get(set_name, {})
         for key, title in measures.items():

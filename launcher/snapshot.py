@@ -40,7 +40,7 @@ def _versions() -> list[tuple[str, str]]:
 
 
 def _git(home: Path, *arguments: str) -> str:
-    """git's answer, or nothing outside a checkout of this project."""
+    """Git's answer, or nothing outside a checkout of this project."""
     if not (home / ".git").exists() or shutil.which("git") is None:
         return ""
     done = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, check=False)

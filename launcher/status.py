@@ -60,9 +60,7 @@ def is_alive(job: dict[str, Any]) -> bool:
         return False
 
 
-def _judge(
-    run: RunDir, events: list[dict[str, Any]], jobs: list[dict[str, Any]]
-) -> tuple[State, str]:
+def _judge(run: RunDir, events: list[dict[str, Any]], jobs: list[dict[str, Any]]) -> tuple[State, str]:
     since = _since_last_submit(events)
     kinds = [row["event"] for row in since]
     result = json.loads(run.result.read_text()) if run.result.exists() else None

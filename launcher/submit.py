@@ -48,10 +48,12 @@ def submit_run(composed: Composed) -> Submission:
         return _start(run)
     if run.config.read_text() != composed.yaml:
         raise refuse(
-            "run.differs", "name",
+            "run.differs",
+            "name",
             f"{run.root.name} exists and was submitted with other settings of hardware, slurm or tracking",
-            f"go on with its own: shardline resume {run.root.name}; or choose another name=", ExitCode.REFUSED,
-        )  # fmt: skip
+            f"go on with its own: shardline resume {run.root.name}; or choose another name=",
+            ExitCode.REFUSED,
+        )
     return resume_run(run)
 
 
@@ -64,9 +66,12 @@ def resume_run(run: RunDir) -> Submission:
     status = read_status(run)
     if status.state in ("RUNNING", "PENDING"):
         raise refuse(
-            "run.active", "RUN", f"{run.root.name} is {status.state.lower()} already",
-            f"watch it: shardline logs -f {run.root.name}", ExitCode.REFUSED,
-        )  # fmt: skip
+            "run.active",
+            "RUN",
+            f"{run.root.name} is {status.state.lower()} already",
+            f"watch it: shardline logs -f {run.root.name}",
+            ExitCode.REFUSED,
+        )
     if status.state == "COMPLETED":
         return Submission(run, None, status)
     run.result.unlink(missing_ok=True)
@@ -88,9 +93,12 @@ def _create(run: RunDir, composed: Composed, plan: RunPlan) -> None:
         if not run.root.exists():
             raise
         raise refuse(
-            "run.exists", "name", f"{run.root.name} was made by another submit a moment ago",
-            "look at it: shardline status", ExitCode.REFUSED,
-        ) from error  # fmt: skip
+            "run.exists",
+            "name",
+            f"{run.root.name} was made by another submit a moment ago",
+            "look at it: shardline status",
+            ExitCode.REFUSED,
+        ) from error
 
 
 def _start(run: RunDir) -> Submission:

@@ -20,7 +20,7 @@ class HardwareConfig(Section):
     """`auto` becomes the visible GPUs, or else the CPU, when the run is planned; the plan records it."""
     nodes: PositiveInt = 1
     gpus_per_node: PositiveInt | None = None
-    """Ranks per node: one per GPU. On the CPU, the number of CPU ranks. null: visible GPUs, or two CPU ranks."""
+    """Ranks per node: one per GPU, or CPU ranks. null: the visible GPUs, or else two CPU ranks."""
     gpu_mem_gb: PositiveFloat | None = None
     """Memory of one GPU, in GB (10^9 bytes); the plan refuses what cannot fit."""
     node_mem_gb: PositiveFloat | None = None

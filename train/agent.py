@@ -126,9 +126,7 @@ def _killed(error: ChildFailedError) -> str:
     return f"rank {rank} ended with exit code {failure.exitcode}"
 
 
-def _fail(
-    job: TrainJob, attempt: int, place: NodePlace, cause: Failure | None, words: str
-) -> ExitCode:
+def _fail(job: TrainJob, attempt: int, place: NodePlace, cause: Failure | None, words: str) -> ExitCode:
     code = cause.exit_code if cause else ExitCode.RUN_FAILED
     if place.node == 0:
         write_json(

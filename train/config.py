@@ -6,7 +6,15 @@ The launcher adds where it runs (`launcher/config.py`). Attribute docstrings are
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -23,7 +31,7 @@ class ModelConfig(Section):
     """Which pretrained model, and how it is opened."""
 
     source: Annotated[str, Field(pattern=r"^(hub|path|package):.+")]
-    """`hub:ID` (a repository in the local Hugging Face cache), `path:DIR` or `package:NAME` (a pip package)."""
+    """`hub:ID` (in the local Hugging Face cache), `path:DIR` or `package:NAME` (a pip package)."""
     task: Literal["causal", "classification"] = "causal"
     """`causal`: a GPT-like decoder learns to answer. `classification`: a BERT-like encoder gets a head."""
     init: Literal["pretrained", "random"] = "pretrained"
@@ -60,9 +68,9 @@ class TrainConfig(Section):
     max_steps: PositiveInt | None = None
     """Optimizer steps at most."""
     epochs: PositiveFloat | None = None
-    """Passes over the training rows at most. Of the limits that are set, the first one reached ends the run."""
+    """Passes over the training rows at most. The first limit reached ends the run."""
     max_tokens: PositiveInt | None = None
-    """Trained tokens at most."""
+    """Tokens without padding at most, rounded up to whole global batches."""
     global_batch_size: PositiveInt = 16
     """Sequences per optimizer step, over all ranks; does not change with the number of GPUs."""
     micro_batch_size: PositiveInt = 1

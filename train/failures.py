@@ -62,11 +62,7 @@ class Failure:
     @property
     def exit_code(self) -> ExitCode:
         """What the whole run ends with when this failure stops it."""
-        return (
-            ExitCode.NO_USABLE_CHECKPOINT
-            if self.failure_class == "no_checkpoint"
-            else ExitCode.RUN_FAILED
-        )
+        return ExitCode.NO_USABLE_CHECKPOINT if self.failure_class == "no_checkpoint" else ExitCode.RUN_FAILED
 
     def write(self, path: Path) -> None:
         """Leave the failure for the node agent."""
@@ -82,7 +78,14 @@ def classify(error: BaseException) -> FailureClass:
     text = f"{type(error).__name__}: {error}".lower()
     if "out of memory" in text or "can't allocate memory" in text:
         return "out_of_memory"
-    peer_lost = ("connection closed by peer", "connection reset", "socket", "distbackenderror", "gloo", "nccl")
+    peer_lost = (
+        "connection closed by peer",
+        "connection reset",
+        "socket",
+        "distbackenderror",
+        "gloo",
+        "nccl",
+    )
     if any(word in text for word in peer_lost):
         return "network"
     return "bug"

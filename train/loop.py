@@ -71,9 +71,7 @@ def _train_step(context: RankContext, progress: Progress, total_steps: int, mete
     progress.tokens += int(rows.tokens[ids].sum())
     meter.end_step(tokens=int(rows.tokens[ids].sum()), trained=trained)
     if context.job.config.train.trace and context.is_main:
-        append_line(
-            context.job.run_dir.trace, {"attempt": context.attempt, "step": step, "sample_ids": ids}
-        )
+        append_line(context.job.run_dir.trace, {"attempt": context.attempt, "step": step, "sample_ids": ids})
     if _due(step, context.job.config.train.log_every_steps) or step == total_steps:
         meter.report(progress, grad_norm)
 

@@ -30,6 +30,4 @@ def token_loss_sum(
 
 def class_loss_sum(logits_BV: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
     """Sum over rows of -ln p(label), in fp32; ignored rows count nothing."""
-    return functional.cross_entropy(
-        logits_BV.float(), labels_B, ignore_index=IGNORED, reduction="sum"
-    )
+    return functional.cross_entropy(logits_BV.float(), labels_B, ignore_index=IGNORED, reduction="sum")

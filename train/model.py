@@ -24,9 +24,17 @@ from train.sources import WEIGHT_PATTERNS, ModelFiles, cache_dir, resolve_source
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DROPOUT_KEYS = (
-    "dropout", "attention_dropout", "activation_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop",
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "seq_classif_dropout",
-)  # fmt: skip
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "attn_pdrop",
+    "embd_pdrop",
+    "resid_pdrop",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "seq_classif_dropout",
+)
 _LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """What some models do to their logits after the projection; the loss head would have to do it too."""
 _LAYOUT_VERSION = 1
@@ -85,7 +93,7 @@ def load_model(
         for key in _DROPOUT_KEYS:
             if hasattr(settings, key):
                 setattr(settings, key, config.dropout)
-    model: torch.nn.Module = _auto_class(config).from_pretrained(
+    model: Any = _auto_class(config).from_pretrained(
         directory, config=settings, dtype=DTYPES[precision], attn_implementation=config.attention
     )
     if config.task == "causal":
@@ -104,7 +112,9 @@ def _attach_loss(model: Any) -> None:
     original = model.forward
     altered = [name for name in _LOGIT_CHANGES if getattr(model.config, name, None) not in (None, 1, 1.0)]
     if altered:
-        raise UserError(f"{type(model).__name__} changes its logits ({altered[0]}), which this version does not")
+        raise UserError(
+            f"{type(model).__name__} changes its logits ({altered[0]}), which this version does not"
+        )
 
     def forward(*args: Any, labels: torch.Tensor | None = None, **inputs: Any) -> Any:
         if labels is None:
@@ -125,7 +135,9 @@ def _auto_class(config: ModelConfig) -> Any:
 
 def _content_key(files: ModelFiles) -> str:
     """Changes when the model's files do, without reading gigabytes."""
-    weights = [files.gguf] if files.gguf else sorted(p for g in WEIGHT_PATTERNS for p in files.directory.glob(g))
+    weights = (
+        [files.gguf] if files.gguf else sorted(p for g in WEIGHT_PATTERNS for p in files.directory.glob(g))
+    )
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
     facts = [str(files.directory), dict(files.config), tokenizer_key(files.directory), stats]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

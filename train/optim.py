@@ -33,8 +33,9 @@ def _shape(config: OptimConfig, done: float, total_steps: int) -> float:
 
 
 def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """torch's fused AdamW; matrices decay, biases, norms and other vectors do not."""
-    decayed, plain = [], []
+    """Torch's fused AdamW; matrices decay, biases, norms and other vectors do not."""
+    decayed: list[torch.nn.Parameter] = []
+    plain: list[torch.nn.Parameter] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
             # Under ZeRO-3 a parameter is a shard without its own shape; DeepSpeed keeps the true one.

@@ -80,8 +80,8 @@ def _find_hub(name: str, revision: str) -> ModelFiles:
     snapshot = repository / "snapshots" / commit
     if not (snapshot / "config.json").exists():
         raise UserError(
-            f"{name} is not in the Hugging Face cache {hub}; compute nodes often have no network, so fetch it "
-            f"here first: hf download {name}"
+            f"{name} is not in the Hugging Face cache {hub}; compute nodes often have no network,"
+            f" so fetch it here first: hf download {name}"
         )
     return _open_directory(snapshot)
 

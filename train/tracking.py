@@ -5,7 +5,7 @@ The file is the truth. Whatever goes wrong with W&B is journaled once and never 
 
 import logging
 import os
-from typing import Any
+from typing import Any, Literal
 
 from train.job import TrainJob
 from train.rundir import append_line
@@ -44,7 +44,7 @@ class Tracker:
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             self._give_up(error)
 
-    def _open_wandb(self, mode: str) -> None:
+    def _open_wandb(self, mode: Literal["online", "offline"]) -> None:
         config = self._job.config
         directory = self._job.run_dir.root
         os.environ["WANDB_SILENT"] = "true"
@@ -62,14 +62,20 @@ class Tracker:
                 tags=config.tracking.tags,
                 config=config.model_dump(mode="json"),
                 settings=wandb.Settings(
-                    init_timeout=_INIT_TIMEOUT_S, console="off", disable_git=True, save_code=False, x_disable_meta=True
+                    init_timeout=_INIT_TIMEOUT_S,
+                    console="off",
+                    disable_git=True,
+                    save_code=False,
+                    x_disable_meta=True,
                 ),
             )
             self._wandb_run.define_metric("*", step_metric="train/step")
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             if mode == "online":
                 self._job.run_dir.log_event(
-                    "tracking", attempt=self._attempt, why=f"W&B cannot be reached, recording offline: {error}"
+                    "tracking",
+                    attempt=self._attempt,
+                    why=f"W&B cannot be reached, recording offline: {error}",
                 )
                 self._open_wandb("offline")
             else:

@@ -6,7 +6,9 @@ from train.batch import BatchPlan
 from train.config import TrainingConfig
 
 
-def deepspeed_config(config: TrainingConfig, batch: BatchPlan, *, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
+def deepspeed_config(
+    config: TrainingConfig, batch: BatchPlan, *, device: Literal["cpu", "cuda"]
+) -> dict[str, Any]:
     """The complete configuration that `deepspeed.initialize` receives on every rank."""
     precision = config.train.precision
     result: dict[str, Any] = {

@@ -3,11 +3,11 @@
 from launcher.estimate.shape import ModelShape
 
 _MODEL_FLOPS_UTILISATION = 0.35
-"""Share of the bf16 peak that a dense fine-tune reaches on one node: public tables say 0.33 to 0.46 (H100)."""
+"""Share of the bf16 peak that a dense fine-tune reaches on one node: 0.33 to 0.46 in public tables (H100)."""
 
 
 def flops_per_token(shape: ModelShape, sequence: int) -> float:
-    """Forward and backward, causal attention at half: 6 (P - P_embedding) + 6 L h s (Megatron's convention)."""
+    """Forward and backward: 6 (P - P_embedding) + 6 L h s, causal attention at half as Megatron counts it."""
     return 6 * (shape.parameters - shape.embedding_parameters) + 6 * shape.layers * shape.hidden * sequence
 
 

@@ -28,15 +28,21 @@ class MemoryEstimate:
     def total_gb(self) -> float:
         """What one rank needs."""
         return (
-            self.weights_gb + self.gradients_gb + self.optimizer_gb
-            + self.activations_gb + self.logits_gb + self.runtime_gb
-        )  # fmt: skip
+            self.weights_gb
+            + self.gradients_gb
+            + self.optimizer_gb
+            + self.activations_gb
+            + self.logits_gb
+            + self.runtime_gb
+        )
 
 
 def estimate_memory(
     config: TrainingConfig, shape: ModelShape, batch: BatchPlan, device: str
 ) -> MemoryEstimate:
-    """Model states after ZeRO (Rajbhandari et al., arXiv 1910.02054), activations after Korthikanti et al.
+    """Add up one rank's memory.
+
+    Model states after ZeRO (Rajbhandari et al., arXiv 1910.02054), activations after Korthikanti et al.
     (arXiv 2205.05198) with fused attention.
     """
     ranks, stage = batch.world_size, config.zero.stage

@@ -1,16 +1,35 @@
 """A model's shape from its config.json: enough to count parameters and activations. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Kind = Literal["decoder", "encoder"]
 
 _DECODER_ENDINGS = ("ForCausalLM", "LMHeadModel")
 _ENCODER_TYPES = {
-    "bert", "roberta", "distilbert", "xlm-roberta", "deberta-v2", "electra", "camembert", "mpnet", "modernbert",
-}  # fmt: skip
-_DECODER_TYPES = {"llama", "gpt2", "qwen2", "qwen3", "mistral", "gpt_neox", "phi3", "gemma", "gemma2", "olmo2"}
+    "bert",
+    "roberta",
+    "distilbert",
+    "xlm-roberta",
+    "deberta-v2",
+    "electra",
+    "camembert",
+    "mpnet",
+    "modernbert",
+}
+_DECODER_TYPES = {
+    "llama",
+    "gpt2",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gpt_neox",
+    "phi3",
+    "gemma",
+    "gemma2",
+    "olmo2",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,15 +37,20 @@ class ModelShape:
     """What memory and time depend on."""
 
     kind: Kind
-    parameters: int
-    embedding_parameters: int
-    """Input embeddings: read, never multiplied."""
     layers: int
     hidden: int
     ffn: int
     heads: int
     kv_heads: int
     vocab: int
+    embedding_parameters: int
+    """Input embeddings: read, never multiplied."""
+    other_parameters: int
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return self.embedding_parameters + self.other_parameters
 
 
 def model_kind(config: Mapping[str, Any]) -> Kind | None:
@@ -55,51 +79,48 @@ def model_shape(config: Mapping[str, Any]) -> ModelShape | None:
     vocab = config.get("vocab_size")
     if kind is None or not (hidden and layers and heads and vocab):
         return None
-    ffn = _first(config, "intermediate_size", "n_inner", "hidden_dim") or 4 * hidden
-    kv_heads = config.get("num_key_value_heads") or heads
     gated = kind == "decoder" and config.get("model_type") not in ("gpt2", "gpt_neox")
-    count = _count_gated if gated else _count_plain
-    embeddings, rest = count(config, hidden, layers, heads, kv_heads, ffn, vocab, kind)
-    return ModelShape(
+    shape = ModelShape(
         kind=kind,
-        parameters=embeddings + rest,
-        embedding_parameters=embeddings,
         layers=layers,
         hidden=hidden,
-        ffn=ffn,
+        ffn=_first(config, "intermediate_size", "n_inner", "hidden_dim") or 4 * hidden,
         heads=heads,
-        kv_heads=kv_heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
         vocab=vocab,
+        embedding_parameters=(vocab + (0 if gated else _position_rows(config))) * hidden,
+        other_parameters=0,
     )
+    return replace(shape, other_parameters=(_gated if gated else _plain)(config, shape))
 
 
 def _first(config: Mapping[str, Any], *keys: str) -> int | None:
     return next((int(config[key]) for key in keys if config.get(key)), None)
 
 
-def _count_gated(
-    config: Mapping[str, Any], hidden: int, layers: int, heads: int, kv_heads: int, ffn: int, vocab: int, _kind: Kind
-) -> tuple[int, int]:
+def _position_rows(config: Mapping[str, Any]) -> int:
+    """Rows of learned embeddings beside the vocabulary's."""
+    positions = _first(config, "max_position_embeddings", "n_positions") or 0
+    return positions + int(config.get("type_vocab_size") or 0)
+
+
+def _gated(config: Mapping[str, Any], shape: ModelShape) -> int:
     """Llama and its relatives: RMSNorm, grouped-query attention, SwiGLU."""
+    hidden, heads, kv_heads = shape.hidden, shape.heads, shape.kv_heads
     head = config.get("head_dim") or hidden // heads
     attention = hidden * head * (heads + 2 * kv_heads) + heads * head * hidden
     if config.get("attention_bias") or config.get("model_type") == "qwen2":
         attention += head * (heads + 2 * kv_heads)
     if config.get("model_type") == "qwen3":
         attention += 2 * head
-    layer = attention + 3 * hidden * ffn + 2 * hidden
-    embeddings = vocab * hidden
-    output = 0 if config.get("tie_word_embeddings") else embeddings
-    return embeddings, layers * layer + hidden + output
+    layer = attention + 3 * hidden * shape.ffn + 2 * hidden
+    output = 0 if config.get("tie_word_embeddings") else shape.vocab * hidden
+    return int(shape.layers * layer + hidden + output)
 
 
-def _count_plain(
-    config: Mapping[str, Any], hidden: int, layers: int, _heads: int, _kv: int, ffn: int, vocab: int, kind: Kind
-) -> tuple[int, int]:
-    """GPT-2 and BERT: LayerNorm, full attention, two-matrix MLP, learned positions, biases everywhere."""
-    positions = _first(config, "max_position_embeddings", "n_positions") or 0
-    types = config.get("type_vocab_size") or 0
+def _plain(_config: Mapping[str, Any], shape: ModelShape) -> int:
+    """GPT-2 and BERT: LayerNorm, full attention, two-matrix MLP, biases everywhere."""
+    hidden, ffn = shape.hidden, shape.ffn
     layer = 4 * hidden * hidden + 4 * hidden + 2 * hidden * ffn + hidden + ffn + 4 * hidden
-    embeddings = (vocab + positions + types) * hidden
-    final = 2 * hidden + (hidden * hidden + hidden if kind == "encoder" else 0)
-    return embeddings, layers * layer + final
+    final = 2 * hidden + (hidden * hidden + hidden if shape.kind == "encoder" else 0)
+    return shape.layers * layer + final

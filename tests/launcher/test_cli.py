@@ -20,12 +20,18 @@ def test_help_names_every_verb(shardline: Command):
         assert f"    {verb} " in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plan", "experiment=smoke"], ["status"], ["submit", "experiment=smoke", "--dry-run"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["plan", "experiment=smoke"], ["status"], ["submit", "experiment=smoke", "--dry-run"]],
+)
 def test_the_login_side_imports_nothing_heavy(arguments: list[str], tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-P", "-X", "importtime", "-m", "launcher.cli", *arguments],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "launcher" in imported
     assert imported.isdisjoint(HEAVY)
@@ -83,12 +89,20 @@ def test_a_users_train_py_is_named(tmp_path: Path):
     environ = {**os.environ, "PYTHONPATH": ""}
     shadowed = subprocess.run(
         [sys.executable, "-m", "launcher.cli", "plan", "experiment=smoke"],
-        cwd=tmp_path, env=environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     safe = subprocess.run(
         [sys.executable, "-P", "-m", "launcher.cli", "plan", "experiment=smoke"],
-        cwd=tmp_path, env=environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert shadowed.returncode == 2
     assert str(tmp_path / "train.py") in shadowed.stderr
     assert safe.returncode == 0

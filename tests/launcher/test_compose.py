@@ -27,7 +27,9 @@ def test_later_overrides_replace_earlier_ones():
     assert compose_run(["experiment=smoke", "seed=1", "seed=2"]).config.seed == 2
 
 
-@pytest.mark.parametrize("model", ["gpt2", "bert-base", "llama-3.1-8b", "llama-3.1-70b", "qwen3-8b", "minilm", "smollm2-135m"])
+@pytest.mark.parametrize(
+    "model", ["gpt2", "bert-base", "llama-3.1-8b", "llama-3.1-70b", "qwen3-8b", "minilm", "smollm2-135m"]
+)
 def test_every_model_config_composes(model: str):
     config = compose_run(["experiment=smoke", f"model={model}"]).config
     assert config.model.source.split(":")[0] in ("hub", "package")
@@ -59,19 +61,27 @@ def test_unknown_group_and_option_name_the_nearest():
 
 
 def test_wrong_type_and_value_say_what_is_allowed():
-    found = {p.field: p.message for p in problems_of("experiment=smoke", "seed=-1", "train.max_steps=many", "train.precision=fp8")}
+    found = {
+        p.field: p.message
+        for p in problems_of("experiment=smoke", "seed=-1", "train.max_steps=many", "train.precision=fp8")
+    }
     assert found == {
         "seed": "seed=-1 (from the command line): input should be greater than or equal to 0",
         "train.max_steps": "train.max_steps='many' (from the command line): input should be a valid integer",
-        "train.precision": "train.precision='fp8' (from the command line): input should be 'bf16', 'fp16' or 'fp32'",
+        "train.precision": "train.precision='fp8' (from the command line): "
+        "input should be 'bf16', 'fp16' or 'fp32'",
     }
 
 
 def test_all_problems_come_at_once():
     codes = [p.code for p in problems_of("modle=tiny", "model=nope", "optim.lr=fast", "train.foo=1", "=3")]
     assert sorted(codes) == [
-        "config.syntax", "config.unknown_key", "config.unknown_key", "config.unknown_option", "config.value",
-    ]  # fmt: skip
+        "config.syntax",
+        "config.unknown_key",
+        "config.unknown_key",
+        "config.unknown_option",
+        "config.value",
+    ]
 
 
 def test_sweep_syntax_is_refused_by_name():
@@ -90,7 +100,10 @@ def test_own_groups_come_first_and_their_mistakes_name_the_file(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text("train: rows.jsonl\nformat: messages\nmax_lenght: 5\n")
     [problem] = problems_of("experiment=smoke", "data=mine", conf_dirs=(tmp_path,))
-    assert problem.message == "data.max_lenght (from conf/data/mine.yaml or conf/experiment/smoke.yaml) is no key"
+    assert (
+        problem.message
+        == "data.max_lenght (from conf/data/mine.yaml or conf/experiment/smoke.yaml) is no key"
+    )
     assert problem.fix == "did you mean data.max_length?"
     (tmp_path / "data" / "mine.yaml").write_text("train: rows.jsonl\nformat: messages\n")
     assert compose_run(["experiment=smoke", "data=mine"], [tmp_path]).config.data.train == "rows.jsonl"
@@ -111,12 +124,19 @@ def test_broken_yaml_is_one_problem(tmp_path: Path):
 def test_yaml_tags_run_nothing(tmp_path: Path):
     (tmp_path / "data").mkdir()
     canary = tmp_path / "canary"
-    (tmp_path / "data" / "evil.yaml").write_text(f"train: !!python/object/apply:os.system ['touch {canary}']\n")
+    (tmp_path / "data" / "evil.yaml").write_text(
+        f"train: !!python/object/apply:os.system ['touch {canary}']\n"
+    )
     problems_of("data=evil", conf_dirs=(tmp_path,))
     assert not canary.exists()
 
 
 def test_identity_depends_on_what_is_trained_only():
     base = compose_run(["experiment=smoke"]).config
-    assert compose_run(["experiment=smoke", "slurm.time_min=5", "tracking=online", "runs_dir=/x"]).config.identity == base.identity
+    assert (
+        compose_run(
+            ["experiment=smoke", "slurm.time_min=5", "tracking=online", "runs_dir=/x"]
+        ).config.identity
+        == base.identity
+    )
     assert compose_run(["experiment=smoke", "seed=1"]).config.identity != base.identity

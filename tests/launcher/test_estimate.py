@@ -13,9 +13,15 @@ from train.batch import solve_batch
 from train.sources import resolve_source
 
 LLAMA_8B = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-}  # fmt: skip
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
 
 
 def test_llama_8b_has_the_published_number_of_parameters():
@@ -27,13 +33,38 @@ def test_llama_8b_has_the_published_number_of_parameters():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 99},
-        {"model_type": "qwen3", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 99, "tie_word_embeddings": True},
+        {
+            "model_type": "llama",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": 99,
+        },
+        {
+            "model_type": "qwen3",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "vocab_size": 99,
+            "tie_word_embeddings": True,
+        },
         {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 99},
-        {"model_type": "bert", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99},
+        {
+            "model_type": "bert",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "vocab_size": 99,
+        },
     ],
     ids=lambda settings: settings["model_type"],
-)  # fmt: skip
+)
 def test_parameters_are_counted_exactly(settings: dict):
     import torch
     import transformers
@@ -75,7 +106,9 @@ def test_model_states_follow_the_zero_paper():
         config = compose_run(["experiment=smoke", f"zero=stage{stage}"]).config
         batch = solve_batch(global_batch_size=8, micro_batch_size=1, world_size=8)
         memory = estimate_memory(config, shape, batch, "cuda")
-        states[stage] = (memory.weights_gb + memory.gradients_gb + memory.optimizer_gb) * 1e9 / shape.parameters
+        states[stage] = (
+            (memory.weights_gb + memory.gradients_gb + memory.optimizer_gb) * 1e9 / shape.parameters
+        )
     assert states == pytest.approx({0: 16, 1: 4 + 12 / 8, 2: 2 + 14 / 8, 3: 16 / 8})
     assert checkpoint_bytes(config, shape) == 14 * shape.parameters
 
@@ -95,7 +128,10 @@ def test_offload_moves_bytes_to_the_host():
 def test_flops_per_token_are_six_per_parameter_and_attention():
     shape = model_shape(LLAMA_8B)
     assert shape is not None
-    assert flops_per_token(shape, 4096) == 6 * (shape.parameters - shape.embedding_parameters) + 6 * 32 * 4096 * 4096
+    assert (
+        flops_per_token(shape, 4096)
+        == 6 * (shape.parameters - shape.embedding_parameters) + 6 * 32 * 4096 * 4096
+    )
 
 
 def test_the_examples_are_found_in_a_checkout():

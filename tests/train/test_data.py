@@ -85,7 +85,9 @@ def test_a_template_that_rewrites_history_is_refused():
 
 
 def test_prompts_are_read_and_completions_trained(tokenizer):
-    assert render({"prompt": "2+2=", "completion": "4"}, "prompt_completion", tokenizer) == Rendered("2+2=4<|end|>", ((4, 12),))
+    assert render({"prompt": "2+2=", "completion": "4"}, "prompt_completion", tokenizer) == Rendered(
+        "2+2=4<|end|>", ((4, 12),)
+    )
     assert render({"text": "all"}, "text", tokenizer) == Rendered("all<|end|>", ((0, 10),))
 
 

@@ -16,8 +16,13 @@ from train.rundir import RunDir, append_line, latest_by_step, read_lines, write_
 
 
 @pytest.mark.parametrize(("ranks", "micro", "accumulation"), [(1, 1, 8), (2, 2, 2), (4, 2, 1)])
-def test_ranks_times_micro_batch_times_accumulation_is_the_global_batch(ranks: int, micro: int, accumulation: int):
-    assert solve_batch(global_batch_size=8, micro_batch_size=micro, world_size=ranks).accumulation == accumulation
+def test_ranks_times_micro_batch_times_accumulation_is_the_global_batch(
+    ranks: int, micro: int, accumulation: int
+):
+    assert (
+        solve_batch(global_batch_size=8, micro_batch_size=micro, world_size=ranks).accumulation
+        == accumulation
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,10 +30,20 @@ def test_ranks_times_micro_batch_times_accumulation_is_the_global_batch(ranks: i
     [
         ("constant", [0.5, 1, 1, 1, 1, 1]),
         ("linear", [0.5, 1, 0.775, 0.55, 0.325, 0.1]),
-        ("cosine", [0.5, 1, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)), 0.55, 0.1 + 0.9 * 0.5 * (1 - math.cos(math.pi / 4)), 0.1]),
+        (
+            "cosine",
+            [
+                0.5,
+                1,
+                0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)),
+                0.55,
+                0.1 + 0.9 * 0.5 * (1 - math.cos(math.pi / 4)),
+                0.1,
+            ],
+        ),
         ("wsd", [0.5, 1, 1, 1, 0.55, 0.1]),
     ],
-)  # fmt: skip
+)
 def test_schedules_warm_up_and_fall(schedule: str, expected: list[float]):
     config = OptimConfig(lr=1.0, schedule=schedule, warmup_steps=2, min_lr_ratio=0.1, decay_fraction=1 / 3)
     assert [learning_rate(config, step, 6) for step in range(1, 7)] == pytest.approx(expected)
@@ -39,8 +54,12 @@ def test_only_matrices_decay():
     optimizer = build_optimizer(model, OptimConfig(weight_decay=0.1))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert {name: decay[id(p)] for name, p in model.named_parameters()} == {
-        "0.weight": 0.1, "0.bias": 0.0, "1.weight": 0.0, "1.bias": 0.0, "2.weight": 0.1,
-    }  # fmt: skip
+        "0.weight": 0.1,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+        "2.weight": 0.1,
+    }
 
 
 def test_token_loss_is_a_sum_over_trained_tokens_of_the_next_one():
@@ -89,8 +108,12 @@ def test_a_killed_rank_is_started_again_a_few_times_only():
 
 def test_the_first_cause_is_not_the_rank_that_lost_its_peers(tmp_path: Path):
     common = {"host": "h", "detail": ""}
-    Failure(failure_class="network", message="lost", rank=0, time=1.0, **common).write(tmp_path / "failure_rank_0.json")
-    Failure(failure_class="data", message="row", rank=1, time=2.0, **common).write(tmp_path / "failure_rank_1.json")
+    Failure(failure_class="network", message="lost", rank=0, time=1.0, **common).write(
+        tmp_path / "failure_rank_0.json"
+    )
+    Failure(failure_class="data", message="row", rank=1, time=2.0, **common).write(
+        tmp_path / "failure_rank_1.json"
+    )
     assert [failure.rank for failure in read_failures(tmp_path)] == [1, 0]
 
 
@@ -102,7 +125,12 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path: Path):
 
 
 def test_metrics_read_back_give_each_step_once():
-    rows = [{"attempt": 1, "step": 1}, {"attempt": 1, "step": 2}, {"attempt": 2, "step": 2}, {"attempt": 2, "step": 3}]
+    rows = [
+        {"attempt": 1, "step": 1},
+        {"attempt": 1, "step": 2},
+        {"attempt": 2, "step": 2},
+        {"attempt": 2, "step": 3},
+    ]
     assert latest_by_step(iter(rows)) == [rows[0], rows[2], rows[3]]
 
 

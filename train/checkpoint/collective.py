@@ -30,7 +30,9 @@ class Progress:
 class Checkpoints:
     """The run's checkpoints, as the loop uses them. Every method is collective."""
 
-    def __init__(self, run_dir: RunDir, group: Group, *, zero_stage: int, attempt: int, keep_last: int) -> None:
+    def __init__(
+        self, run_dir: RunDir, group: Group, *, zero_stage: int, attempt: int, keep_last: int
+    ) -> None:
         """Bind the store to the ranks that use it."""
         self._run_dir = run_dir
         self._group = group
@@ -104,8 +106,8 @@ class Checkpoints:
         if saved:
             found = "; ".join(skipped) or "none is left"
             raise NoUsableCheckpointError(
-                f"the run had saved step {max(saved)}, but no usable checkpoint remains ({found}); restore one "
-                f"under {self.store.root}, or submit the config under another name to start over"
+                f"the run had saved step {max(saved)}, but no usable checkpoint remains ({found});"
+                f" restore one under {self.store.root}, or submit the config under another name to start over"
             )
         return None
 

@@ -1,4 +1,4 @@
-"""What makes a directory a checkpoint: a manifest that names every file with its size and hash. Torch-free."""
+"""What makes a directory a checkpoint: a manifest with size and hash of every file. Torch-free."""
 
 import hashlib
 from dataclasses import dataclass
@@ -69,7 +69,9 @@ def inspect(path: Path) -> Verdict:
         if not file.is_file():
             return Verdict(path, manifest, f"{name} is missing")
         if file.stat().st_size != expected.size:
-            return Verdict(path, manifest, f"{name} has {file.stat().st_size} bytes instead of {expected.size}")
+            return Verdict(
+                path, manifest, f"{name} has {file.stat().st_size} bytes instead of {expected.size}"
+            )
     return Verdict(path, manifest, None)
 
 

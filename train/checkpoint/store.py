@@ -59,9 +59,11 @@ class CheckpointStore:
         numbers = [
             int(path.name.removeprefix(_PREFIX))
             for path in self.root.iterdir()
-            if path.name.startswith(_PREFIX) and path.name.removeprefix(_PREFIX).isdigit()
-            and path.is_dir() and not path.is_symlink()
-        ]  # fmt: skip
+            if path.name.startswith(_PREFIX)
+            and path.name.removeprefix(_PREFIX).isdigit()
+            and path.is_dir()
+            and not path.is_symlink()
+        ]
         return sorted(numbers, reverse=True)
 
     def verdicts(self) -> list[Verdict]:

@@ -42,7 +42,10 @@ class TokenSet:
 
     def collate(self, rows: Sequence[int], device: torch.device) -> Batch:
         """Pad rows on the right to one length; a `FILLER` becomes one token that is not trained."""
-        filler = {"input_ids": [self._pad_id], "labels": [IGNORED] if self._labels_per_token else IGNORED}
+        filler: dict[str, Any] = {
+            "input_ids": [self._pad_id],
+            "labels": [IGNORED] if self._labels_per_token else IGNORED,
+        }
         entries = [filler if row == FILLER else self._dataset[row] for row in rows]
         ids = [entry["input_ids"] for entry in entries]
         labels = [entry["labels"] for entry in entries]

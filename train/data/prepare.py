@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from itertools import islice
-
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +111,7 @@ def _encode_causal(
         return_attention_mask=False,
     )
     entries = []
-    for item, ids, offsets in zip(
-        rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
+    for item, ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True):
         labels = label_tokens(ids, offsets, item.trained)[: data.max_length]
         entries.append(
             {
@@ -139,6 +136,11 @@ def _encode_labelled(
         return_attention_mask=False,
     )
     return [
-        {"input_ids": ids, "labels": class_id[str(row.value["label"])], "tokens": len(ids), "trained_tokens": 1}
+        {
+            "input_ids": ids,
+            "labels": class_id[str(row.value["label"])],
+            "tokens": len(ids),
+            "trained_tokens": 1,
+        }
         for row, ids in zip(rows, encoded["input_ids"], strict=True)
     ]

@@ -53,8 +53,8 @@ def render_messages(messages: Sequence[dict[str, str]], tokenizer: Any) -> Rende
         through = _apply(tokenizer, messages[: number + 1])
         if not (text.startswith(through) and through.startswith(before)):
             raise DataError(
-                "the tokenizer's chat template rewrites earlier turns, so the assistant's part cannot be told "
-                "apart; use a template that only appends"
+                "the tokenizer's chat template rewrites earlier turns, so the assistant's part cannot be"
+                " told apart; use a template that only appends"
             )
         spans.append((len(before), len(through.rstrip())))
     return Rendered(text, tuple(spans))
@@ -67,9 +67,7 @@ def _apply(tokenizer: Any, messages: Sequence[dict[str, str]], *, add_generation
     return text
 
 
-def label_tokens(
-    ids: Sequence[int], offsets: Sequence[Span], trained: Sequence[Span]
-) -> list[int]:
+def label_tokens(ids: Sequence[int], offsets: Sequence[Span], trained: Sequence[Span]) -> list[int]:
     """Labels of one row: the token's own id where it starts inside a trained span, else `IGNORED`."""
     return [
         token if end > start and any(low <= start < high for low, high in trained) else IGNORED

@@ -90,7 +90,11 @@ def _check_messages(value: dict[str, Any]) -> str | None:
         if problem:
             return f"turn {number}: {problem}"
         role = message["role"]
-        if role == previous or (role == "system" and number > 1) or (role == "assistant" and previous != "user"):
+        if (
+            role == previous
+            or (role == "system" and number > 1)
+            or (role == "assistant" and previous != "user")
+        ):
             return f"turn {number} ({role}) may not follow {previous or 'the start'}"
         previous = role
     return None if previous == "assistant" else "the last turn must be the assistant's: it is what is trained"

@@ -10,7 +10,13 @@ from train.engine import Engine
 
 
 def answer(
-    engine: Engine, tokenizer: Any, questions: Sequence[str], group: Group, max_new_tokens: int, *, sharded: bool
+    engine: Engine,
+    tokenizer: Any,
+    questions: Sequence[str],
+    group: Group,
+    max_new_tokens: int,
+    *,
+    sharded: bool,
 ) -> list[str]:
     """Answer all questions at once.
 

@@ -40,12 +40,18 @@ def _assess(context: RankContext) -> dict[str, Any]:
         role = next((role for role in roles if role in context.sets), None)
         if role:
             scores = evaluate(
-                context.engine, context.sets[role], context.group, config.eval.batch_size, causal=context.causal
+                context.engine,
+                context.sets[role],
+                context.group,
+                config.eval.batch_size,
+                causal=context.causal,
             )
             outcome[name] = {"set": role, **asdict(scores)}
-    questions = held_out_questions(Path(context.job.plan.data["test"].path), config.eval.answers) if (
-        config.eval.answers
-    ) else []  # fmt: skip
+    questions = (
+        held_out_questions(Path(context.job.plan.data["test"].path), config.eval.answers)
+        if (config.eval.answers)
+        else []
+    )
     if questions:
         answers = answer(
             context.engine,

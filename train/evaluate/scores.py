@@ -29,7 +29,7 @@ class Scores:
 
 
 def evaluate(engine: Engine, rows: TokenSet, group: Group, batch_size: int, *, causal: bool) -> Scores:
-    """Score a set with all ranks. Every rank runs the same number of forward passes; fillers weigh nothing."""
+    """Score a set with all ranks, in equally many forward passes each; fillers weigh nothing."""
     loss_sum = trained = 0.0
     predicted: dict[int, tuple[int, int]] = {}
     with engine.evaluating():

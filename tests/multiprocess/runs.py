@@ -1,0 +1,124 @@
+"""Real runs for tests: started by the command, watched through the run directory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from launcher.status import RunStatus, read_status
+from train.rundir import RunDir, latest_by_step, read_lines
+
+_PATIENCE_S = 120
+
+
+def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "launcher.cli", *arguments],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that a test started."""
+
+    dir: RunDir
+
+    @property
+    def status(self) -> RunStatus:
+        return read_status(self.dir)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return list(read_lines(self.dir.events))
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads(self.dir.result.read_text())
+
+    def kinds(self) -> list[str]:
+        return [row["event"] for row in self.events]
+
+    def trace(self) -> list[tuple[int, list[int]]]:
+        """(step, sample ids), each step once."""
+        return [(row["step"], row["sample_ids"]) for row in latest_by_step(read_lines(self.dir.trace))]
+
+    def curve(self) -> list[tuple[int, float, float]]:
+        """(step, learning rate, loss), each step once."""
+        return [(row["step"], row["lr"], row["loss"]) for row in latest_by_step(read_lines(self.dir.metrics))]
+
+    def losses(self) -> list[float]:
+        return [loss for _, _, loss in self.curve()]
+
+    def ranks(self) -> list[psutil.Process]:
+        """The live rank processes of this run."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if "train.worker" in words and str(self.dir.root) in words:
+                found.append(process)
+        return sorted(found, key=lambda process: int(process.environ()["RANK"]))
+
+    def agent(self) -> psutil.Process:
+        """The node agent: the task that Submitit's controller started."""
+        jobs = [row for row in read_lines(self.dir.jobs) if "job_id" in row]
+        [agent] = psutil.Process(int(jobs[-1]["job_id"])).children()
+        return agent
+
+    def wait_for_step(self, step: int) -> None:
+        """Return as soon as a step was logged."""
+        self._wait(lambda: self.status.step >= step, f"step {step}")
+
+    def wait_for(self, *states: str) -> RunStatus:
+        """Return when the run reaches one of these states."""
+        self._wait(lambda: self.status.state in states, " or ".join(states))
+        return self.status
+
+    def _wait(self, condition: Any, what: str) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not condition():
+            if time.monotonic() > deadline or self.status.state == "FAILED":
+                raise AssertionError(f"waited for {what}; {self.status}\n{self.logs()[-3000:]}")
+            time.sleep(0.005)
+
+    def stop(self, number: signal.Signals = signal.SIGUSR2, rank: int = 0) -> RunStatus:
+        """Signal one rank and wait until all have stopped."""
+        self.ranks()[rank].send_signal(number)
+        return self.wait_for("PREEMPTED")
+
+    def resume(self) -> "Run":
+        """Go on and wait for the end."""
+        done = command("resume", str(self.dir.root), "--follow", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr + self.logs()[-3000:]
+        return self
+
+    def logs(self) -> str:
+        return "".join(path.read_text() for path in sorted(self.dir.logs.glob("attempt_*/*.log")))
+
+
+def start(*overrides: str, **environ: str) -> Run:
+    """Submit and return at once."""
+    done = command("submit", *overrides, "--json", **environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(RunDir(Path(json.loads(done.stdout)["dir"])))
+
+
+def finish(*overrides: str, **environ: str) -> Run:
+    """Submit and wait for a good end."""
+    done = command("submit", *overrides, "--follow", "--json", **environ)
+    assert done.stdout, done.stderr
+    run = Run(RunDir(Path(json.loads(done.stdout)["dir"])))
+    assert done.returncode == 0, done.stderr + run.logs()[-3000:]
+    return run

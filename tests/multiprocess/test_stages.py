@@ -1,0 +1,84 @@
+"""The same training whatever is sharded: ZeRO 0 to 3, offload, and any share of the batch."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.multiprocess.runs import Run, finish
+
+QUICK = (
+    "experiment=smoke",
+    "eval.base=false",
+    "data.validation=null",
+    "data.test=null",
+    "checkpoint.every_steps=null",
+)
+TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+
+
+@pytest.fixture(scope="module")
+def reference(module_runs: Path) -> dict[str, Run]:
+    """Stage 0 at both precisions: nothing is sharded."""
+    return {
+        precision: finish(*QUICK, "zero=stage0", f"train.precision={precision}", f"runs_dir={module_runs}")
+        for precision in TOLERANCE
+    }
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
+def test_losses_do_not_depend_on_the_stage(reference: dict[str, Run], stage: str, precision: str):
+    run = finish(*QUICK, f"zero={stage}", f"train.precision={precision}")
+    expected = reference[precision].losses()
+    assert len(run.losses()) == len(expected) == 20
+    assert run.losses() == pytest.approx(expected, rel=TOLERANCE[precision])
+    assert run.losses()[0] == pytest.approx(math.log(1024), abs=0.3)
+
+
+def test_the_first_loss_is_that_of_a_guess(reference: dict[str, Run]):
+    for run in reference.values():
+        assert run.losses()[0] == pytest.approx(math.log(1024), abs=0.3)
+        assert run.losses()[-1] < run.losses()[0] - 0.1
+
+
+@pytest.mark.parametrize("zero", ["stage1 zero.offload_optimizer=true", "stage2-offload", "stage3-offload"])
+def test_offload_changes_no_loss(reference: dict[str, Run], zero: str):
+    run = finish(*QUICK, *f"zero={zero}".split(), "train.precision=fp32")
+    assert run.losses() == pytest.approx(reference["fp32"].losses(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("ranks", "micro"), [(1, 8), (1, 2), (2, 1), (4, 2)])
+def test_losses_do_not_depend_on_ranks_and_accumulation(reference: dict[str, Run], ranks: int, micro: int):
+    run = finish(
+        *QUICK,
+        "zero=stage0",
+        "train.precision=fp32",
+        f"hardware.gpus_per_node={ranks}",
+        f"train.micro_batch_size={micro}",
+    )
+    assert run.losses() == pytest.approx(reference["fp32"].losses(), rel=1e-4)
+
+
+def test_activation_checkpointing_changes_no_loss(reference: dict[str, Run]):
+    run = finish(*QUICK, "zero=stage0", "train.precision=fp32", "model.activation_checkpointing=true")
+    assert run.losses() == pytest.approx(reference["fp32"].losses(), rel=1e-5)
+
+
+def test_a_step_length_is_logged_with_its_gradient_norm(reference: dict[str, Run]):
+    from train.rundir import read_lines
+
+    rows = list(read_lines(reference["fp32"].dir.metrics))
+    assert set(rows[0]) == {
+        "attempt",
+        "step",
+        "loss",
+        "lr",
+        "tokens",
+        "samples",
+        "grad_norm",
+        "tokens_per_s",
+        "time",
+    }
+    assert all(row["grad_norm"] > 0 for row in rows)
+    assert [row["samples"] for row in rows] == [8 * step for step in range(1, 21)]

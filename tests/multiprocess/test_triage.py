@@ -1,0 +1,11 @@
+"""The encoder path: MiniLM from its pip package gets a head and learns to sort tickets."""
+
+from tests.multiprocess.runs import finish
+
+
+def test_triage_learns_eight_topics_from_near_chance():
+    run = finish("experiment=triage", "tracking=disabled", "eval.every_steps=null")
+    base, tuned = (run.result["evaluation"][name]["task"] for name in ("base", "tuned"))
+    assert base["macro_f1"] < 0.3
+    assert tuned["macro_f1"] >= 0.75
+    assert tuned["accuracy"] >= 0.75

@@ -1,0 +1,117 @@
+"""The layout's promises: imports run one way, outside systems have one owner, rooms stay small."""
+
+import ast
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("launcher", "train", "slurm")
+SOURCES = sorted(chain.from_iterable((ROOT / package).rglob("*.py") for package in PACKAGES))
+MAY_IMPORT = {"launcher": {"launcher", "slurm", "train"}, "slurm": {"slurm"}, "train": {"train"}}
+OWNERS = {
+    "hydra": {"launcher/compose.py"},
+    "omegaconf": {"launcher/compose.py"},
+    "submitit": {"slurm/executor.py"},
+    "wandb": {"train/tracking.py"},
+    "torch.distributed": {"train/dist.py", "train/agent.py"},
+    "deepspeed": {"train/engine.py", "train/dist.py"},
+    "datasets": {"train/data/prepare.py"},
+    "gguf": {"train/sources.py"},
+}
+TORCH_FREE = ("config", "batch", "zero", "rundir", "failures", "signals", "sources", "job")
+HEAVY = {"torch", "transformers", "datasets", "deepspeed", "sklearn"}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    return names
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_run_one_way(path: Path):
+    package = path.relative_to(ROOT).parts[0]
+    used = {name.split(".")[0] for name in imports(path)} & set(PACKAGES)
+    assert used <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize("system", OWNERS)
+def test_each_outside_system_has_one_owner(system: str):
+    users = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if any(name == system or name.startswith(f"{system}.") for name in imports(path))
+    }
+    assert users == OWNERS[system]
+
+
+def test_there_are_no_circles():
+    modules = {module_name(path): path for path in SOURCES}
+    edges = {
+        name: {used for used in modules if used in imports(path)} - {name} for name, path in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for used in edges[name]:
+                visit(used, (*trail, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+@pytest.mark.parametrize(
+    "module",
+    [f"train.{name}" for name in TORCH_FREE]
+    + ["train.checkpoint.store", "train.data.rows", "launcher.submit", "launcher.follow", "slurm.executor"],
+)
+def test_the_torch_free_modules_load_nothing_heavy(module: str):
+    probe = f"import {module}, sys; print(*(name.split('.')[0] for name in sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert HEAVY.isdisjoint(loaded.stdout.split())
+
+
+def test_no_module_is_named_like_a_dependency():
+    taken = {"datasets", "wandb", "hydra", "submitit", "deepspeed", "torch", "transformers", "rich", "yaml"}
+    assert taken.isdisjoint(path.stem for path in SOURCES)
+
+
+def test_rooms_stay_small():
+    for path in SOURCES:
+        lines = path.read_text().count("\n")
+        assert lines <= 400, f"{path.relative_to(ROOT)} has {lines} lines: split it"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 60, f"{path.relative_to(ROOT)}:{node.name} has {length} lines: split it"
+
+
+def test_only_zero_py_spells_deepspeeds_keys():
+    keys = (
+        "reduce_bucket_size",
+        "offload_param",
+        "stage3_prefetch_bucket_size",
+        "gradient_accumulation_steps",
+    )
+    for path in SOURCES:
+        if path.name != "zero.py":
+            found = [key for key in keys if f'"{key}"' in path.read_text()]
+            assert not found, f"{path.relative_to(ROOT)} spells {found}"
