@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher import __version__
+from launcher.shadow import shadowing_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,8 @@ exit codes: 0 done, 2 user error, 3 refused by plan, 4 run failed, 75 preempted,
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the `shardline` command."""
     options = _parser().parse_args(arguments)
+    if wrong := shadowing_file():
+        sys.exit(_said(wrong))
     try:
         code = options.verb(options)
     except KeyboardInterrupt:
@@ -33,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # noqa: BLE001 - refusals are shown, everything else is raised again
         code = _refused(error, options)
     sys.exit(code)
+
+
+def _said(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,5 @@
 """Rules that a config must meet here, each with its reason and its fix. All of them are always checked."""
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from launcher.facts import Facts, gather
 from launcher.plan import RunPlan, make_plan, place
 from train.failures import ExitCode
 
-_OWN_PACKAGES = ("launcher", "train", "slurm")
 _RESOURCE_CODES = ("memory.", "disk.")
 
 
@@ -25,7 +23,6 @@ def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
     facts, problems = gather(config)
     for rule in _CONFIG_RULES:
         problems += rule(config, facts)
-    problems += _shadowed_packages()
     try:
         plan = make_plan(config, facts)
     except ValueError as error:
@@ -186,18 +183,3 @@ def _resources(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
             f" {Path(config.runs_dir).resolve()} has {disk.free_gb:.1f} GB free",
             fix="set runs_dir to a larger file system, or checkpoint.keep_last lower",
         )
-
-
-def _shadowed_packages() -> Iterator[Problem]:
-    """`train.py` is the commonest script name there is, and would be imported instead of ours."""
-    home = Path(__file__).resolve().parent.parent
-    for name in _OWN_PACKAGES:
-        spec = importlib.util.find_spec(name)
-        origin = Path(spec.origin).resolve() if spec and spec.origin else None
-        if origin != home / name / "__init__.py":
-            yield Problem(
-                code="install.shadowed",
-                field=name,
-                message=f"{origin} is imported instead of Shardline's own {name}",
-                fix="rename it, or start the installed command `shardline` from another folder",
-            )

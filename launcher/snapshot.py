@@ -6,9 +6,9 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
+from launcher.shadow import PACKAGES
 from train.rundir import write_atomic, write_json
 
-PACKAGES = ("launcher", "train", "slurm")
 _NOTABLE = ("torch", "deepspeed", "transformers", "datasets", "hydra-core", "submitit", "wandb", "numpy")
 
 

@@ -120,9 +120,11 @@ def _forward_stop_signals() -> None:
 
 
 def _killed(error: ChildFailedError) -> str:
+    """What the operating system knows; a rank that was killed comes before one that then lost its peer."""
+    for rank, failure in error.failures.items():
+        if failure.exitcode < 0:
+            return f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}"
     rank, failure = error.get_first_failure()
-    if failure.exitcode < 0:
-        return f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}"
     return f"rank {rank} ended with exit code {failure.exitcode}"
 
 

@@ -47,8 +47,9 @@ class Group:
         timeout = timedelta(minutes=timeout_min)
         if env.device.type == "cuda":
             torch.cuda.set_device(env.device)
-        _leave_out_shared_memory_op()
-        torch_dist.init_process_group("nccl" if env.device.type == "cuda" else "gloo", timeout=timeout)
+        backend = "nccl" if env.device.type == "cuda" else "gloo"
+        torch_dist.init_process_group(backend, timeout=timeout)
+        _introduce_deepspeed(backend)
         # Decisions travel beside the GPU's stream, so that agreeing on a stop never waits for a kernel.
         self._control = torch_dist.new_group(backend="gloo", timeout=timeout)
 
@@ -91,8 +92,13 @@ class Group:
         torch_dist.destroy_process_group()
 
 
-def _leave_out_shared_memory_op() -> None:
-    """Keep DeepSpeed from compiling its CPU all-reduce at start: half a minute, and it needs a compiler."""
-    import deepspeed.ops
+def _introduce_deepspeed(backend: str) -> None:
+    """Let DeepSpeed find the group before ZeRO-3 partitions: it would count one rank otherwise.
+
+    Its all-reduce over shared memory is left out: it is compiled at start, which takes half a minute and
+    needs a compiler.
+    """
+    import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)

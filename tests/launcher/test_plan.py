@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused_with_its_own_code():
 
 def test_a_gpu_plan_for_another_machine_is_shown_in_full(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
-    plan = plan_of("hardware=h100x8")
+    plan = plan_of("hardware=h100x8", "train.micro_batch_size=1")
     assert plan.placement.device == "cuda"
     assert plan.placement.world_size == 8
     assert plan.time.seconds is not None

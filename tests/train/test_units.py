@@ -63,20 +63,23 @@ def test_only_matrices_decay():
 
 
 def test_token_loss_is_a_sum_over_trained_tokens_of_the_next_one():
-    logits = torch.randn(2, 4, 7, dtype=torch.float64)
+    hidden = torch.randn(2, 4, 5)
+    head = torch.nn.Linear(5, 7, bias=False)
     labels = torch.tensor([[IGNORED, 3, IGNORED, 2], [1, IGNORED, 5, IGNORED]])
-    log_p = torch.log_softmax(logits, dim=-1)
+    log_p = torch.log_softmax(head(hidden).double(), dim=-1)
     expected = -(log_p[0, 0, 3] + log_p[0, 2, 2] + log_p[1, 1, 5])
-    assert token_loss_sum(logits, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert token_loss_sum(hidden, head, labels).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_a_batch_without_a_trained_token_still_reaches_the_parameters():
-    logits = torch.randn(1, 3, 7, requires_grad=True)
-    loss = token_loss_sum(logits, torch.full((1, 3), IGNORED))
+    hidden = torch.randn(1, 3, 5, requires_grad=True)
+    head = torch.nn.Linear(5, 7)
+    loss = token_loss_sum(hidden, head, torch.full((1, 3), IGNORED))
     loss.backward()
     assert loss.item() == 0
-    assert logits.grad is not None
-    assert not logits.grad.any()
+    for gradient in (hidden.grad, head.weight.grad):
+        assert gradient is not None
+        assert not gradient.any()
 
 
 def test_class_loss_ignores_fillers():
