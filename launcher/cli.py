@@ -135,7 +135,8 @@ def _refused(error: Exception, options: argparse.Namespace) -> int:
 
         from launcher.show import show_problems
 
-        show_problems(Console(stderr=True, highlight=False), error.problems)
+        composing = hasattr(options, "overrides")
+        show_problems(Console(stderr=True, highlight=False), error.problems, before_a_run=composing)
     return int(error.exit_code)
 
 
@@ -166,7 +167,7 @@ def _plan(options: argparse.Namespace) -> int:
         if plan:
             show_plan(console, plan, brief=False)
         if problems:
-            show_problems(console, problems)
+            show_problems(console, problems, before_a_run=True)
     return int(exit_code_for(problems)) if problems else 0
 
 

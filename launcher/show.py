@@ -23,10 +23,11 @@ _STATE_STYLE = {
 }
 
 
-def show_problems(console: Console, problems: Sequence[Problem]) -> None:
+def show_problems(console: Console, problems: Sequence[Problem], *, before_a_run: bool) -> None:
     """All problems, each with its fix."""
     noun = "problem" if len(problems) == 1 else "problems"
-    console.print(f"{len(problems)} {noun}, nothing was created:", style="bold red")
+    tail = ", nothing was created" if before_a_run else ""
+    console.print(f"{len(problems)} {noun}{tail}:", style="bold red")
     for problem in problems:
         console.print(
             f"  [bold]{escape(problem.field)}[/]: {escape(problem.message)}", soft_wrap=True, highlight=False

@@ -159,14 +159,16 @@ def _kept(kind: str, recipe: Any, write: Callable[[Path], None]) -> Path:
 
 def _convert_gguf(path: Path, out: Path) -> None:
     """Dequantise into a plain model; one read from GGUF refuses to be saved as it is."""
-    where = {"gguf_file": path.name}
+    where: dict[str, Any] = {"gguf_file": path.name}
+    # Each part would read the file's header again to find its config; handing it over saves seconds.
+    where["config"] = settings = transformers.AutoConfig.from_pretrained(path.parent, **where)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **where)
     packed = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
-    settings = packed.config
     settings.__dict__.pop("quantization_config", None)
     plain = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
     plain.load_state_dict(packed.state_dict())
     plain.save_pretrained(out)
-    transformers.AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(out)
+    tokenizer.save_pretrained(out)
 
 
 def _initialise(directory: Path, seed: int, out: Path) -> None:

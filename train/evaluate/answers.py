@@ -1,4 +1,4 @@
-"""Held-out questions answered by the model as it stands, greedily."""
+"""Held-out questions answered by the model as it stands: greedily, with repetition held down."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,9 @@ import torch
 
 from train.dist import Group
 from train.engine import Engine
+
+_REPETITION_PENALTY = 1.15
+"""Small models fall into loops when decoded greedily (Keskar et al., arXiv 1909.05858, use 1.2)."""
 
 
 def answer(
@@ -43,6 +46,7 @@ def answer(
             **encoded,
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            repetition_penalty=_REPETITION_PENALTY,
             temperature=None,
             top_p=None,
             top_k=None,

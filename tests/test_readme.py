@@ -1,0 +1,82 @@
+"""The documentation is run: every command and every link in it."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")
+BLOCKS = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINKS = re.compile(r"\]\(([^)#]+)")
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def commands() -> list[list[str]]:
+    """Every command line in the documents' bash blocks, as words."""
+    text = "".join((ROOT / name).read_text() for name in DOCUMENTS)
+    return [shlex.split(line) for block in BLOCKS.findall(text) for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str):
+    for target in LINKS.findall((ROOT / document).read_text()):
+        if not target.startswith("http"):
+            assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}"
+
+
+def test_make_targets_exist():
+    targets = {words[1] for words in commands() if words[0] == "make"} | {"triage"}
+    assert targets >= {"demo", "test"}
+    for target in targets:
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.fixture
+def prepared(shardline: Command, tmp_path: Path) -> Command:
+    """The folder that the README's own examples assume: data files, a hardware file, and a finished run."""
+    folder = tmp_path / "cwd"
+    for name in ("train", "validation"):
+        source = ROOT / "examples" / "helpdesk" / f"{name}.jsonl"
+        (folder / f"{name}.jsonl").write_bytes(source.read_bytes())
+    (folder / "my_conf" / "hardware").mkdir(parents=True)
+    (folder / "my_conf" / "hardware" / "lab.yaml").write_text("gpus_per_node: 1\n")
+    return shardline
+
+
+@pytest.mark.multiprocess
+def test_every_command_works(prepared: Command, tmp_path: Path):
+    """In the order of the README: `submit` of a run is awaited, so that later lines can name it."""
+    hub = {"HF_HOME": str(tmp_path / "empty")}
+    seen = 0
+    for words in commands():
+        if words[0] != "shardline":
+            assert words[0] in ("make", "source", "hf", ".venv/bin/python"), words
+            continue
+        seen += 1
+        done = prepared(*words[1:], **hub)
+        if "model=gpt2" in words:
+            assert done.returncode == 2
+            assert "hf download openai-community/gpt2" in done.stderr
+        else:
+            assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+    assert seen >= 9
+
+
+def test_the_quoted_refusal_is_what_is_printed(shardline: Command):
+    text = (ROOT / "README.md").read_text()
+    quoted = re.search(r"```text\n\$ shardline (plan [^\n]+)\n(.*?)```", text, re.DOTALL)
+    assert quoted
+    assert shardline(*shlex.split(quoted[1])).stderr == quoted[2]
+
+
+def test_every_verb_and_run_directory_entry_is_documented():
+    from launcher.cli import _parser
+
+    text = (ROOT / "README.md").read_text()
+    [verbs] = [action.choices for action in _parser()._actions if isinstance(action.choices, dict)]
+    for verb in verbs:
+        assert f"| `{verb}` |" in text
