@@ -142,8 +142,9 @@ def _refused(error: Exception, options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from launcher.compose import compose_run
+    from launcher.errors import Refused
     from launcher.preflight import examine, exit_code_for
-    from launcher.show import show_plan, show_problems
+    from launcher.show import show_plan
 
     composed = compose_run(options.overrides, options.conf)
     plan, problems = examine(composed)
@@ -162,13 +163,12 @@ def _plan(options: argparse.Namespace) -> int:
             else {}
         )
         _print_json({"ok": not problems, "problems": problems, **known})
-    else:
-        console = _console()
-        if plan:
-            show_plan(console, plan, brief=False)
-        if problems:
-            show_problems(console, problems, before_a_run=True)
-    return int(exit_code_for(problems)) if problems else 0
+        return int(exit_code_for(problems)) if problems else 0
+    if plan:
+        show_plan(_console(), plan)
+    if problems:
+        raise Refused(problems, exit_code_for(problems))
+    return 0
 
 
 def _submit(options: argparse.Namespace) -> int:

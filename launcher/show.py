@@ -37,7 +37,7 @@ def show_problems(console: Console, problems: Sequence[Problem], *, before_a_run
         )
 
 
-def show_plan(console: Console, plan: RunPlan, *, brief: bool) -> None:
+def show_plan(console: Console, plan: RunPlan) -> None:
     """What a run will do and need."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -66,9 +66,8 @@ def show_plan(console: Console, plan: RunPlan, *, brief: bool) -> None:
         )
     table.add_row("time", _time(plan))
     console.print(table)
-    if not brief:
-        console.print("\n[bold]DeepSpeed[/]")
-        console.print_json(json.dumps(plan.deepspeed))
+    console.print("\n[bold]DeepSpeed[/]")
+    console.print_json(json.dumps(plan.deepspeed))
 
 
 def _length(plan: RunPlan) -> str:
