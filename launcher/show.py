@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -68,6 +69,21 @@ def show_plan(console: Console, plan: RunPlan) -> None:
     console.print(table)
     console.print("\n[bold]DeepSpeed[/]")
     console.print_json(json.dumps(plan.deepspeed))
+
+
+def plan_as_json(plan: RunPlan) -> dict[str, Any]:
+    """The fields of `plan --json`, which scripts rely on."""
+    memory = {**asdict(plan.memory), "total_gb": plan.memory.total_gb} if plan.memory else None
+    return {
+        "run": plan.run,
+        "placement": plan.placement,
+        "batch": plan.training.batch,
+        "memory": memory,
+        "time": plan.time,
+        "disk": plan.disk,
+        "sbatch": plan.sbatch,
+        "deepspeed": plan.deepspeed,
+    }
 
 
 def _length(plan: RunPlan) -> str:

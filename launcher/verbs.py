@@ -1,0 +1,218 @@
+"""What the verbs do: each takes parsed options and returns an exit code.
+
+Imports wait until a verb needs them, so that the login side stays light.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from launcher.submit import Submission
+    from train.rundir import RunDir
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    # A pipe or a log has no width of its own: tables need one that does not fold them.
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def _print_json(value: Any) -> None:
+    from pydantic_core import to_json
+
+    print(to_json(value, indent=2).decode())
+
+
+def refused(error: Exception, options: argparse.Namespace) -> int:
+    """Show every problem of a refusal; any other exception goes on."""
+    from launcher.errors import Refused
+
+    if not isinstance(error, Refused):
+        raise error
+    if options.json:
+        _print_json({"ok": False, "problems": error.problems})
+    else:
+        from rich.console import Console
+
+        from launcher.show import show_problems
+
+        composing = hasattr(options, "overrides")
+        show_problems(Console(stderr=True, highlight=False), error.problems, before_a_run=composing)
+    return int(error.exit_code)
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Compose a config, check everything, show what would run; creates nothing."""
+    from launcher.compose import compose_run
+    from launcher.errors import Refused
+    from launcher.preflight import examine, exit_code_for
+    from launcher.show import plan_as_json, show_plan
+
+    made, problems = examine(compose_run(options.overrides, options.conf))
+    if options.json:
+        _print_json({"ok": not problems, "problems": problems, **(plan_as_json(made) if made else {})})
+        return int(exit_code_for(problems)) if problems else 0
+    if made:
+        show_plan(_console(), made)
+    if problems:
+        raise Refused(problems, exit_code_for(problems))
+    return 0
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Plan, freeze and start a run; returns at once."""
+    if options.dry_run:
+        return plan(options)
+    from launcher.compose import compose_run
+    from launcher.submit import submit_run
+
+    return _after_start(options, submit_run(compose_run(options.overrides, options.conf)))
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Go on with a stopped or failed run from its newest verified checkpoint."""
+    from launcher.runs import find_run
+    from launcher.submit import resume_run
+
+    return _after_start(options, resume_run(find_run(options.run)))
+
+
+def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
+    """Say what was started; with --follow, stay until it ends."""
+    from launcher.show import show_next_commands, show_result
+
+    run, job_id = submission.run, submission.job_id
+    if options.json:
+        code = _follow_quietly(run) if options.follow and job_id else 0
+        _print_json({"run": run.root.name, "dir": str(run.root), "job_id": job_id})
+        return code
+    console = _console()
+    if job_id is None:
+        console.print(f"[bold]{run.root.name}[/] is finished: the same config was trained here before.\n")
+        show_result(console, run)
+        show_next_commands(console, run)
+        return 0
+    console.print(f"[bold]{run.root.name}[/] started as local job {job_id}")
+    if not options.follow:
+        show_next_commands(console, run)
+        return 0
+    return _follow(console, run)
+
+
+def _follow(console: "Console", run: "RunDir") -> int:
+    from launcher.follow import watch
+    from launcher.show import show_next_commands, show_result
+
+    try:
+        status = watch(run, console)
+    except KeyboardInterrupt:
+        console.print(f"\nthe run goes on; watch it again with: shardline logs -f {run.root.name}")
+        return 0
+    if status.state == "COMPLETED":
+        console.print()
+        show_result(console, run)
+        show_next_commands(console, run)
+    else:
+        console.print(f"\n[bold red]{status.state}[/] {status.why}", soft_wrap=True)
+        console.print(f"  shardline logs {run.root.name}\n  shardline resume {run.root.name}")
+    return _exit_code_of(run.result, status.state)
+
+
+def _follow_quietly(run: "RunDir") -> int:
+    import io
+
+    from rich.console import Console
+
+    from launcher.follow import watch
+
+    return _exit_code_of(run.result, watch(run, Console(file=io.StringIO())).state)
+
+
+def _exit_code_of(result: Path, state: str) -> int:
+    from train.failures import ExitCode
+
+    if state == "COMPLETED":
+        return int(ExitCode.DONE)
+    if state == "PREEMPTED":
+        return int(ExitCode.PREEMPTED)
+    if result.exists():
+        return int(json.loads(result.read_text()).get("exit_code", ExitCode.RUN_FAILED))
+    return int(ExitCode.RUN_FAILED)
+
+
+def status(options: argparse.Namespace) -> int:
+    """State, step and attempts of runs (default: all)."""
+    from launcher.runs import all_runs, find_run, runs_root
+    from launcher.show import show_status
+    from launcher.status import read_status
+
+    runs = [find_run(name) for name in options.run] or all_runs(runs_root())
+    statuses = [read_status(run) for run in runs]
+    if options.json:
+        _print_json(statuses)
+    else:
+        show_status(_console(), statuses)
+    return 0
+
+
+def logs(options: argparse.Namespace) -> int:
+    """What the ranks printed."""
+    from launcher.logs import follow, log_files
+    from launcher.runs import find_run
+    from launcher.status import read_status
+
+    run = find_run(options.run)
+
+    def alive() -> bool:
+        return options.follow and read_status(run).state in ("RUNNING", "PENDING")
+
+    log_files(run, options.attempt, options.rank)
+    for label, line in follow(lambda: log_files(run, options.attempt, options.rank), alive):
+        print(
+            json.dumps({"source": label, "line": line}) if options.json else f"[{label}] {line}", flush=True
+        )
+    return 0
+
+
+def results(options: argparse.Namespace) -> int:
+    """Base against tuned of a finished run."""
+    from launcher.errors import refuse
+    from launcher.runs import find_run
+    from launcher.show import show_next_commands, show_result
+    from launcher.status import read_status
+
+    run = find_run(options.run)
+    status = read_status(run)
+    if status.state != "COMPLETED":
+        raise refuse(
+            "run.unfinished",
+            "RUN",
+            f"{status.run} is {status.state.lower()}: {status.why}",
+            "shardline status",
+        )
+    if options.json:
+        _print_json(json.loads(run.result.read_text()))
+    else:
+        show_result(_console(), run)
+        show_next_commands(_console(), run)
+    return 0
+
+
+def cancel(options: argparse.Namespace) -> int:
+    """Kill a run; what was saved stays."""
+    from launcher.cancel import cancel_run
+    from launcher.runs import find_run
+
+    run = find_run(options.run)
+    cancelled = cancel_run(run)
+    if options.json:
+        _print_json({"run": run.root.name, "cancelled": cancelled})
+    else:
+        _console().print(f"{run.root.name} {'was cancelled' if cancelled else 'was not running'}")
+    return 0
