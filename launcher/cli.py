@@ -4,6 +4,7 @@ Imports wait until a verb needs them, so that `--help` answers at once.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = options.verb(options)
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing may be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except Exception as error:  # noqa: BLE001 - refusals are shown, everything else is raised again
         code = verbs.refused(error, options)
     sys.exit(code)
@@ -52,11 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add(subparsers: Subparsers, name: str) -> argparse.ArgumentParser:
     """A verb: its function in verbs.py, whose docstring is its help."""
     function = getattr(verbs, name)
-    verb: argparse.ArgumentParser = subparsers.add_parser(
-        name,
-        help=function.__doc__[0].lower() + function.__doc__[1:].rstrip("."),
-        description=function.__doc__,
-    )
+    text = function.__doc__
+    summary = text[0].lower() + text[1:].rstrip(".")
+    verb: argparse.ArgumentParser = subparsers.add_parser(name, help=summary, description=text)
     verb.add_argument("--json", action="store_true", help="for programs")
     verb.set_defaults(verb=function)
     return verb
