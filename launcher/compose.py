@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from launcher.config import RunConfig
-from launcher.errors import Problem, Refused, nearest
+from launcher.errors import Problem, Refused, nearest, refuse
 
 _SECRET_VARIABLE = re.compile(r"\$\{oc\.env:[^}]*(KEY|TOKEN|SECRET|PASS)[^}]*\}", re.IGNORECASE)
 _HERE = Path(__file__).resolve().parent
@@ -80,6 +80,9 @@ def compose_run(overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> Com
         Refused: with all problems that were found.
     """
     roots = [*conf_dirs, packaged("conf")]
+    missing = [root for root in roots if not root.is_dir()]
+    if missing:
+        raise refuse("config.conf", "--conf", f"there is no folder {missing[0]}", "name a folder of groups")
     _register_resolvers()
     draft = _sort_overrides(overrides, roots)
     container = _compose_groups(draft, roots)

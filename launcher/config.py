@@ -3,13 +3,13 @@
 import hashlib
 
 from slurm.config import HardwareConfig, SlurmConfig
-from train.config import TrainingConfig
+from train.config import FilePath, TrainingConfig
 
 
 class RunConfig(TrainingConfig):
     """Everything that one submission says."""
 
-    runs_dir: str
+    runs_dir: FilePath
     """Root of all runs; $SHARDLINE_RUNS sets the default."""
     hardware: HardwareConfig
     slurm: SlurmConfig

@@ -27,6 +27,8 @@ class Facts:
     visible_gpus: int
     cores: int
     memory_gb: float
+    runs_place: Path
+    """The nearest existing ancestor of the runs directory, or that itself."""
     disk_free_gb: float
     model: ModelFiles | None
     data: dict[str, DataFile]
@@ -37,13 +39,14 @@ def gather(config: RunConfig) -> tuple[Facts, list[Problem]]:
     """Look at the machine, the model and every data row; what is wrong comes back as problems."""
     model, problems = _look_at_model(config)
     data, labels, data_problems = _look_at_data(config)
-    existing = Path(config.runs_dir).resolve()
+    existing = Path(config.runs_dir)
     while not existing.exists():
         existing = existing.parent
     facts = Facts(
         visible_gpus=count_gpus(),
         cores=len(os.sched_getaffinity(0)),
         memory_gb=psutil.virtual_memory().total / 1e9,
+        runs_place=existing,
         disk_free_gb=shutil.disk_usage(existing).free / 1e9,
         model=model,
         data=data,
@@ -127,7 +130,7 @@ def _look_at_data(config: RunConfig) -> tuple[dict[str, DataFile], list[str], li
     for role, (field, name) in named.items():
         if name is None:
             continue
-        path = Path(name).expanduser().resolve()
+        path = Path(name)
         if reason := _unreadable(path):
             problems.append(Problem(code="data.file", field=field, message=reason, fix=f"mend {field}"))
             continue

@@ -1,5 +1,6 @@
 """Rules that a config must meet here, each with its reason and its fix. All of them are always checked."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,6 +98,46 @@ def _format(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
         )
 
 
+def _chat_template(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    template = config.model.chat_template
+    if template is not None and not Path(template).is_file():
+        yield Problem(
+            code="model.chat_template",
+            field="model.chat_template",
+            message=f"there is no file {template}",
+            fix="name a Jinja file, or null for the tokenizer's own template",
+        )
+    needed = config.data.format == "messages" and template is None
+    if needed and facts.model and not facts.model.has_chat_template:
+        yield Problem(
+            code="model.chat_template",
+            field="model.chat_template",
+            message=f"the tokenizer of {config.model.source} has no chat template for data.format=messages",
+            fix="set model.chat_template to a Jinja file, such as '${examples:templates/plain.jinja}'",
+        )
+
+
+def _labels(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    if config.data.format == "labelled" and "train" in facts.data and len(facts.labels) < 2:
+        yield Problem(
+            code="data.label",
+            field="data.train",
+            message=f"the training rows have {len(facts.labels)} different label, classification needs two",
+            fix="mend the labels",
+        )
+
+
+def _runs_dir(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    place = facts.runs_place
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        yield Problem(
+            code="runs_dir.write",
+            field="runs_dir",
+            message=f"{config.runs_dir} cannot be made: you may not write to {place}",
+            fix="set runs_dir or SHARDLINE_RUNS to a folder of yours",
+        )
+
+
 def _zero(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     zero = config.zero
     if zero.offload_params and zero.stage != 3:
@@ -155,6 +196,9 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     _not_in_this_version,
     _length,
     _format,
+    _chat_template,
+    _labels,
+    _runs_dir,
     _zero,
     _hardware,
     _sequence,
@@ -180,6 +224,6 @@ def _resources(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
             code="disk.fit",
             field="runs_dir",
             message=f"the run directory grows to about {disk.total_gb:.1f} GB,"
-            f" {Path(config.runs_dir).resolve()} has {disk.free_gb:.1f} GB free",
+            f" {config.runs_dir} has {disk.free_gb:.1f} GB free",
             fix="set runs_dir to a larger file system, or checkpoint.keep_last lower",
         )

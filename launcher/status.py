@@ -70,13 +70,15 @@ def _judge(run: RunDir, events: list[dict[str, Any]], jobs: list[dict[str, Any]]
         return "CANCELLED", "cancelled by you"
     if result:
         return "FAILED", str(result["why"])
-    if jobs and is_alive(jobs[-1]):
+    if not jobs:
+        return "FAILED", "it was made and never started; resume starts it"
+    if is_alive(jobs[-1]):
         phase = next((row["phase"] for row in reversed(since) if row["event"] == "phase"), None)
         return ("RUNNING", phase) if phase else ("PENDING", "starting")
     if "preempted" in kinds:
         stop = next(row for row in reversed(since) if row["event"] == "preempted")
         return "PREEMPTED", f"stopped by {stop['reason']} after step {stop['step']}, saved"
-    if jobs and jobs[-1]["host"] != os.uname().nodename:
+    if jobs[-1]["host"] != os.uname().nodename:
         return "RUNNING", f"started on {jobs[-1]['host']}; ask there"
     return "FAILED", "its process ended without a word (killed, or the machine went down); resume goes on"
 

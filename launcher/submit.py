@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 from launcher.compose import Composed
 from launcher.config import RunConfig
@@ -42,11 +43,10 @@ def submit_run(composed: Composed) -> Submission:
     plan, problems = examine(composed)
     if problems or plan is None:
         raise Refused(problems, exit_code_for(problems))
-    run = RunDir(Path(composed.config.runs_dir).expanduser().resolve() / plan.run)
+    run = RunDir(Path(composed.config.runs_dir) / plan.run)
     if not run.root.exists():
         _create(run, composed, plan)
-        return _start(run)
-    if run.config.read_text() != composed.yaml:
+    elif run.config.read_text() != composed.yaml:
         raise refuse(
             "run.differs",
             "name",
@@ -58,24 +58,28 @@ def submit_run(composed: Composed) -> Submission:
 
 
 def resume_run(run: RunDir) -> Submission:
-    """Start a stopped or failed run again; it goes on from its newest verified checkpoint.
+    """Start a run that is not running; it goes on from its newest verified checkpoint.
 
     Raises:
-        Refused: it is running.
+        Refused: it is running, or another command is starting it at this moment.
     """
-    status = read_status(run)
-    if status.state in ("RUNNING", "PENDING"):
-        raise refuse(
-            "run.active",
-            "RUN",
-            f"{run.root.name} is {status.state.lower()} already",
-            f"watch it: shardline logs -f {run.root.name}",
-            ExitCode.REFUSED,
-        )
-    if status.state == "COMPLETED":
-        return Submission(run, None, status)
-    run.result.unlink(missing_ok=True)
-    return _start(run)
+    try:
+        # Two commands must not both find it stopped and both start it.
+        with FileLock(run.root / ".start.lock", timeout=0):
+            status = read_status(run)
+            if status.state in ("RUNNING", "PENDING"):
+                raise _active(run, f"is {status.state.lower()} already")
+            if status.state == "COMPLETED":
+                return Submission(run, None, status)
+            run.result.unlink(missing_ok=True)
+            return _start(run)
+    except Timeout:
+        raise _active(run, "is being started by another command") from None
+
+
+def _active(run: RunDir, what: str) -> Refused:
+    watch = f"watch it: shardline logs -f {run.root.name}"
+    return refuse("run.active", "RUN", f"{run.root.name} {what}", watch, ExitCode.REFUSED)
 
 
 def _create(run: RunDir, composed: Composed, plan: RunPlan) -> None:

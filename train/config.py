@@ -4,9 +4,11 @@
 The launcher adds where it runs (`launcher/config.py`). Attribute docstrings are the reference.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,6 +19,20 @@ from pydantic import (
 )
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def _absolute_source(source: str) -> str:
+    kind, _, name = source.partition(":")
+    return f"path:{_absolute(name)}" if kind == "path" else source
+
+
+FilePath = Annotated[str, AfterValidator(_absolute)]
+"""Relative to the folder of the command, made absolute at once: jobs and resumes start elsewhere."""
+ModelSource = Annotated[str, Field(pattern=r"^(hub|path|package):.+"), AfterValidator(_absolute_source)]
 
 
 class Section(BaseModel):
@@ -30,10 +46,12 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """Which pretrained model, and how it is opened."""
 
-    source: Annotated[str, Field(pattern=r"^(hub|path|package):.+")]
+    source: ModelSource
     """`hub:ID` (in the local Hugging Face cache), `path:DIR` or `package:NAME` (a pip package)."""
     task: Literal["causal", "classification"] = "causal"
     """`causal`: a GPT-like decoder learns to answer. `classification`: a BERT-like encoder gets a head."""
+    chat_template: FilePath | None = None
+    """A Jinja file in place of the tokenizer's chat template; models never tuned for chat have none."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` draws the weights from the seed; only the shape and the tokenizer come from the source."""
     attention: Literal["sdpa", "eager"] = "sdpa"
@@ -47,11 +65,11 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Where the rows are and how they become tokens."""
 
-    train: str
+    train: FilePath
     """Training rows: .jsonl, .json, .csv or .parquet."""
-    validation: str | None = None
+    validation: FilePath | None = None
     """Rows for the loss during training and for choosing the best checkpoint."""
-    test: str | None = None
+    test: FilePath | None = None
     """Rows that only the final assessment sees, base against tuned."""
     format: Literal["messages", "prompt_completion", "text", "labelled"]
     """`messages` (chat turns; assistant turns are trained), `prompt_completion` (the completion is trained),
@@ -136,7 +154,7 @@ class EvalConfig(Section):
     """Sequences per rank and forward pass."""
     base: bool = True
     """Assess the untouched base model first, so that the end has something to compare with."""
-    general: str | None = None
+    general: FilePath | None = None
     """A second set, unrelated to the task, in the same format: what is forgotten shows here."""
     answers: NonNegativeInt = 0
     """Held-out questions (of data.test) that base and tuned model answer. Decoders on `messages` only."""

@@ -38,6 +38,7 @@ class Engine:
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=config
         )
+        self._own_norm: torch.Tensor | None = None
         self._writer = _RecordingWriter()
         self._engine.checkpoint_engine = self._writer
 
@@ -73,18 +74,17 @@ class Engine:
         """Count a micro-step before the boundary; updates nothing."""
         self._engine.step()
 
-    def step(self, lr: float) -> float:
-        """Update the weights at this learning rate.
-
-        Returns:
-            The global gradient norm before clipping.
-        """
+    def step(self, lr: float) -> None:
+        """Update the weights at this learning rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         # Plain stage 0 in fp32 is the one engine that clips without telling the norm.
-        own_norm = self._plain_gradient_norm()
+        self._own_norm = self._plain_gradient_norm()
         self._engine.step()
-        norm = own_norm if own_norm is not None else self._engine.get_global_grad_norm()
+
+    def gradient_norm(self) -> float:
+        """Global norm of the last step's gradients before clipping; waits for the device."""
+        norm = self._own_norm if self._own_norm is not None else self._engine.get_global_grad_norm()
         return float(norm if norm is not None else float("nan"))
 
     def current_lr(self) -> float:

@@ -65,7 +65,7 @@ def _train_step(context: RankContext, progress: Progress, total_steps: int, mete
         if number < len(micro_batches):
             context.engine.micro_step()
     lr = learning_rate(context.job.config.optim, step, total_steps)
-    grad_norm = context.engine.step(lr)
+    context.engine.step(lr)
     progress.step = step
     progress.samples += len(ids)
     progress.tokens += int(rows.tokens[ids].sum())
@@ -73,7 +73,7 @@ def _train_step(context: RankContext, progress: Progress, total_steps: int, mete
     if context.job.config.train.trace and context.is_main:
         append_line(context.job.run_dir.trace, {"attempt": context.attempt, "step": step, "sample_ids": ids})
     if _due(step, context.job.config.train.log_every_steps) or step == total_steps:
-        meter.report(progress, grad_norm)
+        meter.report(progress)
 
 
 def _validate(context: RankContext, progress: Progress) -> bool:
@@ -147,7 +147,7 @@ class _Meter:
         self._tokens += tokens
         self._trained += trained
 
-    def report(self, progress: Progress, grad_norm: float) -> None:
+    def report(self, progress: Progress) -> None:
         context = self._context
         [loss_sum] = context.group.sum([float(self._loss_sum)])
         if context.is_main and context.tracker:
@@ -158,7 +158,7 @@ class _Meter:
                     "lr": context.engine.current_lr(),
                     "tokens": progress.tokens,
                     "samples": progress.samples,
-                    "grad_norm": grad_norm,
+                    "grad_norm": context.engine.gradient_norm(),
                     "tokens_per_s": round(self._tokens / self._busy_s, 1),
                     "time": round(time.time(), 3),
                 }

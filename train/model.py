@@ -40,17 +40,19 @@ _LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 _LAYOUT_VERSION = 1
 
 
-def load_tokenizer(directory: Path) -> Any:
-    """The model's tokenizer, with a padding token."""
+def load_tokenizer(directory: Path, chat_template: str | None = None) -> Any:
+    """The model's tokenizer, with a padding token and, if a file is named, that chat template."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    if chat_template is not None:
+        tokenizer.chat_template = Path(chat_template).read_text()
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def tokenizer_key(directory: Path) -> str:
+def tokenizer_key(directory: Path, chat_template: str | None = None) -> str:
     """Hash of the files that decide how text becomes tokens."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(Path(chat_template).read_bytes() if chat_template else b"")
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
     for name in (*names, "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model"):
         if (directory / name).exists():

@@ -35,6 +35,15 @@ class ModelFiles:
         return self.gguf is not None or any(any(self.directory.glob(p)) for p in WEIGHT_PATTERNS)
 
     @property
+    def has_chat_template(self) -> bool:
+        """Whether the tokenizer knows how to write a conversation."""
+        if self.gguf:
+            return bool(self.config["has_chat_template"])
+        settings = self.directory / "tokenizer_config.json"
+        inside = settings.exists() and "chat_template" in json.loads(settings.read_text())
+        return inside or (self.directory / "chat_template.jinja").exists()
+
+    @property
     def tokenizer_size(self) -> int | None:
         """Highest token id + 1, from tokenizer.json; None where only transformers can tell."""
         path = self.directory / "tokenizer.json"
@@ -143,5 +152,6 @@ def _read_gguf_config(path: Path) -> dict[str, Any]:
         "num_key_value_heads": value("llama.attention.head_count_kv"),
         "max_position_embeddings": value("llama.context_length"),
         "vocab_size": value("llama.vocab_size"),
+        "has_chat_template": "tokenizer.chat_template" in reader.fields,
         "tie_word_embeddings": not any(tensor.name == "output.weight" for tensor in reader.tensors),
     }

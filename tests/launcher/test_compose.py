@@ -109,12 +109,18 @@ def test_own_groups_come_first_and_their_mistakes_name_the_file(tmp_path: Path):
     )
     assert problem.fix == "did you mean data.max_length?"
     (tmp_path / "data" / "mine.yaml").write_text("train: rows.jsonl\nformat: messages\n")
-    assert compose_run(["experiment=smoke", "data=mine"], [tmp_path]).config.data.train == "rows.jsonl"
+    train = compose_run(["experiment=smoke", "data=mine"], [tmp_path]).config.data.train
+    assert train == str(Path("rows.jsonl").resolve()), "a job starts in another folder"
 
 
 def test_a_missing_value_names_the_key():
     [problem] = problems_of("experiment=smoke", "data=custom")
     assert (problem.code, problem.field) == ("config.missing", "data.train")
+
+
+def test_a_folder_of_groups_that_is_not_there(tmp_path: Path):
+    [problem] = problems_of("experiment=smoke", conf_dirs=(tmp_path / "none",))
+    assert problem.message == f"there is no folder {tmp_path}/none"
 
 
 def test_broken_yaml_is_one_problem(tmp_path: Path):

@@ -162,6 +162,8 @@ def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("hardware=h100x8", "hardware.gpus"),
         ("data.max_length=513", "data.max_length"),
         ("eval.answers=1 data.test=null", "eval.answers"),
+        ("model.chat_template=none.jinja", "model.chat_template"),
+        ("runs_dir=/dev/null/runs", "runs_dir.write"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(override: str, code: str):
@@ -169,6 +171,22 @@ def test_what_cannot_be_honoured_is_refused_by_name(override: str, code: str):
     assert code in [p.code for p in found]
     assert exit_code_for(found) == 2
     assert all(p.message and p.fix for p in found)
+
+
+def test_a_base_model_without_a_chat_template_is_told_what_to_set(tmp_path: Path):
+    model = tiny_model(tmp_path / "base")
+    (model / "chat_template.jinja").unlink()
+    [problem] = problems_of(f"model.source=path:{model}")
+    assert problem.code == "model.chat_template"
+    assert not problems_of(
+        f"model.source=path:{model}", "model.chat_template=${examples:templates/plain.jinja}"
+    )
+
+
+def test_one_label_is_no_classification(write_rows: Callable[..., Path]):
+    rows = write_rows("train.jsonl", [{"text": "x", "label": "a"}] * 4)
+    config = ["experiment=triage", f"data.train={rows}", "data.test=null", "data.validation=null"]
+    assert [problem.code for problem in examine(compose_run(config))[1]] == ["data.label"]
 
 
 def test_what_does_not_fit_is_refused_with_its_own_code():
