@@ -8,14 +8,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
@@ -24,7 +27,9 @@ from pydantic_core import ErrorDetails
 from launcher.config import RunConfig
 from launcher.errors import Problem, Refused, nearest, refuse
 
-_SECRET_VARIABLE = re.compile(r"\$\{oc\.env:[^}]*(KEY|TOKEN|SECRET|PASS)[^}]*\}", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(
+    r"\$\{oc\.env:[^},]*(?<![A-Z])(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD)(?![A-Z])[^}]*\}", re.IGNORECASE
+)
 _HERE = Path(__file__).resolve().parent
 
 
@@ -41,6 +46,17 @@ class Composed:
     def yaml(self) -> str:
         """The resolved config as text."""
         return yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
+
+
+class _OwnGroups(SearchPathPlugin):  # type: ignore[misc]
+    """Puts the user's folders before ours: a file of theirs replaces the one of the same name."""
+
+    roots: ClassVar[list[Path]] = []
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra while it initialises."""
+        for root in self.roots:
+            search_path.prepend("own", f"file://{root.resolve()}", anchor="main")
 
 
 @dataclass(slots=True)
@@ -161,12 +177,12 @@ def _unknown_key(key: str, roots: Sequence[Path]) -> Problem | None:
 
 def _compose_groups(draft: _Draft, roots: Sequence[Path]) -> DictConfig:
     """Let Hydra compose the chosen groups, without any key override."""
-    searchpath = ",".join(f"file://{root.resolve()}" for root in roots[:-1])
-    extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
+    _OwnGroups.roots = list(roots[:-1])
+    Plugins.instance().register(_OwnGroups)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(roots[-1]), version_base="1.3"):
-            composed = compose("config", overrides=[*draft.groups, *extra], return_hydra_config=True)
+            composed = compose("config", overrides=draft.groups, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         message = " ".join(str(error).split())
         draft.complain("config.compose", "config", message, "mend the YAML file that the message names")

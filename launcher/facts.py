@@ -9,15 +9,11 @@ from pathlib import Path
 import psutil
 
 from launcher.config import RunConfig
+from launcher.data_facts import look_at_data
 from launcher.errors import Problem
-from launcher.estimate.shape import model_kind
-from train.data.rows import SUFFIXES, check_row, file_sha256, read_rows
-from train.failures import UserError
+from launcher.model_facts import look_at_model
 from train.job import DataFile
-from train.sources import ModelFiles, resolve_source
-
-_SHOWN_ROWS = 10
-_KIND_OF_TASK = {"causal": "decoder", "classification": "encoder"}
+from train.sources import ModelFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +21,8 @@ class Facts:
     """Inputs of the plan that do not stand in the config."""
 
     visible_gpus: int
-    cores: int
+    gpu_mem_gb: float | None
+    """Memory of the smallest GPU here; None without one, or where nvidia-smi does not tell."""
     memory_gb: float
     runs_place: Path
     """The nearest existing ancestor of the runs directory, or that itself."""
@@ -33,24 +30,28 @@ class Facts:
     model: ModelFiles | None
     data: dict[str, DataFile]
     labels: list[str]
+    chat_template: str | None
+    """The text that model.chat_template names."""
 
 
 def gather(config: RunConfig) -> tuple[Facts, list[Problem]]:
     """Look at the machine, the model and every data row; what is wrong comes back as problems."""
-    model, problems = _look_at_model(config)
-    data, labels, data_problems = _look_at_data(config)
+    model, problems = look_at_model(config)
+    data, labels, data_problems = look_at_data(config)
+    template = Path(config.model.chat_template) if config.model.chat_template else None
     existing = Path(config.runs_dir)
     while not existing.exists():
         existing = existing.parent
     facts = Facts(
         visible_gpus=count_gpus(),
-        cores=len(os.sched_getaffinity(0)),
+        gpu_mem_gb=_gpu_memory_gb(),
         memory_gb=psutil.virtual_memory().total / 1e9,
         runs_place=existing,
         disk_free_gb=shutil.disk_usage(existing).free / 1e9,
         model=model,
         data=data,
         labels=labels,
+        chat_template=template.read_text() if template and template.is_file() else None,
     )
     return facts, problems + data_problems
 
@@ -60,130 +61,17 @@ def count_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return sum(line.startswith("GPU ") for line in _nvidia_smi("-L"))
+
+
+def _gpu_memory_gb() -> float | None:
+    lines = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    mebibytes = [int(line) for line in lines if line.strip().isdigit()]
+    return min(mebibytes) * 2**20 / 1e9 if mebibytes else None
+
+
+def _nvidia_smi(*arguments: str) -> list[str]:
     if shutil.which("nvidia-smi") is None:
-        return 0
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
-
-
-def _look_at_model(config: RunConfig) -> tuple[ModelFiles | None, list[Problem]]:
-    source, task = config.model.source, config.model.task
-    try:
-        files = resolve_source(source)
-    except UserError as error:
-        return None, [
-            Problem(code="model.source", field="model.source", message=str(error), fix="mend model.source")
-        ]
-    problems = []
-    kind = model_kind(files.config)
-    name = files.config.get("model_type", "unknown")
-    if kind is None:
-        problems.append(
-            Problem(
-                code="model.kind",
-                field="model.source",
-                message=f"{source} is a {name} model, neither a GPT-like decoder nor a BERT-like encoder",
-                fix="choose a decoder (task causal) or an encoder (task classification)",
-            )
-        )
-    elif kind != _KIND_OF_TASK[task]:
-        problems.append(
-            Problem(
-                code="model.task",
-                field="model.task",
-                message=f"{source} is a {name} {kind}, and model.task={task} needs a {_KIND_OF_TASK[task]}",
-                fix="change model or model.task",
-            )
-        )
-    if config.model.init == "pretrained" and not files.has_weights:
-        problems.append(
-            Problem(
-                code="model.weights",
-                field="model.source",
-                message=f"{files.directory} holds no weights (*.safetensors)",
-                fix="add them, or draw them from the seed with model.init=random",
-            )
-        )
-    size, room = files.tokenizer_size, files.config.get("vocab_size")
-    if size and room and size > room:
-        problems.append(
-            Problem(
-                code="model.tokenizer",
-                field="model.source",
-                message=f"the tokenizer has {size} tokens, the model's embeddings only {room}",
-                fix="use the tokenizer that belongs to the model",
-            )
-        )
-    return files, problems
-
-
-def _look_at_data(config: RunConfig) -> tuple[dict[str, DataFile], list[str], list[Problem]]:
-    named = {
-        "train": ("data.train", config.data.train),
-        "validation": ("data.validation", config.data.validation),
-        "test": ("data.test", config.data.test),
-        "general": ("eval.general", config.eval.general),
-    }
-    files: dict[str, DataFile] = {}
-    problems: list[Problem] = []
-    labels: set[str] = set()
-    for role, (field, name) in named.items():
-        if name is None:
-            continue
-        path = Path(name)
-        if reason := _unreadable(path):
-            problems.append(Problem(code="data.file", field=field, message=reason, fix=f"mend {field}"))
-            continue
-        rows, bad, found_labels = _look_at_rows(path, config.data.format)
-        problems += [
-            Problem(
-                code="data.row",
-                field=field,
-                message=line,
-                fix=f"mend the row, or set data.format (now {config.data.format})",
-            )
-            for line in bad
-        ]
-        if role == "train":
-            labels = found_labels
-        elif labels and (unknown := sorted(found_labels - labels)):
-            problems.append(
-                Problem(
-                    code="data.label",
-                    field=field,
-                    message=f"{path} has labels that the training rows lack: {', '.join(unknown)}",
-                    fix="train on every class, or take these rows out",
-                )
-            )
-        if rows == 0 and not bad:
-            problems.append(
-                Problem(code="data.file", field=field, message=f"{path} is empty", fix="add rows")
-            )
-        files[role] = DataFile(path=str(path), sha256=file_sha256(path), rows=rows)
-    return files, sorted(labels), problems
-
-
-def _unreadable(path: Path) -> str | None:
-    if not path.is_file():
-        return f"there is no file {path}"
-    if path.suffix not in SUFFIXES:
-        return f"{path.name} is none of {', '.join(SUFFIXES)}"
-    return None if os.access(path, os.R_OK) else f"{path} cannot be read by you"
-
-
-def _look_at_rows(path: Path, format_name: str) -> tuple[int, list[str], set[str]]:
-    """Number of rows, what is wrong with them (`file:line: why`), and the labels they use."""
-    good, bad, total_bad, labels = 0, [], 0, set()
-    for row in read_rows(path):
-        problem = check_row(row, format_name)
-        if problem is None:
-            good += 1
-            if format_name == "labelled":
-                labels.add(str(row.value["label"]))
-            continue
-        total_bad += 1
-        if total_bad <= _SHOWN_ROWS:
-            bad.append(f"{row.place}: {problem}")
-    if total_bad > _SHOWN_ROWS:
-        bad.append(f"{path}: {total_bad - _SHOWN_ROWS} more rows like these")
-    return good, bad, labels
+        return []
+    done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()

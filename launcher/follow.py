@@ -1,6 +1,5 @@
 """Watching a run from its directory: phases, a progress bar on a terminal, plain lines elsewhere."""
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from launcher.status import RunStatus, read_status
-from train.rundir import RunDir
+from train.rundir import RunDir, new_lines, parse_lines
 
 _POLL_S = 0.2
 _PLAIN_LINE_EVERY_S = 5.0
@@ -25,14 +24,8 @@ class _Tail:
         self._offset = offset
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            text, newline, _rest = file.read().rpartition(b"\n")
-        if newline:
-            self._offset += len(text) + 1
-            yield from (json.loads(line) for line in text.split(b"\n") if line)
+        lines, self._offset = new_lines(self._path, self._offset)
+        return parse_lines(lines)
 
 
 def watch(run: RunDir, console: Console) -> RunStatus:
@@ -72,7 +65,7 @@ def _event_line(row: dict[str, Any]) -> str | None:
         return f"{row['reason']}; {'starting the ranks again' if row['then'] == 'restart' else 'stopping'}"
     lines = {
         "resumed": "resumed after step {step}",
-        "preempted": "stopped by {reason} after step {step}, saved",
+        "preempted": "stopped by {reason} after step {step}",
         "tracking": "{why}",
         "skipped_checkpoints": "skipped checkpoints: {why}",
         "cancelled": "cancelled",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import refuse
-from train.rundir import RunDir
+from train.rundir import RunDir, new_lines
 
 _POLL_S = 0.3
 
@@ -30,7 +30,7 @@ def log_files(run: RunDir, attempt: int | None, rank: int | None) -> list[LogFil
         int(path.name.removeprefix("attempt_")) for path in run.logs.glob("attempt_*") if path.is_dir()
     )
     if not attempts:
-        raise refuse("logs.none", "RUN", f"{run.root.name} has not started yet", "shardline status")
+        raise refuse("logs.none", "RUN", f"{run.root.name} has not started yet", "add -f to wait for it")
     chosen = attempt if attempt is not None else attempts[-1]
     if chosen not in attempts:
         listed = ", ".join(map(str, attempts))
@@ -45,24 +45,14 @@ def log_files(run: RunDir, attempt: int | None, rank: int | None) -> list[LogFil
     return [*files, *_task_logs(run, chosen, rank)]
 
 
-def read_new(file: LogFile, offset: int) -> tuple[list[str], int]:
-    """Whole lines of a log from a byte offset on, and the offset after them."""
-    with file.path.open("rb") as opened:
-        opened.seek(offset)
-        text, newline, _rest = opened.read().rpartition(b"\n")
-    if not newline:
-        return [], offset
-    return text.decode(errors="replace").split("\n"), offset + len(text) + 1
-
-
 def follow(files: Callable[[], list[LogFile]], alive: Callable[[], bool]) -> Iterator[tuple[str, str]]:
     """(label, line) as lines are written, until the run ends."""
     offsets: dict[Path, int] = {}
     while True:
         last_round = not alive()
         for file in files():
-            lines, offsets[file.path] = read_new(file, offsets.get(file.path, 0))
-            yield from ((file.label, line) for line in lines)
+            lines, offsets[file.path] = new_lines(file.path, offsets.get(file.path, 0))
+            yield from ((file.label, line.decode(errors="replace")) for line in lines)
         if last_round:
             return
         time.sleep(_POLL_S)

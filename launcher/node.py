@@ -9,12 +9,18 @@ import psutil
 
 from slurm.environment import local_place
 from train.rundir import RunDir, append_line
-from train.signals import die_with_parent
+from train.signals import StopWatch, die_with_parent
+
+VISIBLE_DEVICES = "SHARDLINE_CUDA_VISIBLE_DEVICES"
+"""Carries the user's own choice of GPUs past the executor."""
 
 
 def run_node(root: str) -> None:
     """Entry of the job's one task per node; leaves with the run's exit code."""
     die_with_parent()
+    watch = StopWatch()
+    watch.start()
+    _restore_visible_devices()
     place = local_place(os.environ)
     run = RunDir(Path(root))
     record_job(run, place.job_id)
@@ -27,7 +33,14 @@ def run_node(root: str) -> None:
         rendezvous="localhost:0",
         token=f"{run.root.name}-{place.start}",
     )
-    sys.exit(int(run_agent(run.root, attempt, node)))
+    sys.exit(int(run_agent(run.root, attempt, node, watch)))
+
+
+def _restore_visible_devices() -> None:
+    """Submitit's local executor names the first N GPUs, whichever ones the user had chosen."""
+    chosen = os.environ.pop(VISIBLE_DEVICES, None)
+    if chosen is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen
 
 
 def record_job(run: RunDir, job_id: str) -> None:

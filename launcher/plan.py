@@ -108,6 +108,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
             batch=batch,
             data=facts.data,
             labels=facts.labels,
+            chat_template=facts.chat_template,
             wandb_id=_wandb_id(config),
         ),
         deepspeed=deepspeed_config(config, batch, device=placement.device),
@@ -127,7 +128,7 @@ def _wandb_id(config: RunConfig) -> str:
 
 def _memory_limit(config: RunConfig, facts: Facts, placement: Placement) -> float | None:
     if placement.device == "cuda":
-        return config.hardware.gpu_mem_gb
+        return config.hardware.gpu_mem_gb or facts.gpu_mem_gb
     return (config.hardware.node_mem_gb or facts.memory_gb) / placement.ranks_per_node
 
 

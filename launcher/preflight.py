@@ -7,6 +7,7 @@ from pathlib import Path
 from launcher.compose import Composed
 from launcher.config import RunConfig
 from launcher.errors import Problem
+from launcher.estimate.shape import positions_of
 from launcher.facts import Facts, gather
 from launcher.plan import RunPlan, make_plan, place
 from train.failures import ExitCode
@@ -36,7 +37,7 @@ def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
             )
         )
         return None, problems
-    return plan, problems + list(_resources(config, plan))
+    return plan, [*problems, *_warm_up(config, plan), *_resources(config, plan)]
 
 
 def exit_code_for(problems: list[Problem]) -> ExitCode:
@@ -52,6 +53,13 @@ def _not_in_this_version(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
             field="slurm.executor",
             message="slurm.executor=slurm is not in this version, which runs on the machine it is started on",
             fix="use slurm.executor=local, for instance inside an allocation of one node",
+        )
+    if config.slurm.partition is not None:
+        yield Problem(
+            code="slurm.unavailable",
+            field="slurm.partition",
+            message="the local executor has no partitions",
+            fix="leave slurm.partition=null",
         )
     if config.data.packing:
         yield Problem(
@@ -70,13 +78,6 @@ def _length(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
             field="train",
             message="the run has no end: train.max_steps, train.epochs and train.max_tokens are all null",
             fix="set one of them, or choose an experiment, such as experiment=smoke",
-        )
-    if train.max_steps is not None and config.optim.warmup_steps > train.max_steps:
-        yield Problem(
-            code="optim.warmup",
-            field="optim.warmup_steps",
-            message=f"warm-up takes {config.optim.warmup_steps} steps, the run only {train.max_steps}",
-            fix="set optim.warmup_steps lower",
         )
 
 
@@ -118,11 +119,11 @@ def _chat_template(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 
 
 def _labels(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    if config.data.format == "labelled" and "train" in facts.data and len(facts.labels) < 2:
+    if config.data.format == "labelled" and "train" in facts.data and len(facts.labels) == 1:
         yield Problem(
             code="data.label",
             field="data.train",
-            message=f"the training rows have {len(facts.labels)} different label, classification needs two",
+            message=f"all training rows have the label {facts.labels[0]!r}; classification needs two",
             fix="mend the labels",
         )
 
@@ -182,7 +183,7 @@ def _hardware(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 
 
 def _sequence(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    positions = facts.model.config.get("max_position_embeddings") if facts.model else None
+    positions = positions_of(facts.model.config) if facts.model else None
     if positions and config.data.max_length > positions:
         yield Problem(
             code="data.max_length",
@@ -205,6 +206,17 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
 )
 
 
+def _warm_up(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
+    steps = plan.time.total_steps
+    if steps is not None and config.optim.warmup_steps > steps:
+        yield Problem(
+            code="optim.warmup",
+            field="optim.warmup_steps",
+            message=f"warm-up takes {config.optim.warmup_steps} steps, the run only {steps}",
+            fix="set optim.warmup_steps lower",
+        )
+
+
 def _resources(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
     memory, limit = plan.memory, plan.memory_limit_gb
     if memory and limit and memory.total_gb > limit:
@@ -217,6 +229,16 @@ def _resources(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
             f" logits {memory.logits_gb:.1f})",
             fix="a higher zero.stage, offload, a smaller train.micro_batch_size or data.max_length,"
             " model.activation_checkpointing=true, or more GPUs",
+        )
+    host = config.hardware.node_mem_gb
+    ranks = plan.placement.ranks_per_node
+    if memory and host and plan.placement.device == "cuda" and memory.offloaded_gb * ranks > host:
+        yield Problem(
+            code="memory.host",
+            field="hardware.node_mem_gb",
+            message=f"offload puts {memory.offloaded_gb:.1f} GB a rank on the host: {ranks} ranks need"
+            f" {memory.offloaded_gb * ranks:.1f} GB, a node has {host:.1f} GB",
+            fix="more nodes, or offload less",
         )
     disk = plan.disk
     if disk and disk.total_gb > disk.free_gb:

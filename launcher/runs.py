@@ -26,7 +26,7 @@ def find_run(name: str) -> RunDir:
     Raises:
         Refused: none or several fit.
     """
-    path = Path(name).expanduser()
+    path = Path(name)
     if _is_run(path):
         return RunDir(path.resolve())
     runs = {run.root.name: run for run in all_runs(runs_root())}
@@ -40,6 +40,11 @@ def find_run(name: str) -> RunDir:
         raise refuse("run.ambiguous", "RUN", f"{name!r} fits several runs: {names}", "give more of the name")
     hint = nearest(name, runs) if runs else "shardline submit makes the first one"
     raise refuse("run.unknown", "RUN", f"there is no run {name!r} under {runs_root()}", hint)
+
+
+def name_to_type(run: RunDir) -> str:
+    """What finds this run again: its name, or its path when it lies outside the runs root."""
+    return run.root.name if run.root.parent == runs_root() else str(run.root)
 
 
 def stage_run(final: Path) -> RunDir:

@@ -1,8 +1,11 @@
 """How plans, runs and results look to a person. Prints; decides nothing."""
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +14,7 @@ from rich.table import Table
 
 from launcher.errors import Problem
 from launcher.plan import RunPlan, batch_summary
+from launcher.runs import name_to_type
 from launcher.status import RunStatus
 from train.rundir import RunDir
 
@@ -56,6 +60,8 @@ def show_plan(console: Console, plan: RunPlan) -> None:
         table.add_row("model", f"{plan.shape.parameters / 1e6:,.1f}M parameters, {plan.shape.kind}")
     rows = ", ".join(f"{file.rows} {role}" for role, file in plan.training.data.items())
     table.add_row("rows", rows)
+    if plan.shape is None:
+        table.add_row("memory", "unknown for this architecture")
     if plan.memory:
         limit = f" of {plan.memory_limit_gb:.1f}" if plan.memory_limit_gb else ""
         table.add_row("memory", f"about {plan.memory.total_gb:.1f}{limit} GB a rank{_parts(plan)}")
@@ -167,11 +173,11 @@ def show_result(console: Console, run: RunDir) -> None:
 
 def show_next_commands(console: Console, run: RunDir) -> None:
     """Where the run lives and what one does next."""
-    name = run.root.name
+    name = name_to_type(run)
     console.print(f"\n[bold]Run directory[/]  {run.root}", soft_wrap=True, highlight=False)
     rows = [
-        (f"shardline status {name}", "state, step, attempts"),
-        (f"shardline logs {name} --rank 0", "what a rank printed"),
+        (f"{_as_typed('shardline')} status {name}", "state, step, attempts"),
+        (f"{_as_typed('shardline')} logs {name} --rank 0", "what a rank printed"),
     ]
     if run.export.is_dir():
         console.print(
@@ -181,10 +187,23 @@ def show_next_commands(console: Console, run: RunDir) -> None:
         )
     offline = next(iter(run.root.glob("wandb/offline-run-*")), None)
     if offline:
-        rows.append((f"wandb sync {run.root}/wandb/offline-run-*", "send the metrics to Weights & Biases"))
+        rows.append(
+            (
+                f"{_as_typed('wandb')} sync {run.root}/wandb/offline-run-*",
+                "send the metrics to Weights & Biases",
+            )
+        )
     console.print("[bold]Next[/]")
     for command, meaning in rows:
         console.print(f"  {command}  [dim]# {meaning}[/]", soft_wrap=True, highlight=False)
+
+
+def _as_typed(command: str) -> str:
+    """The command as it works in the user's shell: by name, or by path where no environment is active."""
+    if shutil.which(command):
+        return command
+    path = Path(sys.executable).with_name(command)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _verdict_table(base: dict[str, Any], tuned: dict[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import psutil
 
 from train.rundir import RunDir, read_lines
 
+_START_S = 60.0
 State = Literal["PENDING", "RUNNING", "PREEMPTED", "COMPLETED", "FAILED", "CANCELLED"]
 
 
@@ -29,9 +31,25 @@ class RunStatus:
 
 
 def read_status(run: RunDir) -> RunStatus:
-    """Judge one run."""
-    events = list(read_lines(run.events))
-    jobs = [row for row in read_lines(run.jobs) if "job_id" in row]
+    """Judge one run; one whose files cannot be read is FAILED with that reason, and hides no other."""
+    try:
+        return _read_status(run)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return RunStatus(
+            run=run.root.name,
+            dir=str(run.root),
+            state="FAILED",
+            step=0,
+            total_steps=None,
+            attempt=0,
+            restarts=0,
+            job_id=None,
+            why=f"its files cannot be read: {type(error).__name__}: {error}",
+        )
+
+
+def _read_status(run: RunDir) -> RunStatus:
+    events, jobs = list(read_lines(run.events)), list(read_lines(run.jobs))
     started = [row for row in events if row["event"] == "started"]
     plan = json.loads(run.plan.read_text())
     state, why = _judge(run, events, jobs)
@@ -43,7 +61,7 @@ def read_status(run: RunDir) -> RunStatus:
         total_steps=started[-1]["total_steps"] if started else plan["time"]["total_steps"],
         attempt=max((row["attempt"] for row in events if "attempt" in row), default=0),
         restarts=sum(row["event"] == "crashed" and row["then"] == "restart" for row in events),
-        job_id=jobs[-1]["job_id"] if jobs else None,
+        job_id=next((row["job_id"] for row in reversed(jobs) if "job_id" in row), None),
         why=why,
     )
 
@@ -72,12 +90,18 @@ def _judge(run: RunDir, events: list[dict[str, Any]], jobs: list[dict[str, Any]]
         return "FAILED", str(result["why"])
     if not jobs:
         return "FAILED", "it was made and never started; resume starts it"
+    if "job_id" not in jobs[-1]:
+        # An intent: the job that it announces writes its id within seconds, or there is none.
+        young = time.time() - jobs[-1]["time"] < _START_S
+        return (
+            ("PENDING", "being started") if young else ("FAILED", "its start was cut short; resume starts it")
+        )
     if is_alive(jobs[-1]):
         phase = next((row["phase"] for row in reversed(since) if row["event"] == "phase"), None)
         return ("RUNNING", phase) if phase else ("PENDING", "starting")
     if "preempted" in kinds:
         stop = next(row for row in reversed(since) if row["event"] == "preempted")
-        return "PREEMPTED", f"stopped by {stop['reason']} after step {stop['step']}, saved"
+        return "PREEMPTED", f"stopped by {stop['reason']} after step {stop['step']}"
     if jobs[-1]["host"] != os.uname().nodename:
         return "RUNNING", f"started on {jobs[-1]['host']}; ask there"
     return "FAILED", "its process ended without a word (killed, or the machine went down); resume goes on"

@@ -13,14 +13,15 @@ from filelock import FileLock, Timeout
 from launcher.compose import Composed
 from launcher.config import RunConfig
 from launcher.errors import Refused, refuse
-from launcher.node import record_job, run_node
+from launcher.node import VISIBLE_DEVICES, record_job, run_node
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
-from launcher.runs import stage_run
+from launcher.runs import name_to_type, stage_run
 from launcher.snapshot import freeze_code
 from launcher.status import RunStatus, read_status
 from slurm.executor import LocalRequest, submit_local
 from train.failures import ExitCode
+from train.job import TrainPlan
 from train.rundir import RunDir, append_line, write_atomic, write_json
 
 
@@ -51,10 +52,26 @@ def submit_run(composed: Composed) -> Submission:
             "run.differs",
             "name",
             f"{run.root.name} exists and was submitted with other settings of hardware, slurm or tracking",
-            f"go on with its own: shardline resume {run.root.name}; or choose another name=",
+            f"go on with its own: shardline resume {name_to_type(run)}; or choose another name=",
+            ExitCode.REFUSED,
+        )
+    elif changed := _changed_inputs(run, plan):
+        raise refuse(
+            "run.inputs",
+            "name",
+            f"{run.root.name} was trained on another content of {', '.join(changed)}",
+            "choose another name= for a run on what is there now, or put it back",
             ExitCode.REFUSED,
         )
     return resume_run(run)
+
+
+def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
+    """Files that a run of this config was planned with and that differ now."""
+    planned = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
+    now = plan.training
+    changed = [file.path for role, file in planned.data.items() if now.data[role].sha256 != file.sha256]
+    return changed + (["model.chat_template"] if planned.chat_template != now.chat_template else [])
 
 
 def resume_run(run: RunDir) -> Submission:
@@ -78,7 +95,7 @@ def resume_run(run: RunDir) -> Submission:
 
 
 def _active(run: RunDir, what: str) -> Refused:
-    watch = f"watch it: shardline logs -f {run.root.name}"
+    watch = f"watch it: shardline logs -f {name_to_type(run)}"
     return refuse("run.active", "RUN", f"{run.root.name} {what}", watch, ExitCode.REFUSED)
 
 
@@ -117,15 +134,23 @@ def _start(run: RunDir) -> Submission:
             time_min=slurm.time_min,
             signal_delay_s=min(slurm.signal_delay_s, slurm.time_min * 30),
             gpus=training["ranks_per_node"] if training["device"] == "cuda" else 0,
-            environ={
-                # The job runs what was frozen, and nothing that lies in the current folder.
-                "PYTHONPATH": str(run.code),
-                "PYTHONSAFEPATH": "1",
-                "PYTHONUNBUFFERED": "1",
-            },
+            environ=_job_environ(run),
         ),
         run_node,
         str(run.root),
     )
     record_job(run, job_id)
     return Submission(run, job_id, read_status(run))
+
+
+def _job_environ(run: RunDir) -> dict[str, str]:
+    """The job runs what was frozen, and nothing that lies in the current folder."""
+    inherited = os.environ.get("PYTHONPATH")
+    environ = {
+        "PYTHONPATH": f"{run.code}{os.pathsep}{inherited}" if inherited else str(run.code),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        environ[VISIBLE_DEVICES] = os.environ["CUDA_VISIBLE_DEVICES"]
+    return environ

@@ -5,6 +5,7 @@ Imports wait until a verb needs them, so that the login side stays light.
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,21 +107,24 @@ def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
 
 
 def _follow(console: "Console", run: "RunDir") -> int:
+    from rich.markup import escape
+
     from launcher.follow import watch
+    from launcher.runs import name_to_type
     from launcher.show import show_next_commands, show_result
 
     try:
         status = watch(run, console)
     except KeyboardInterrupt:
-        console.print(f"\nthe run goes on; watch it again with: shardline logs -f {run.root.name}")
-        return 0
+        console.print(f"\nthe run goes on; watch it again with: shardline logs -f {name_to_type(run)}")
+        return 130
     if status.state == "COMPLETED":
         console.print()
         show_result(console, run)
         show_next_commands(console, run)
     else:
-        console.print(f"\n[bold red]{status.state}[/] {status.why}", soft_wrap=True)
-        console.print(f"  shardline logs {run.root.name}\n  shardline resume {run.root.name}")
+        console.print(f"\n[bold red]{status.state}[/] {escape(status.why)}", soft_wrap=True)
+        console.print(f"  shardline logs {name_to_type(run)}\n  shardline resume {name_to_type(run)}")
     return _exit_code_of(run.result, status.state)
 
 
@@ -172,6 +176,8 @@ def logs(options: argparse.Namespace) -> int:
     def alive() -> bool:
         return options.follow and read_status(run).state in ("RUNNING", "PENDING")
 
+    while not any(run.attempt_logs(1).glob("rank_*.log")) and alive():
+        time.sleep(0.2)
     log_files(run, options.attempt, options.rank)
     for label, line in follow(lambda: log_files(run, options.attempt, options.rank), alive):
         print(

@@ -24,11 +24,9 @@ class HardwareConfig(Section):
     gpu_mem_gb: PositiveFloat | None = None
     """Memory of one GPU, in GB (10^9 bytes); the plan refuses what cannot fit."""
     node_mem_gb: PositiveFloat | None = None
-    """Host memory of one node, in GB; null takes this machine's when the device is the CPU."""
+    """Host memory of one node, in GB, for CPU ranks and offload; null takes this machine's on the CPU."""
     peak_tflops_bf16: PositiveFloat | None = None
     """Dense bf16 peak of one GPU, for the time estimate."""
-    cpus_per_gpu: PositiveInt | None = None
-    """Cores that belong to one GPU; null shares out what the node has."""
 
 
 class SlurmConfig(Section):

@@ -1,6 +1,5 @@
 """What a task learns of its place from the scheduler's variables. Never reads os.environ itself."""
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,10 +13,9 @@ class TaskPlace:
     nodes: int
     start: str
     """Tells starts of one job apart: the id and how often the job was requeued."""
-    first_host: str
 
 
 def local_place(environ: Mapping[str, str]) -> TaskPlace:
     """The place of a task under Submitit's local executor: the only node there is."""
     job_id = environ["SUBMITIT_LOCAL_JOB_ID"]
-    return TaskPlace(job_id=job_id, node=0, nodes=1, start=job_id, first_host=socket.gethostname())
+    return TaskPlace(job_id=job_id, node=0, nodes=1, start=job_id)

@@ -73,10 +73,15 @@ def test_the_quoted_refusal_is_what_is_printed(shardline: Command):
     assert shardline(*shlex.split(quoted[1])).stderr == quoted[2]
 
 
-def test_every_verb_and_run_directory_entry_is_documented():
+def test_every_verb_and_every_name_in_a_run_directory_is_documented():
     from launcher.cli import _parser
+    from train.rundir import RunDir
 
     text = (ROOT / "README.md").read_text()
     [verbs] = [action.choices for action in _parser()._actions if isinstance(action.choices, dict)]
     for verb in verbs:
         assert f"| `{verb}` |" in text
+    entries = [name for name, value in vars(RunDir).items() if isinstance(value, property)]
+    for entry in entries:
+        name = getattr(RunDir(Path("run")), entry).name
+        assert f"| `{name}" in text, name

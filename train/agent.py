@@ -11,15 +11,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from train.failures import ExitCode, Failure, read_failures, restart_in_place
+from train.failures import ExitCode, Failure, describe, read_failures, restart_in_place
 from train.job import TrainJob, load_job
 from train.rundir import read_lines, write_json
-from train.signals import STOP_SIGNALS
+from train.signals import StopWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,42 +34,74 @@ class NodePlace:
     """Tells this start of the job from all others."""
 
 
-def run_agent(root: Path, attempt: int, place: NodePlace) -> ExitCode:
+def run_agent(root: Path, attempt: int, place: NodePlace, watch: StopWatch) -> ExitCode:
     """Run the ranks of this node until the run is finished, stopped or failed.
 
     Returns:
         What the job ends with; on node 0 the journal and result.json say the same.
     """
     job = load_job(root)
-    logs = job.run_dir.attempt_logs(attempt)
-    _forward_stop_signals()
     restarts = 0
     while True:
-        for old in logs.glob("failure_rank_*.json"):
-            old.unlink()
-        _rank_environment(job, attempt, restarts)
-        try:
-            _launch(job, place, restarts)
-        except ChildFailedError as error:
-            failures = read_failures(logs)
-            cause = failures[0] if failures else None
-            words = cause.message if cause and cause.failure_class != "network" else _killed(error)
-            again = restart_in_place(cause, restarts=restarts)
-            if place.node == 0:
-                job.run_dir.log_event(
-                    "crashed",
-                    attempt=attempt,
-                    failure_class=cause.failure_class if cause else "killed",
-                    rank=cause.rank if cause else None,
-                    host=cause.host if cause else None,
-                    reason=words,
-                    then="restart" if again else "stop",
-                )
-            if not again:
-                return _fail(job, attempt, place, cause, words)
-            restarts += 1
-            continue
-        return _ended_as(job, attempt)
+        crash = _run_ranks(job, attempt, place, restarts)
+        if crash is None:
+            return _ended_as(job, attempt)
+        since_progress = _restarts_since_checkpoint(job, attempt)
+        again = not watch.reason and restart_in_place(crash.cause, restarts=since_progress)
+        if place.node == 0:
+            job.run_dir.log_event(
+                "crashed",
+                attempt=attempt,
+                failure_class=crash.cause.failure_class if crash.cause else "killed",
+                rank=crash.cause.rank if crash.cause else None,
+                host=crash.cause.host if crash.cause else None,
+                reason=crash.reason,
+                then="restart" if again else "stop",
+            )
+        if not again:
+            return _fail(job, attempt, place, crash)
+        restarts += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Crash:
+    """Ranks ended badly: the first cause that one of them left, and the reason in words."""
+
+    cause: Failure | None
+    reason: str
+
+
+def _run_ranks(job: TrainJob, attempt: int, place: NodePlace, restarts: int) -> _Crash | None:
+    """Start the ranks once and wait for them; None when all ended well."""
+    logs = job.run_dir.attempt_logs(attempt)
+    for old in logs.glob("failure_rank_*.json"):
+        old.unlink()
+    _rank_environment(job, attempt, restarts)
+    try:
+        _launch(job, place, restarts)
+    except ChildFailedError as error:
+        failures = read_failures(logs)
+        cause = failures[0] if failures else None
+        killed = _killed(error)
+        if killed and (cause is None or cause.failure_class == "network"):
+            return _Crash(cause, killed)
+        return _Crash(cause, cause.message if cause else str(error.get_first_failure()[1].message))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run must not end without a word
+        return _Crash(
+            describe(error, rank=-1, host=os.uname().nodename, time=time.time()), f"node agent: {error}"
+        )
+    return None
+
+
+def _restarts_since_checkpoint(job: TrainJob, attempt: int) -> int:
+    """Restarts that brought nothing: a week-long run may lose a rank now and then."""
+    count = 0
+    for row in read_lines(job.run_dir.events):
+        if row["event"] in ("checkpoint", "submitted"):
+            count = 0
+        elif row["event"] == "crashed" and row["attempt"] == attempt:
+            count += 1
+    return count
 
 
 def _launch(job: TrainJob, place: NodePlace, restarts: int) -> None:
@@ -108,36 +139,24 @@ def _rank_environment(job: TrainJob, attempt: int, restarts: int) -> None:
         os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def _forward_stop_signals() -> None:
-    """Pass a stop on to the ranks; under Slurm they get it themselves too, and once is as good as twice."""
-
-    def forward(number: int, _frame: object) -> None:
-        for child in psutil.Process().children():
-            child.send_signal(number)
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, forward)
-
-
-def _killed(error: ChildFailedError) -> str:
-    """What the operating system knows; a rank that was killed comes before one that then lost its peer."""
+def _killed(error: ChildFailedError) -> str | None:
+    """Which rank was killed from outside, if any: it comes before one that then lost its peer."""
     for rank, failure in error.failures.items():
         if failure.exitcode < 0:
             return f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}"
-    rank, failure = error.get_first_failure()
-    return f"rank {rank} ended with exit code {failure.exitcode}"
+    return None
 
 
-def _fail(job: TrainJob, attempt: int, place: NodePlace, cause: Failure | None, words: str) -> ExitCode:
-    code = cause.exit_code if cause else ExitCode.RUN_FAILED
+def _fail(job: TrainJob, attempt: int, place: NodePlace, crash: _Crash) -> ExitCode:
+    code = crash.cause.exit_code if crash.cause else ExitCode.RUN_FAILED
     if place.node == 0:
         write_json(
             job.run_dir.result,
             {
                 "outcome": "FAILED",
                 "attempts": attempt,
-                "failure_class": cause.failure_class if cause else "killed",
-                "why": words,
+                "failure_class": crash.cause.failure_class if crash.cause else "killed",
+                "why": crash.reason,
                 "exit_code": int(code),
                 "time": round(time.time(), 3),
             },

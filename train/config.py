@@ -39,7 +39,12 @@ class Section(BaseModel):
     """A group of settings: unknown keys and wrong types are errors, values never change later."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, validate_default=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
     )
 
 
@@ -85,11 +90,11 @@ class TrainConfig(Section):
 
     max_steps: PositiveInt | None = None
     """Optimizer steps at most."""
-    epochs: PositiveFloat | None = None
+    epochs: Annotated[float, Field(gt=0.0, le=100_000)] | None = None
     """Passes over the training rows at most. The first limit reached ends the run."""
     max_tokens: PositiveInt | None = None
     """Tokens without padding at most, rounded up to whole global batches."""
-    global_batch_size: PositiveInt = 16
+    global_batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     """Sequences per optimizer step, over all ranks; does not change with the number of GPUs."""
     micro_batch_size: PositiveInt = 1
     """Sequences per rank and forward pass; accumulation makes up the rest of the global batch."""
@@ -116,8 +121,8 @@ class OptimConfig(Section):
     """The final rate as a share of the peak."""
     weight_decay: NonNegativeFloat = 0.0
     """Decoupled weight decay; biases, norms and other vectors are left out."""
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.95
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
     eps: PositiveFloat = 1e-8
     clip_norm: NonNegativeFloat = 1.0
     """Global gradient norm above which gradients are scaled down; 0 turns clipping off."""
@@ -177,7 +182,7 @@ class TrainingConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     """Letters, digits, dot, dash and underscore; the run directory starts with it."""
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Decides the order of the data, the dropout and every random weight."""
     model: ModelConfig
     data: DataConfig

@@ -65,12 +65,6 @@ class Group:
         torch_dist.all_reduce(total, group=self._control)
         return [float(value) for value in total]
 
-    def max(self, value: float) -> float:
-        """The largest value over all ranks."""
-        largest = torch.tensor([value], dtype=torch.float64)
-        torch_dist.all_reduce(largest, op=torch_dist.ReduceOp.MAX, group=self._control)
-        return float(largest.item())
-
     def from_main(self, value: T) -> T:
         """Rank 0's value, on every rank."""
         box = [value]

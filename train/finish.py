@@ -14,11 +14,7 @@ from train.rundir import read_lines, write_json
 
 def finish(context: RankContext, progress: Progress) -> None:
     """Assess and export the best checkpoint by validation (else the last), then write result.json."""
-    best_step = context.group.from_main(context.checkpoints.store.best_step() if context.is_main else None)
-    chosen_step = best_step if best_step is not None else progress.step
-    if chosen_step != progress.step:
-        context.announce(f"load best step {chosen_step}")
-        context.checkpoints.load(context.engine, context.checkpoints.store.path(chosen_step))
+    chosen_step = context.checkpoints.load_best(context.engine, progress)
     tuned = assess_once(context, "tuned")
     context.announce("export")
     export_model(context.engine, context.tokenizer, context.group, context.job.run_dir.export)
@@ -26,10 +22,10 @@ def finish(context: RankContext, progress: Progress) -> None:
     if context.is_main:
         result = _result(context, progress, chosen_step, tuned)
         result["peak_rss_gb_per_rank"] = [round(value, 3) for value in peak_rss_gb]
-        if context.tracker:
-            context.tracker.close(_flat_scores(result))
         write_json(context.job.run_dir.result, result)
         context.job.run_dir.log_event("finished", attempt=context.attempt, step=progress.step)
+        if context.tracker:
+            context.tracker.close(_flat_scores(result))
     context.group.barrier()
 
 

@@ -38,6 +38,8 @@ class TrainPlan(BaseModel):
     """By role: train, validation, test, general."""
     labels: list[str]
     """Class names in the order of their ids; empty for decoders."""
+    chat_template: str | None
+    """The text of model.chat_template, frozen; None for the tokenizer's own."""
     wandb_id: str
     """Fixed here, so that every attempt continues one W&B run."""
 

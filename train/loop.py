@@ -1,5 +1,6 @@
 """The training loop: micro-batches, one step, and at its boundary everything else."""
 
+import math
 import time
 from dataclasses import asdict
 from enum import StrEnum
@@ -11,6 +12,7 @@ from train.context import RankContext
 from train.data.sampler import share_out
 from train.evaluate.assess import assess_once
 from train.evaluate.scores import evaluate
+from train.failures import UserError
 from train.finish import finish
 from train.optim import learning_rate
 from train.rundir import append_line
@@ -87,7 +89,7 @@ def _validate(context: RankContext, progress: Progress) -> bool:
         context.job.config.eval.batch_size,
         causal=context.causal,
     )
-    improved = progress.best_loss is None or scores.loss < progress.best_loss
+    improved = math.isfinite(scores.loss) and (progress.best_loss is None or scores.loss < progress.best_loss)
     if improved:
         progress.best_loss, progress.best_step = scores.loss, progress.step
     if context.is_main:
@@ -107,7 +109,10 @@ def _stop(context: RankContext, progress: Progress, saved_step: int) -> Outcome:
         context.checkpoints.save(context.engine, progress)
     if context.is_main:
         context.job.run_dir.log_event(
-            "preempted", attempt=context.attempt, step=progress.step, reason=reasons[0]
+            "preempted",
+            attempt=context.attempt,
+            step=progress.step,
+            reason=reasons[0],
         )
         if context.tracker:
             context.tracker.close({"stopped_at_step": progress.step})
@@ -150,6 +155,11 @@ class _Meter:
     def report(self, progress: Progress) -> None:
         context = self._context
         [loss_sum] = context.group.sum([float(self._loss_sum)])
+        if not math.isfinite(loss_sum):
+            raise UserError(
+                f"the loss is {loss_sum} at step {progress.step}: the run diverged; lower optim.lr, warm up"
+                " longer, or use train.precision=bf16 or fp32"
+            )
         if context.is_main and context.tracker:
             context.tracker.log_step(
                 {

@@ -35,16 +35,14 @@ _DROPOUT_KEYS = (
     "classifier_dropout",
     "seq_classif_dropout",
 )
-_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""What some models do to their logits after the projection; the loss head would have to do it too."""
 _LAYOUT_VERSION = 1
 
 
 def load_tokenizer(directory: Path, chat_template: str | None = None) -> Any:
-    """The model's tokenizer, with a padding token and, if a file is named, that chat template."""
+    """The model's tokenizer, with a padding token and, if its text is given, another chat template."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     if chat_template is not None:
-        tokenizer.chat_template = Path(chat_template).read_text()
+        tokenizer.chat_template = chat_template
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -52,7 +50,7 @@ def load_tokenizer(directory: Path, chat_template: str | None = None) -> Any:
 
 def tokenizer_key(directory: Path, chat_template: str | None = None) -> str:
     """Hash of the files that decide how text becomes tokens."""
-    digest = hashlib.sha256(Path(chat_template).read_bytes() if chat_template else b"")
+    digest = hashlib.sha256((chat_template or "").encode())
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
     for name in (*names, "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model"):
         if (directory / name).exists():
@@ -109,14 +107,9 @@ def _attach_loss(model: Any) -> None:
     """Let `model(..., labels=)` return the summed loss, projecting trained positions only.
 
     Inside the model's own forward, so that DeepSpeed's hooks see every module as usual. Without labels the
-    model answers as transformers made it.
+    model answers as transformers made it. Models that alter their logits afterwards were refused by the plan.
     """
     original = model.forward
-    altered = [name for name in _LOGIT_CHANGES if getattr(model.config, name, None) not in (None, 1, 1.0)]
-    if altered:
-        raise UserError(
-            f"{type(model).__name__} changes its logits ({altered[0]}), which this version does not"
-        )
 
     def forward(*args: Any, labels: torch.Tensor | None = None, **inputs: Any) -> Any:
         if labels is None:

@@ -34,7 +34,7 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest) -> Outcome:
     _set_up_process(job, env)
     _announce(env, run_dir, attempt, "prepare model")
     directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
-    tokenizer = load_tokenizer(directory, job.config.model.chat_template)
+    tokenizer = load_tokenizer(directory, job.plan.chat_template)
     _announce(env, run_dir, attempt, "prepare data")
     sets = _prepare_sets(job, directory, tokenizer)
     sampler = _build_sampler(job, sets["train"].tokens)
@@ -87,7 +87,7 @@ def _announce(env: DistEnv, run_dir: RunDir, attempt: int, phase: str) -> None:
 
 
 def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[str, TokenSet]:
-    key = tokenizer_key(directory, job.config.model.chat_template)
+    key = tokenizer_key(directory, job.plan.chat_template)
     return {
         role: TokenSet(
             prepare(file, job.config.data, tokenizer, key, job.plan.labels),

@@ -41,23 +41,43 @@ def sync_directory(path: Path) -> None:
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
-    """Append one JSON line with a single write, so that concurrent writers never mix."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    """Append one JSON line with a single write, so that concurrent writers never mix.
+
+    A line that a full disk or a power cut left without its end is closed first, so that it spoils no other.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(descriptor, json.dumps(row).encode() + b"\n")
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, b"\n" * torn + json.dumps(row).encode() + b"\n")
     finally:
         os.close(descriptor)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a .jsonl file; a last line that a kill cut short is left out."""
+    """The rows of a .jsonl file; lines that a kill cut short are left out."""
+    yield from parse_lines(new_lines(path, 0)[0])
+
+
+def parse_lines(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    """The JSON objects of whole lines; others are left out."""
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def new_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
+    """Whole lines of a growing file from a byte offset on, and the offset after them."""
     if not path.exists():
-        return
+        return [], offset
     with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            yield json.loads(line)
+        file.seek(offset)
+        text, newline, _rest = file.read().rpartition(b"\n")
+    return (text.split(b"\n"), offset + len(text) + 1) if newline else ([], offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +128,7 @@ class RunDir:
 
     @property
     def logs(self) -> Path:
-        """attempt_K/node_N.log and attempt_K/rank_N.log."""
+        """attempt_K/rank_N.log, and what a rank that failed left there."""
         return self.root / "logs"
 
     @property

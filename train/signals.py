@@ -1,11 +1,17 @@
 """Signals set a flag, nothing more; the loop acts on it at a step boundary. Torch-free."""
 
+import contextlib
 import ctypes
 import signal
+import threading
+import time
 from types import FrameType
+
+import psutil
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 _PR_SET_PDEATHSIG = 1
+_RANK_MODULE = "train.worker"
 
 
 class StopRequest:
@@ -15,15 +21,42 @@ class StopRequest:
         self.reason: str | None = None
 
     def install(self) -> None:
-        """Take over the stop signals of this process."""
+        """Take over the stop signals of this process; one that came earlier and was held back arrives now."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._receive)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.reason = self.reason or signal.Signals(number).name
 
     def __bool__(self) -> bool:
         return self.reason is not None
+
+
+class StopWatch(threading.Thread):
+    """Passes stop signals on from a node agent to its ranks, whenever they come.
+
+    The signals are blocked in this process, and so in the ranks that it starts, until each rank has its own
+    handler: a stop that comes while they start is held back rather than lost, or deadly.
+    """
+
+    _AGAIN_AFTER_S = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.reason: str | None = None
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+    def run(self) -> None:
+        """Wait for a signal, then tell every rank, also those that start later."""
+        number = signal.sigwait(STOP_SIGNALS)
+        self.reason = signal.Signals(number).name
+        while True:
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if _RANK_MODULE in child.cmdline():
+                        child.send_signal(number)
+            time.sleep(self._AGAIN_AFTER_S)
 
 
 def die_with_parent() -> None:

@@ -17,6 +17,11 @@ from typing import Any
 from train.failures import UserError
 from train.rundir import write_json
 
+_GGUF_FACTS_VERSION = 2
+"""Changes with what is kept of a header, so that what an earlier version kept is read anew."""
+LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""What some models do to their logits after the projection; the loss head would have to do it too."""
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -35,12 +40,17 @@ class ModelFiles:
         return self.gguf is not None or any(any(self.directory.glob(p)) for p in WEIGHT_PATTERNS)
 
     @property
+    def has_tokenizer(self) -> bool:
+        """Whether any file that transformers makes a tokenizer of is there."""
+        return self.gguf is not None or any((self.directory / name).exists() for name in _TOKENIZER_FILES)
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether the tokenizer knows how to write a conversation."""
         if self.gguf:
             return bool(self.config["has_chat_template"])
         settings = self.directory / "tokenizer_config.json"
-        inside = settings.exists() and "chat_template" in json.loads(settings.read_text())
+        inside = settings.exists() and "chat_template" in _read_json(settings)
         return inside or (self.directory / "chat_template.jinja").exists()
 
     @property
@@ -49,8 +59,8 @@ class ModelFiles:
         path = self.directory / "tokenizer.json"
         if self.gguf is not None or not path.exists():
             return None
-        tokenizer = json.loads(path.read_text())
-        vocabulary = tokenizer["model"].get("vocab") or {}
+        tokenizer = _read_json(path)
+        vocabulary = tokenizer.get("model", {}).get("vocab") or {}
         ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
         ids += [token["id"] for token in tokenizer.get("added_tokens", [])]
         return max(ids) + 1 if ids else None
@@ -62,7 +72,7 @@ def cache_dir() -> Path:
     return Path(root).expanduser().resolve()
 
 
-def resolve_source(source: str, revision: str = "main") -> ModelFiles:
+def resolve_source(source: str) -> ModelFiles:
     """Find the files of `hub:ID`, `path:DIR` or `package:NAME`.
 
     Raises:
@@ -70,22 +80,22 @@ def resolve_source(source: str, revision: str = "main") -> ModelFiles:
     """
     kind, _, name = source.partition(":")
     finder = {"hub": _find_hub, "path": _find_path, "package": _find_package}[kind]
-    return finder(name, revision)
+    return finder(name)
 
 
-def _find_path(name: str, _revision: str) -> ModelFiles:
+def _find_path(name: str) -> ModelFiles:
     directory = Path(name).expanduser().resolve()
     if not directory.is_dir():
         raise UserError(f"there is no directory {directory}")
     return _open_directory(directory)
 
 
-def _find_hub(name: str, revision: str) -> ModelFiles:
+def _find_hub(name: str) -> ModelFiles:
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     repository = hub / f"models--{name.replace('/', '--')}"
-    reference = repository / "refs" / revision
-    commit = reference.read_text().strip() if reference.exists() else revision
+    reference = repository / "refs" / "main"
+    commit = reference.read_text().strip() if reference.exists() else "main"
     snapshot = repository / "snapshots" / commit
     if not (snapshot / "config.json").exists():
         raise UserError(
@@ -95,7 +105,7 @@ def _find_hub(name: str, revision: str) -> ModelFiles:
     return _open_directory(snapshot)
 
 
-def _find_package(name: str, _revision: str) -> ModelFiles:
+def _find_package(name: str) -> ModelFiles:
     try:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
@@ -112,18 +122,23 @@ def _open_directory(directory: Path) -> ModelFiles:
     path = directory / "config.json"
     if not path.exists():
         raise UserError(f"{directory} holds no config.json, so it is no transformers model")
+    return ModelFiles(directory, _read_json(path))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        value: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
-    return ModelFiles(directory, config)
+    return value
 
 
 @cache
 def _open_gguf(path: Path) -> ModelFiles:
     """Reading a GGUF header takes seconds (it lists the vocabulary), so the facts are kept."""
     stat = path.stat()
-    key = hashlib.sha256(f"{path}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    facts = f"{_GGUF_FACTS_VERSION}:{path}:{stat.st_size}:{stat.st_mtime_ns}"
+    key = hashlib.sha256(facts.encode()).hexdigest()[:16]
     kept = cache_dir() / "gguf" / f"{key}.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,6 +12,7 @@ from train.rundir import append_line
 
 logger = logging.getLogger(__name__)
 _INIT_TIMEOUT_S = 20
+_FINISH_TIMEOUT_S = 60
 
 
 class Tracker:
@@ -63,6 +64,8 @@ class Tracker:
                 config=config.model_dump(mode="json"),
                 settings=wandb.Settings(
                     init_timeout=_INIT_TIMEOUT_S,
+                    finish_timeout=_FINISH_TIMEOUT_S,
+                    finish_timeout_raises=True,
                     console="off",
                     disable_git=True,
                     save_code=False,

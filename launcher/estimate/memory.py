@@ -15,6 +15,8 @@ _RUNTIME_GB = {"cpu": 0.9, "cuda": 1.5}
 class MemoryEstimate:
     """Bytes of one rank, in GB (10^9), where its model lives (GPU, or host on the CPU)."""
 
+    device: str
+
     weights_gb: float
     gradients_gb: float
     optimizer_gb: float
@@ -22,7 +24,7 @@ class MemoryEstimate:
     logits_gb: float
     runtime_gb: float
     offloaded_gb: float
-    """Moved to the host by offload; not part of `total_gb`."""
+    """Moved to the host by offload: not on a GPU any more, but on a CPU rank still its own."""
 
     @property
     def total_gb(self) -> float:
@@ -34,6 +36,7 @@ class MemoryEstimate:
             + self.activations_gb
             + self.logits_gb
             + self.runtime_gb
+            + (self.offloaded_gb if self.device == "cpu" else 0)
         )
 
 
@@ -62,6 +65,7 @@ def estimate_memory(
     # Logits in the training dtype, their fp32 copy and its gradient.
     logits = tokens * shape.vocab * (width + 8) if shape.kind == "decoder" else 0
     return MemoryEstimate(
+        device=device,
         weights_gb=(0 if config.zero.offload_params else weights) / GB,
         gradients_gb=gradients / GB,
         optimizer_gb=(0 if config.zero.offload_optimizer else optimizer) / GB,

@@ -18,6 +18,9 @@ _ENCODER_TYPES = {
     "mpnet",
     "modernbert",
 }
+_GATED_TYPES = {"llama", "mistral", "qwen2", "qwen3"}
+_PLAIN_TYPES = {"gpt2", "bert", "roberta", "xlm-roberta", "camembert"}
+_SHIFTED_TYPES = {"roberta", "xlm-roberta", "camembert"}
 _DECODER_TYPES = {
     "llama",
     "gpt2",
@@ -66,20 +69,27 @@ def model_kind(config: Mapping[str, Any]) -> Kind | None:
     return "decoder" if model_type in _DECODER_TYPES else None
 
 
-def model_shape(config: Mapping[str, Any]) -> ModelShape | None:
-    """Count parameters from config.json; None for a layout that this project does not know.
+def positions_of(config: Mapping[str, Any]) -> int | None:
+    """Longest sequence that the model has positions for; RoBERTa's first two stand for padding."""
+    positions = _first(config, "max_position_embeddings", "n_positions")
+    return positions - 2 if positions and config.get("model_type") in _SHIFTED_TYPES else positions
 
-    Exact for Llama-like decoders, GPT-2 and BERT (tested against the real modules); for others within a few
-    per cent.
+
+def model_shape(config: Mapping[str, Any]) -> ModelShape | None:
+    """Count parameters from config.json: exactly (tested against the real modules), or not at all.
+
+    Returns:
+        None for a layout that this project cannot count, such as a mixture of experts.
     """
     kind = model_kind(config)
     hidden = _first(config, "hidden_size", "n_embd", "dim")
     layers = _first(config, "num_hidden_layers", "n_layer", "n_layers")
     heads = _first(config, "num_attention_heads", "n_head", "n_heads")
     vocab = config.get("vocab_size")
-    if kind is None or not (hidden and layers and heads and vocab):
+    gated = config.get("model_type") in _GATED_TYPES
+    known = gated or config.get("model_type") in _PLAIN_TYPES
+    if kind is None or not known or not (hidden and layers and heads and vocab):
         return None
-    gated = kind == "decoder" and config.get("model_type") not in ("gpt2", "gpt_neox")
     shape = ModelShape(
         kind=kind,
         layers=layers,

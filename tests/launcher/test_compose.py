@@ -113,6 +113,26 @@ def test_own_groups_come_first_and_their_mistakes_name_the_file(tmp_path: Path):
     assert train == str(Path("rows.jsonl").resolve()), "a job starts in another folder"
 
 
+def test_an_own_file_replaces_the_one_of_the_same_name(tmp_path: Path):
+    (tmp_path / "zero").mkdir()
+    (tmp_path / "zero" / "stage2.yaml").write_text("stage: 1\n")
+    assert compose_run(["experiment=smoke", "zero=stage2"], [tmp_path]).config.zero.stage == 1
+    assert compose_run(["experiment=smoke", "zero=stage2"]).config.zero.stage == 2
+
+
+@pytest.mark.parametrize(
+    "override", ["train.epochs=inf", "train.epochs=1e308", f"seed={2**64}", "optim.beta1=1"]
+)
+def test_numbers_that_no_run_can_use(override: str):
+    [problem] = problems_of("experiment=smoke", override)
+    assert problem.code == "config.value"
+
+
+def test_only_whole_words_name_a_secret(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TOKENIZER_DIR", "fast")
+    assert compose_run(["experiment=smoke", "name=${oc.env:TOKENIZER_DIR}"]).config.name == "fast"
+
+
 def test_a_missing_value_names_the_key():
     [problem] = problems_of("experiment=smoke", "data=custom")
     assert (problem.code, problem.field) == ("config.missing", "data.train")

@@ -97,6 +97,10 @@ def test_kinds(config: dict, kind: str | None):
     assert model_kind(config) == kind
 
 
+def test_a_mixture_of_experts_is_not_counted_as_a_llama():
+    assert model_shape({**LLAMA_8B, "model_type": "mixtral", "num_local_experts": 8}) is None
+
+
 def test_model_states_follow_the_zero_paper():
     """Mixed bf16 Adam: 16 bytes a parameter, the sharded part over 8 ranks (arXiv 1910.02054, figure 1)."""
     shape = model_shape(LLAMA_8B)

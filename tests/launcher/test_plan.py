@@ -26,6 +26,17 @@ def problems_of(*overrides: str) -> list[Problem]:
     return examine(compose_run(["experiment=smoke", *overrides]))[1]
 
 
+def triage_on(path: Path) -> list[str]:
+    """The classification experiment on these training rows alone."""
+    return [
+        "experiment=triage",
+        f"data.train={path}",
+        "data.validation=null",
+        "data.test=null",
+        "optim.warmup_steps=0",
+    ]
+
+
 def tiny_model(folder: Path, **changes: object) -> Path:
     """A copy of the tiny model's shape and tokenizer with changes to config.json."""
     source = Path(compose_run(["experiment=smoke"]).config.model.source.removeprefix("path:"))
@@ -82,6 +93,66 @@ def test_rows_without_their_field_are_named_by_file_and_line(write_rows: Callabl
     assert found[2] == f"{path}:5: the field 'messages' must be a list of turns"
 
 
+def test_damaged_files_are_named_too(tmp_path: Path, write_rows: Callable[..., Path]):
+    good = json.dumps(conversation("q", "a"))
+    latin = tmp_path / "latin.jsonl"
+    latin.write_bytes(good.encode() + b'\n{"messages": "caf\xe9"}\n')
+    [problem] = problems_of(f"data.train={latin}")
+    assert problem.message.startswith(f"{latin}:2: not valid UTF-8")
+    [problem] = problems_of(f"data.train={write_rows('half.jsonl', [conversation('q', chr(0xD800))])}")
+    assert "half a character" in problem.message
+    for name, content, why in (
+        ("a.csv", "text,label\nx,a,extra\n", "more columns than the first line names"),
+        ("b.csv", "text,label\nx,\n", "the field 'label' is empty"),
+        ("c.parquet", "not parquet", "not a readable Parquet file"),
+    ):
+        path = tmp_path / name
+        path.write_text(content)
+        config = triage_on(path)
+        messages = [problem.message for problem in examine(compose_run(config))[1]]
+        assert any(why in message for message in messages), (name, messages)
+
+
+def test_a_csv_file_from_a_spreadsheet_is_read(tmp_path: Path):
+    path = tmp_path / "excel.csv"
+    path.write_text("text,label\nx,a\ny,b\n", encoding="utf-8-sig")
+    config = [
+        "experiment=triage",
+        f"data.train={path}",
+        "data.validation=null",
+        "data.test=null",
+        "optim.warmup_steps=0",
+    ]
+    assert not examine(compose_run(config))[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"final_logit_softcapping": 30.0}, "model.logits"),
+        ({"n_positions": 64, "max_position_embeddings": None}, "data.max_length"),
+    ],
+)
+def test_models_that_the_run_could_not_train(tmp_path: Path, change: dict, code: str):
+    model = tiny_model(tmp_path / "model", **change)
+    assert code in [problem.code for problem in problems_of(f"model.source=path:{model}")]
+
+
+def test_a_model_without_or_with_a_broken_tokenizer(tmp_path: Path):
+    model = tiny_model(tmp_path / "model")
+    (model / "tokenizer.json").write_text("{broken")
+    assert "is not valid JSON" in problems_of(f"model.source=path:{model}")[0].message
+    (model / "tokenizer.json").unlink()
+    assert "model.tokenizer" in [problem.code for problem in problems_of(f"model.source=path:{model}")]
+
+
+def test_offload_on_the_cpu_makes_no_memory():
+    plain, offloaded = plan_of().memory, plan_of("zero=stage2-offload").memory
+    assert plain is not None
+    assert offloaded is not None
+    assert offloaded.total_gb == pytest.approx(plain.total_gb)
+
+
 def test_many_bad_rows_are_counted(write_rows: Callable[..., Path]):
     path = write_rows("rows.jsonl", [{"no": 1}] * 50)
     found = [p.message for p in problems_of(f"data.train={path}")]
@@ -101,9 +172,7 @@ def test_missing_file_and_unknown_kind_of_file(tmp_path: Path):
 def test_labels_unknown_to_training(write_rows: Callable[..., Path]):
     train = write_rows("train.jsonl", [{"text": "x", "label": "a"}, {"text": "y", "label": "b"}])
     test = write_rows("test.jsonl", [{"text": "x", "label": "c"}])
-    found = examine(
-        compose_run(["experiment=triage", f"data.train={train}", f"data.test={test}", "data.validation=null"])
-    )[1]
+    found = examine(compose_run([*triage_on(train), f"data.test={test}"]))[1]
     assert [p.code for p in found] == ["data.label"]
 
 
@@ -154,6 +223,8 @@ def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("data.packing=true", "data.packing"),
         ("train.max_steps=null", "train.length"),
         ("optim.warmup_steps=21", "optim.warmup"),
+        ("train.max_steps=null train.epochs=0.1 optim.warmup_steps=500", "optim.warmup"),
+        ("slurm.partition=gpu", "slurm.unavailable"),
         ("model.task=classification", "data.format"),
         ("data.format=text", "data.row"),
         ("zero.offload_params=true", "zero.offload"),
@@ -185,7 +256,7 @@ def test_a_base_model_without_a_chat_template_is_told_what_to_set(tmp_path: Path
 
 def test_one_label_is_no_classification(write_rows: Callable[..., Path]):
     rows = write_rows("train.jsonl", [{"text": "x", "label": "a"}] * 4)
-    config = ["experiment=triage", f"data.train={rows}", "data.test=null", "data.validation=null"]
+    config = triage_on(rows)
     assert [problem.code for problem in examine(compose_run(config))[1]] == ["data.label"]
 
 

@@ -1,6 +1,7 @@
 """What status says of a directory, whatever state a run was left in."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_preempted_cancelled_failed_and_completed(runs: Path):
     run.log_event("submitted")
     run.log_event("preempted", attempt=1, step=9, reason="SIGUSR2")
     assert read_status(run).state == "PREEMPTED"
-    assert read_status(run).why == "stopped by SIGUSR2 after step 9, saved"
+    assert read_status(run).why == "stopped by SIGUSR2 after step 9"
     run.log_event("cancelled")
     assert read_status(run).state == "CANCELLED"
     run.log_event("submitted")
@@ -52,6 +53,27 @@ def test_preempted_cancelled_failed_and_completed(runs: Path):
     assert (read_status(run).state, read_status(run).why) == ("FAILED", "no such thing")
     run.result.write_text(json.dumps({"outcome": "COMPLETED"}))
     assert read_status(run).state == "COMPLETED"
+
+
+def test_a_start_that_was_cut_short_is_pending_for_a_while_only(runs: Path):
+    run = make_run(runs)
+    assert read_status(run).state == "FAILED"
+    run.jobs.write_text(json.dumps({"intent": "submit", "time": time.time()}) + "\n")
+    assert read_status(run).state == "PENDING"
+    run.jobs.write_text(json.dumps({"intent": "submit", "time": time.time() - 600}) + "\n")
+    assert (read_status(run).state, read_status(run).why) == (
+        "FAILED",
+        "its start was cut short; resume starts it",
+    )
+
+
+def test_one_unreadable_run_hides_no_other(runs: Path):
+    make_run(runs, "good-1").log_event("submitted")
+    (runs / "foreign").mkdir()
+    (runs / "foreign" / "plan.json").write_text("{}")
+    states = {status.run: status.why for status in map(read_status, all_runs(runs))}
+    assert states["foreign"].startswith("its files cannot be read: KeyError")
+    assert "never started" in states["good-1"]
 
 
 def test_restarts_in_place_are_counted_apart_from_attempts(runs: Path):

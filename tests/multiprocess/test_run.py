@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from launcher.compose import packaged
+from tests.conftest import conversation
 from tests.multiprocess.runs import Run, command, finish, start
 from train.rundir import RunDir, read_lines
 
@@ -158,15 +160,70 @@ def test_wandb_without_key_or_server_harms_nothing(key: str):
     assert [row for row in run.events if row["event"] == "tracking"]
 
 
-def test_the_frozen_code_is_what_runs(smoke: Run):
-    code = json.loads((smoke.dir.code / "code.json").read_text())
-    assert code["versions"]["torch"].startswith("2.")
-    assert (smoke.dir.code / "train" / "loop.py").is_file()
+def test_the_frozen_code_is_what_runs(runs: Path):
     run = start("experiment=smoke", "train.max_steps=5000")
+    code = json.loads((run.dir.code / "code.json").read_text())
+    assert code["versions"]["torch"].startswith("2.")
     run.wait_for_step(1)
-    loaded = {Path(path) for path in run.ranks()[0].environ()["PYTHONPATH"].split(":")}
+    run.stop()
+    loop = run.dir.code / "train" / "loop.py"
+    marker = "frozen code speaking"
+    loop.write_text(loop.read_text().replace("def run(context", f"print('{marker}')\n\n\ndef run(context"))
+    command("resume", run.dir.root.name)
+    run.wait_for_step(run.status.step + 1)
     command("cancel", run.dir.root.name)
-    assert loaded == {run.dir.code}
+    assert marker in (run.dir.attempt_logs(2) / "rank_0.log").read_text()
+
+
+def test_a_stop_while_the_ranks_start_is_neither_lost_nor_a_crash(runs: Path):
+    run = start("experiment=smoke", "train.max_steps=5000")
+    while not run.dir.attempt_logs(1).exists():
+        time.sleep(0.005)
+    run.agent().send_signal(signal.SIGTERM)
+    status = run.wait_for("PREEMPTED")
+    assert status.restarts == 0
+    assert status.step < 100
+    assert "crashed" not in run.kinds()
+
+
+def test_of_two_submits_at_once_one_starts_the_run(runs: Path):
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "launcher.cli",
+        "submit",
+        "experiment=smoke",
+        "train.max_steps=5000",
+        "--json",
+    ]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 3]
+    assert sum("job_id" in answer for answer in answers) == 1
+    [folder] = [path for path in runs.iterdir() if not path.name.startswith(".")]
+    run = Run(RunDir(folder))
+    run.wait_for_step(1)
+    assert len(run.ranks()) == 2
+    command("cancel", folder.name)
+
+
+def test_changed_data_is_another_run(write_rows: Callable[..., Path], runs: Path):
+    path = write_rows("rows.jsonl", [conversation(f"q{n}", "a") for n in range(16)])
+    settings = ("experiment=smoke", f"data.train={path}", "train.max_steps=2", "eval.base=false")
+    finish(*settings)
+    path.write_text(path.read_text().replace("q1", "changed"))
+    again = command("submit", *settings)
+    assert again.returncode == 3
+    assert f"was trained on another content of {path}" in " ".join(again.stderr.split())
+
+
+def test_a_run_that_diverges_says_so(runs: Path):
+    done = command(
+        "submit", "experiment=smoke", "optim.lr=1e30", "optim.clip_norm=0", "zero=stage0", "--follow"
+    )
+    assert done.returncode == 4
+    assert "the run diverged; lower optim.lr" in " ".join(done.stdout.split())
 
 
 def test_submit_returns_at_once_and_the_run_outlives_its_shell(runs: Path):
@@ -216,14 +273,15 @@ def test_a_running_run_is_not_started_twice(runs: Path):
     command("cancel", run.dir.root.name)
 
 
-def test_logs_are_shown_by_rank_and_followed(runs: Path):
+def test_logs_are_followed_from_the_start_to_the_end(runs: Path):
     run = start("experiment=smoke")
-    followed = command("logs", "-f", "--json", run.dir.root.name) if run.wait_for_step(1) is None else None
-    assert followed is not None
+    followed = [
+        json.loads(line) for line in command("logs", "-f", "--json", run.dir.root.name).stdout.splitlines()
+    ]
     assert run.status.state == "COMPLETED"
-    one = command("logs", run.dir.root.name, "--rank", "1")
-    assert one.returncode == 0
-    assert "[rank 0]" not in one.stdout
+    assert {line["source"] for line in followed} >= {"rank 0", "node 0"}
+    (run.dir.attempt_logs(1) / "rank_1.log").write_text("said by one\n")
+    assert command("logs", run.dir.root.name, "--rank", "1").stdout == "[rank 1] said by one\n"
 
 
 def test_a_row_that_turns_out_untrainable_fails_the_run_with_its_place(write_rows: Callable[..., Path]):
@@ -237,8 +295,6 @@ def test_a_row_that_turns_out_untrainable_fails_the_run_with_its_place(write_row
 
 
 def test_data_that_changes_while_the_run_waits_is_refused(write_rows: Callable[..., Path], runs: Path):
-    from tests.conftest import conversation
-
     path = write_rows("rows.jsonl", [conversation(f"q{n}", "a") for n in range(40)])
     run = start("experiment=smoke", f"data.train={path}", "train.max_steps=5000")
     run.wait_for_step(2)
@@ -268,8 +324,6 @@ def test_other_formats_train_too(format_name: str, row: dict[str, str], write_ro
 
 
 def test_length_in_epochs_sees_each_row_that_often(write_rows: Callable[..., Path]):
-    from tests.conftest import conversation
-
     path = write_rows("rows.jsonl", [conversation(f"q{n}", "a") for n in range(21)])
     run = finish(
         "experiment=smoke",

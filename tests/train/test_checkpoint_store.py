@@ -73,8 +73,7 @@ def test_one_flipped_bit_is_found_by_reading(store: CheckpointStore):
 def test_pruning_keeps_the_newest_and_the_best(store: CheckpointStore):
     for step in (1, 2, 3, 4):
         commit(store, step)
-    store.mark_best(1)
-    assert store.prune(keep_last=2) == [2]
+    assert store.prune(keep_last=2, best_step=1) == [2]
     assert store.steps() == [4, 3, 1]
 
 
@@ -82,7 +81,7 @@ def test_pruning_counts_usable_ones_only(store: CheckpointStore):
     for step in (1, 2):
         commit(store, step)
     (store.path(2) / MANIFEST).unlink()
-    assert store.prune(keep_last=1) == []
+    assert store.prune(keep_last=1, best_step=None) == []
     assert store.steps() == [2, 1]
 
 
@@ -92,7 +91,7 @@ def test_pruning_follows_no_link(store: CheckpointStore, tmp_path: Path):
     shutil.copytree(store.path(5), outside)
     (store.root / "step_1").symlink_to(outside)
     commit(store, 6)
-    store.prune(keep_last=1)
+    store.prune(keep_last=1, best_step=None)
     assert (outside / MANIFEST).exists()
 
 

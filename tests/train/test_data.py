@@ -91,6 +91,31 @@ def test_prompts_are_read_and_completions_trained(tokenizer):
     assert render({"text": "all"}, "text", tokenizer) == Rendered("all<|end|>", ((0, 10),))
 
 
+@pytest.mark.parametrize(("prompt", "completion"), [("Answer: ", "the node"), ("Answer:", " the node")])
+def test_the_first_word_of_a_completion_is_trained(tokenizer, prompt: str, completion: str):
+    """Its token begins with the space before it, wherever the row put that space."""
+    rendered = render({"prompt": prompt, "completion": completion}, "prompt_completion", tokenizer)
+    encoded = tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
+    labels = label_tokens(encoded["input_ids"], encoded["offset_mapping"], rendered.trained)
+    assert tokenizer.decode([label for label in labels if label != IGNORED]).strip() == "the node<|end|>"
+
+
+@pytest.mark.parametrize("name", ["plain", "chatml"])
+def test_our_templates_only_append(tokenizer, name: str):
+    import copy
+
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = (packaged("examples") / "templates" / f"{name}.jinja").read_text()
+    messages = conversation("How?", "the node")["messages"] + conversation("And?", "Thus.")["messages"]
+    rendered = render_messages(messages, other)
+    assert len(rendered.trained) == 2
+    begin, end = rendered.trained[0]
+    assert "the node" in rendered.text[begin:end]
+    assert not other.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True).endswith(
+        " "
+    )
+
+
 def test_prepared_rows_are_kept_and_a_changed_file_is_refused(tokenizer, write_rows: Callable[..., Path]):
     path = write_rows("r.jsonl", [conversation("q", "a b c")])
     config = DataConfig(train=str(path), format="messages", max_length=64)

@@ -120,11 +120,13 @@ def test_the_first_cause_is_not_the_rank_that_lost_its_peers(tmp_path: Path):
     assert [failure.rank for failure in read_failures(tmp_path)] == [1, 0]
 
 
-def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path: Path):
+def test_a_line_cut_short_by_a_kill_spoils_no_other(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
     append_line(path, {"step": 1})
     path.write_text(path.read_text() + '{"step": 2')
     assert list(read_lines(path)) == [{"step": 1}]
+    append_line(path, {"step": 3})
+    assert list(read_lines(path)) == [{"step": 1}, {"step": 3}]
 
 
 def test_metrics_read_back_give_each_step_once():

@@ -3,7 +3,6 @@
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from train.checkpoint.manifest import Manifest, Verdict, inspect, record, verify
@@ -55,9 +54,8 @@ class Checkpoints:
         if main:
             files = {name: entry for part in everywhere for name, entry in part.items()}
             self.store.commit(staging, self._manifest(progress, files))
-            if progress.best_step == progress.step:
-                self.store.mark_best(progress.step)
-            dropped = self.store.prune(self._keep_last)
+            self._mark_best(progress)
+            dropped = self.store.prune(self._keep_last, progress.best_step)
             self._run_dir.log_event(
                 "checkpoint",
                 attempt=self._attempt,
@@ -78,12 +76,41 @@ class Checkpoints:
         verdict = self._newest_verified()
         if verdict is None or verdict.manifest is None:
             return Progress()
-        return Progress(**self.load(engine, verdict.path))
+        state = engine.load(verdict.path)
+        progress = Progress(**{key: state[key] for key in asdict(Progress())})
+        if self._group.env.is_main:
+            self._mark_best(progress)
+        return progress
 
-    def load(self, engine: Engine, path: Path) -> dict[str, Any]:
-        """Load a verified checkpoint into the engine; returns the saved progress."""
-        state = engine.load(path)
-        return {key: state[key] for key in asdict(Progress())}
+    def load_best(self, engine: Engine, progress: Progress) -> int:
+        """Load the best checkpoint by validation, if there is one and it is not what the engine holds.
+
+        Returns:
+            The step that the engine holds now; a damaged best checkpoint is journaled and left alone.
+        """
+        if progress.best_step is None or progress.best_step == progress.step:
+            return progress.step
+        verdict, problem = self._verify(progress.best_step)
+        if problem:
+            if self._group.env.is_main:
+                why = [f"{verdict.path.name} (the best): {problem}"]
+                self._run_dir.log_event("skipped_checkpoints", attempt=self._attempt, why=why)
+            return progress.step
+        engine.load(verdict.path)
+        return progress.best_step
+
+    def _mark_best(self, progress: Progress) -> None:
+        if progress.best_step is not None and self.store.path(progress.best_step).is_dir():
+            self.store.mark_best(progress.best_step)
+
+    def _verify(self, step: int) -> tuple[Verdict, str | None]:
+        """Every rank reads its share of a checkpoint; the first problem that any of them found."""
+        env = self._group.env
+        verdict = self._group.from_main(inspect(self.store.path(step)) if env.is_main else None)
+        assert verdict is not None
+        verdict = verify(verdict, share=env.rank, shares=env.world_size)
+        problems = [problem for problem in self._group.gather(verdict.problem) if problem]
+        return verdict, problems[0] if problems else None
 
     def _newest_verified(self) -> Verdict | None:
         main = self._group.env.is_main
@@ -92,16 +119,13 @@ class Checkpoints:
         steps = self._group.from_main(self.store.steps() if main else [])
         skipped: list[str] = []
         for step in steps:
-            verdict = self._group.from_main(inspect(self.store.path(step)) if main else None)
-            assert verdict is not None
-            verdict = verify(verdict, share=self._group.env.rank, shares=self._group.env.world_size)
-            problems = [problem for problem in self._group.gather(verdict.problem) if problem]
-            if not problems:
+            verdict, problem = self._verify(step)
+            if problem is None:
                 self._check_shape(verdict)
                 if main and skipped:
                     self._run_dir.log_event("skipped_checkpoints", attempt=self._attempt, why=skipped)
                 return verdict
-            skipped.append(f"{verdict.path.name}: {problems[0]}")
+            skipped.append(f"{verdict.path.name}: {problem}")
         saved = [row["step"] for row in read_lines(self._run_dir.events) if row["event"] == "checkpoint"]
         if saved:
             found = "; ".join(skipped) or "none is left"

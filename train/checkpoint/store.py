@@ -45,12 +45,8 @@ class CheckpointStore:
         return target
 
     def mark_best(self, step: int) -> None:
-        """Point `best` at a committed step."""
+        """Point `best` at a committed step, for people; what decides is the progress in the checkpoints."""
         write_atomic(self.root / BEST, f"{self.path(step).name}\n")
-
-    def best_step(self) -> int | None:
-        """The step that `best` points at, if it still stands."""
-        return self._pointed_at(BEST)
 
     def steps(self) -> list[int]:
         """Committed or broken, newest first."""
@@ -70,14 +66,14 @@ class CheckpointStore:
         """All checkpoints, newest first, judged without reading their bytes."""
         return [inspect(self.path(step)) for step in self.steps()]
 
-    def prune(self, keep_last: int) -> list[int]:
+    def prune(self, keep_last: int, best_step: int | None) -> list[int]:
         """Drop usable checkpoints beyond the newest `keep_last`, never the best one.
 
         Returns:
             The steps that were dropped.
         """
         usable = [verdict.manifest.step for verdict in self.verdicts() if verdict.usable and verdict.manifest]
-        keep = {*usable[:keep_last], self.best_step()}
+        keep = {*usable[:keep_last], best_step}
         dropped = [step for step in usable if step not in keep]
         for step in dropped:
             # Renamed first, so that a kill in the middle leaves nothing that looks like a checkpoint.
@@ -91,10 +87,3 @@ class CheckpointStore:
         if self.root.is_dir():
             for leftover in self.root.glob(f"{_STAGING}*"):
                 shutil.rmtree(leftover)
-
-    def _pointed_at(self, pointer: str) -> int | None:
-        path = self.root / pointer
-        if not path.is_file():
-            return None
-        number = path.read_text().strip().removeprefix(_PREFIX)
-        return int(number) if number.isdigit() and self.path(int(number)).is_dir() else None

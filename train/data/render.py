@@ -68,8 +68,11 @@ def _apply(tokenizer: Any, messages: Sequence[dict[str, str]], *, add_generation
 
 
 def label_tokens(ids: Sequence[int], offsets: Sequence[Span], trained: Sequence[Span]) -> list[int]:
-    """Labels of one row: the token's own id where it starts inside a trained span, else `IGNORED`."""
+    """Labels of one row: the token's own id where it holds a trained character, else `IGNORED`.
+
+    Byte-level tokens begin with the space before a word, so the first one may start before its span.
+    """
     return [
-        token if end > start and any(low <= start < high for low, high in trained) else IGNORED
+        token if any(start < high and end > low for low, high in trained) else IGNORED
         for token, (start, end) in zip(ids, offsets, strict=True)
     ]

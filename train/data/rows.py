@@ -62,6 +62,8 @@ def _check_texts(value: dict[str, Any], fields: tuple[str, ...]) -> str | None:
             return f"the field {field!r} must be non-empty text"
         if "\0" in value[field]:
             return f"the field {field!r} holds a NUL character"
+        if any("\ud800" <= character <= "\udfff" for character in value[field]):
+            return f"the field {field!r} holds half a character (a lone surrogate)"
     return None
 
 
@@ -73,6 +75,8 @@ def _check_labelled(value: dict[str, Any]) -> str | None:
         return f"the field 'label' is missing (found: {', '.join(sorted(value))})"
     if not isinstance(value["label"], str | int) or isinstance(value["label"], bool):
         return "the field 'label' must be text or a whole number"
+    if not str(value["label"]).strip():
+        return "the field 'label' is empty"
     return None
 
 
@@ -101,12 +105,15 @@ def _check_messages(value: dict[str, Any]) -> str | None:
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line.decode("utf-8-sig"))
+            except UnicodeDecodeError as error:
+                yield Row(path, number, {}, f"not valid UTF-8: {error.reason} at byte {error.start}")
+                continue
             except ValueError as error:
                 yield Row(path, number, {}, f"not valid JSON: {error}")
                 continue
@@ -115,7 +122,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _read_json(path: Path) -> Iterator[Row]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         yield Row(path, 1, {}, f"not valid JSON: {error}")
         return
@@ -127,20 +134,29 @@ def _read_json(path: Path) -> Iterator[Row]:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        for value in reader:
-            yield _as_row(path, reader.line_num, {k: v for k, v in value.items() if v is not None})
+        try:
+            for value in reader:
+                if None in value:
+                    yield Row(path, reader.line_num, {}, "more columns than the first line names")
+                else:
+                    yield _as_row(path, reader.line_num, {k: v for k, v in value.items() if v is not None})
+        except (UnicodeDecodeError, csv.Error) as error:
+            yield Row(path, reader.line_num + 1, {}, f"not a UTF-8 CSV file: {error}")
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
     number = 0
-    for batch in parquet.ParquetFile(path).iter_batches():
-        for value in batch.to_pylist():
-            number += 1
-            yield _as_row(path, number, value)
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            for value in batch.to_pylist():
+                number += 1
+                yield _as_row(path, number, value)
+    except (OSError, ArrowException) as error:
+        yield Row(path, number + 1, {}, f"not a readable Parquet file: {error}")
 
 
 def _as_row(path: Path, number: int, value: Any) -> Row:

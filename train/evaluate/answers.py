@@ -15,27 +15,25 @@ _REPETITION_PENALTY = 1.15
 def answer(
     engine: Engine,
     tokenizer: Any,
-    questions: Sequence[str],
+    conversations: Sequence[list[dict[str, str]]],
     group: Group,
     max_new_tokens: int,
     *,
     sharded: bool,
 ) -> list[str]:
-    """Answer all questions at once.
+    """Answer the last turn of all conversations at once.
 
     Args:
         engine: The model under ZeRO; all ranks take part when its parameters are sharded.
         tokenizer: With a chat template.
-        questions: First turns of users.
+        conversations: Turns up to a question.
         group: The ranks; all of them compute the same answers, so none runs ahead of a collective.
         max_new_tokens: Tokens per answer at most.
         sharded: ZeRO-3.
     """
     prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        for question in questions
+        tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        for conversation in conversations
     ]
     encoded = tokenizer(
         prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"

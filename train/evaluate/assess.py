@@ -56,24 +56,25 @@ def _assess(context: RankContext) -> dict[str, Any]:
         answers = answer(
             context.engine,
             context.tokenizer,
-            [question for question, _ in questions],
+            [turns for turns, _ in questions],
             context.group,
             config.eval.answer_tokens,
             sharded=config.zero.stage == 3,
         )
         outcome["answers"] = [
-            {"question": question, "reference": reference, "answer": text}
-            for (question, reference), text in zip(questions, answers, strict=True)
+            {"question": turns[-1]["content"], "reference": reference, "answer": text}
+            for (turns, reference), text in zip(questions, answers, strict=True)
         ]
     return outcome
 
 
-def held_out_questions(path: Path, count: int) -> list[tuple[str, str]]:
-    """`count` opening questions of a `messages` file with their reference answers, evenly spread over it."""
+def held_out_questions(path: Path, count: int) -> list[tuple[list[dict[str, str]], str]]:
+    """The first question (after a system turn, if any) of `count` rows, evenly spread, and its reference."""
     rows = list(read_rows(path))
     chosen = np.linspace(0, len(rows) - 1, num=min(count, len(rows)), dtype=int)
     pairs = []
     for index in chosen:
-        turns = [turn for turn in rows[index].value["messages"] if turn["role"] != "system"]
-        pairs.append((turns[0]["content"], turns[1]["content"]))
+        turns = rows[index].value["messages"]
+        first_answer = next(i for i, turn in enumerate(turns) if turn["role"] == "assistant")
+        pairs.append((turns[:first_answer], turns[first_answer]["content"]))
     return pairs

@@ -1,0 +1,84 @@
+"""What is true of the data files that a config names: every row is read and checked against its format."""
+
+import os
+from pathlib import Path
+
+from launcher.config import RunConfig
+from launcher.errors import Problem
+from train.data.rows import SUFFIXES, check_row, file_sha256, read_rows
+from train.job import DataFile
+
+_SHOWN_ROWS = 10
+
+
+def look_at_data(config: RunConfig) -> tuple[dict[str, DataFile], list[str], list[Problem]]:
+    """Describe every file by role, the labels of the training rows, and what is wrong with any row."""
+    named = {
+        "train": ("data.train", config.data.train),
+        "validation": ("data.validation", config.data.validation),
+        "test": ("data.test", config.data.test),
+        "general": ("eval.general", config.eval.general),
+    }
+    files: dict[str, DataFile] = {}
+    problems: list[Problem] = []
+    labels: set[str] = set()
+    for role, (field, name) in named.items():
+        if name is None:
+            continue
+        path = Path(name)
+        if reason := _unreadable(path):
+            problems.append(Problem(code="data.file", field=field, message=reason, fix=f"mend {field}"))
+            continue
+        rows, bad, found_labels = _look_at_rows(path, config.data.format)
+        problems += [
+            Problem(
+                code="data.row",
+                field=field,
+                message=line,
+                fix=f"mend the row, or set data.format (now {config.data.format})",
+            )
+            for line in bad
+        ]
+        if role == "train":
+            labels = found_labels
+        elif labels and (unknown := sorted(found_labels - labels)):
+            problems.append(
+                Problem(
+                    code="data.label",
+                    field=field,
+                    message=f"{path} has labels that the training rows lack: {', '.join(unknown)}",
+                    fix="train on every class, or take these rows out",
+                )
+            )
+        if rows == 0 and not bad:
+            problems.append(
+                Problem(code="data.file", field=field, message=f"{path} is empty", fix="add rows")
+            )
+        files[role] = DataFile(path=str(path), sha256=file_sha256(path), rows=rows)
+    return files, sorted(labels), problems
+
+
+def _unreadable(path: Path) -> str | None:
+    if not path.is_file():
+        return f"there is no file {path}"
+    if path.suffix not in SUFFIXES:
+        return f"{path.name} is none of {', '.join(SUFFIXES)}"
+    return None if os.access(path, os.R_OK) else f"{path} cannot be read by you"
+
+
+def _look_at_rows(path: Path, format_name: str) -> tuple[int, list[str], set[str]]:
+    """Number of rows, what is wrong with them (`file:line: why`), and the labels they use."""
+    good, bad, total_bad, labels = 0, [], 0, set()
+    for row in read_rows(path):
+        problem = check_row(row, format_name)
+        if problem is None:
+            good += 1
+            if format_name == "labelled":
+                labels.add(str(row.value["label"]))
+            continue
+        total_bad += 1
+        if total_bad <= _SHOWN_ROWS:
+            bad.append(f"{row.place}: {problem}")
+    if total_bad > _SHOWN_ROWS:
+        bad.append(f"{path}: {total_bad - _SHOWN_ROWS} more rows like these")
+    return good, bad, labels
