@@ -36,27 +36,35 @@ class StopRequest:
 class StopWatch(threading.Thread):
     """Passes stop signals on from a node agent to its ranks, whenever they come.
 
-    The signals are blocked in this process, and so in the ranks that it starts, until each rank has its own
-    handler: a stop that comes while they start is held back rather than lost, or deadly.
+    The main thread blocks the signals, and so do the ranks that it starts, until each has its own handler: a
+    stop that comes while they start is held back rather than lost, or deadly. This thread takes them.
     """
 
-    _AGAIN_AFTER_S = 1.0
+    _LOOK_EVERY_S = 0.5
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.reason: str | None = None
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._receive)
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
     def run(self) -> None:
-        """Wait for a signal, then tell every rank, also those that start later."""
-        number = signal.sigwait(STOP_SIGNALS)
-        self.reason = signal.Signals(number).name
+        """Once there was a signal, tell every rank, also those that start later."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         while True:
-            for child in psutil.Process().children():
-                with contextlib.suppress(psutil.Error):
-                    if _RANK_MODULE in child.cmdline():
-                        child.send_signal(number)
-            time.sleep(self._AGAIN_AFTER_S)
+            if self.reason:
+                self._tell_ranks(signal.Signals[self.reason])
+            time.sleep(self._LOOK_EVERY_S)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.reason = self.reason or signal.Signals(number).name
+
+    def _tell_ranks(self, number: signal.Signals) -> None:
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if _RANK_MODULE in child.cmdline():
+                    child.send_signal(number)
 
 
 def die_with_parent() -> None:
