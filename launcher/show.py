@@ -154,6 +154,8 @@ def show_result(console: Console, run: RunDir) -> None:
     for number, entry in enumerate(result["answers"], 1):
         console.print(f"\n[bold]Question {number}[/] {escape(entry['question'])}", highlight=False)
         for name, style in (("base", "red"), ("tuned", "green"), ("reference", "dim")):
+            if entry[name] is None:
+                continue
             text = " ".join(entry[name].split())
             console.print(f"  [{style}]{name:>9}[/]  {escape(text)}", highlight=False, soft_wrap=False)
     best = result["best"]

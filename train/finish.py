@@ -35,12 +35,16 @@ def _result(
     run_dir = context.job.run_dir
     base_path = run_dir.evaluations / "base.json"
     base = json.loads(base_path.read_text()) if base_path.exists() else {}
+    before = [entry["answer"] for entry in base.pop("answers", [])]
     answers = [
-        {**after, "base": before["answer"], "tuned": after["answer"]}
-        for before, after in zip(base.pop("answers", []), tuned.get("answers", []), strict=False)
+        {
+            "question": entry["question"],
+            "reference": entry["reference"],
+            "base": before[number] if before else None,
+            "tuned": entry["answer"],
+        }
+        for number, entry in enumerate(tuned.get("answers", []))
     ]
-    for entry in answers:
-        entry.pop("answer")
     submitted = [row["time"] for row in read_lines(run_dir.events) if row["event"] == "submitted"]
     return {
         "outcome": "COMPLETED",

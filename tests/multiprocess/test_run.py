@@ -127,6 +127,16 @@ def recomputed_loss(model, tokenizer, run: Run) -> float:
     return total / trained
 
 
+def test_answers_are_shown_without_a_base_too(runs: Path):
+    run = finish(
+        "experiment=smoke", "train.max_steps=2", "eval.base=false", "eval.answers=2", "eval.answer_tokens=4"
+    )
+    assert [entry["base"] for entry in run.result["answers"]] == [None, None]
+    shown = command("results", run.dir.root.name).stdout
+    assert "Question 2" in shown
+    assert "tuned" in shown
+
+
 def test_the_same_config_again_shows_the_result_and_trains_nothing(smoke: Run, module_runs: Path):
     again = command("submit", "experiment=smoke", "tracking=offline", f"runs_dir={module_runs}", "--follow")
     assert again.returncode == 0
