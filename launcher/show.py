@@ -101,10 +101,17 @@ def _length(plan: RunPlan) -> str:
 
 
 def _time(plan: RunPlan) -> str:
-    limit = f"limit {plan.time.time_limit_s / 3600:.3g} h"
+    limit = f"limit {_duration(plan.time.time_limit_s)}"
     if plan.time.seconds is None:
         return f"{limit}; no estimate without the hardware's peak"
-    return f"about {plan.time.seconds / 3600:.2g} h of training; {limit}"
+    return f"about {_duration(plan.time.seconds)} of training; {limit}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _parts(plan: RunPlan) -> str:
