@@ -18,7 +18,7 @@ from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
 from launcher.runs import name_to_type, stage_run
 from launcher.snapshot import freeze_code
-from launcher.status import RunStatus, read_status
+from launcher.status import read_status
 from slurm.executor import LocalRequest, submit_local
 from train.failures import ExitCode
 from train.job import TrainPlan
@@ -32,7 +32,6 @@ class Submission:
     run: RunDir
     job_id: str | None
     """None when the run had already finished and nothing was started."""
-    status: RunStatus
 
 
 def submit_run(composed: Composed) -> Submission:
@@ -87,7 +86,7 @@ def resume_run(run: RunDir) -> Submission:
             if status.state in ("RUNNING", "PENDING"):
                 raise _active(run, f"is {status.state.lower()} already")
             if status.state == "COMPLETED":
-                return Submission(run, None, status)
+                return Submission(run, None)
             run.result.unlink(missing_ok=True)
             return _start(run)
     except Timeout:
@@ -140,7 +139,7 @@ def _start(run: RunDir) -> Submission:
         str(run.root),
     )
     record_job(run, job_id)
-    return Submission(run, job_id, read_status(run))
+    return Submission(run, job_id)
 
 
 def _job_environ(run: RunDir) -> dict[str, str]:

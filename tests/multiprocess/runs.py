@@ -18,10 +18,13 @@ from train.rundir import RunDir, latest_by_step, read_lines
 _PATIENCE_S = 120
 
 
+COMMAND = (sys.executable, "-P", "-m", "launcher.cli")
+
+
 def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-P", "-m", "launcher.cli", *arguments],
+        [*COMMAND, *arguments],
         env={**os.environ, **environ},
         capture_output=True,
         text=True,

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from launcher.compose import packaged
 from tests.conftest import conversation
-from tests.multiprocess.runs import Run, command, finish, start
+from tests.multiprocess.runs import COMMAND, Run, command, finish, start
 from train.rundir import RunDir, read_lines
 
 CANARY = "canary-8c1f"
@@ -198,10 +197,7 @@ def test_a_stop_while_the_ranks_start_is_neither_lost_nor_a_crash(runs: Path):
 
 def test_of_two_submits_at_once_one_starts_the_run(runs: Path):
     words = [
-        sys.executable,
-        "-P",
-        "-m",
-        "launcher.cli",
+        *COMMAND,
         "submit",
         "experiment=smoke",
         "train.max_steps=5000",
@@ -239,10 +235,7 @@ def test_a_run_that_diverges_says_so(runs: Path):
 def test_submit_returns_at_once_and_the_run_outlives_its_shell(runs: Path):
     shell = subprocess.Popen(
         [
-            sys.executable,
-            "-P",
-            "-m",
-            "launcher.cli",
+            *COMMAND,
             "submit",
             "experiment=smoke",
             "train.max_steps=60",
