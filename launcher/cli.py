@@ -24,6 +24,8 @@ Subparsers = Any
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the `shardline` command."""
     options = _parser().parse_args(arguments)
+    # What is written is this user's alone, until a run says that it belongs to a group.
+    os.umask(0o077)
     if wrong := shadowing_file():
         print(wrong, file=sys.stderr)
         sys.exit(2)
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_composing_verbs(subparsers)
     _add_run_verbs(subparsers)
+    _add_machine_verbs(subparsers)
     return parser
 
 
@@ -68,33 +71,50 @@ def _add(subparsers: Subparsers, name: str) -> argparse.ArgumentParser:
 def _add_composing_verbs(subparsers: Subparsers) -> None:
     plan, submit = _add(subparsers, "plan"), _add(subparsers, "submit")
     for verb in (plan, submit):
-        verb.add_argument(
-            "overrides", nargs="*", metavar="KEY=VALUE", help="group=option or dotted.key=value"
-        )
-        verb.add_argument(
-            "--conf",
-            action="append",
-            type=Path,
-            default=[],
-            metavar="DIR",
-            help="a folder of your own groups, searched first",
-        )
+        _add_overrides(verb)
     _add_follow(submit)
     submit.add_argument("--dry-run", action="store_true", help="stop before anything is created")
 
 
+def _add_overrides(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="group=option or dotted.key=value")
+    verb.add_argument(
+        "--conf",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="a folder of your own groups, searched first",
+    )
+
+
 def _add_run_verbs(subparsers: Subparsers) -> None:
-    _add_run(_add(subparsers, "status"), nargs="*")
+    status = _add(subparsers, "status")
+    _add_run(status, nargs="*")
+    status.add_argument("--watch", action="store_true", help="again every five seconds, until all have ended")
     logs = _add(subparsers, "logs")
     _add_run(logs)
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    logs.add_argument("--grep", metavar="PATTERN", help="only lines that match a regular expression")
     logs.add_argument("--rank", type=int, help="one rank only")
     logs.add_argument("--attempt", type=int, help="one attempt (default: the last)")
     _add_run(_add(subparsers, "results"))
     resume = _add(subparsers, "resume")
     _add_run(resume)
     _add_follow(resume)
+    _add_run(_add(subparsers, "stop"))
     _add_run(_add(subparsers, "cancel"))
+
+
+def _add_machine_verbs(subparsers: Subparsers) -> None:
+    doctor = _add(subparsers, "doctor")
+    doctor.add_argument("--job", action="store_true", help="submit a one-minute job that looks at a node")
+    _add_overrides(doctor)
+    devcluster = _add(subparsers, "devcluster")
+    devcluster.add_argument("action", choices=("up", "down", "status"))
+    devcluster.add_argument("--dir", type=Path, default=Path(".devcluster"), help="where all of it lives")
+    devcluster.add_argument("--nodes", type=int, default=4, choices=range(1, 17), metavar="N")
+    devcluster.add_argument("--no-accounting", action="store_true", help="without database and sacct")
 
 
 def _add_run(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import psutil
 from launcher.config import RunConfig
 from launcher.data_facts import look_at_data
 from launcher.errors import Problem
+from launcher.jobs import intents
 from launcher.model_facts import look_at_model
 from train.job import DataFile
+from train.rundir import RunDir
 from train.sources import ModelFiles
 
 
@@ -24,6 +27,10 @@ class Facts:
     gpu_mem_gb: float | None
     """Memory of the smallest GPU here; None without one, or where nvidia-smi does not tell."""
     memory_gb: float
+    python: str
+    """The Python that submits, and that nodes run unless slurm.environment says otherwise."""
+    earlier_starts: int
+    """How often a job of this run was started before."""
     runs_place: Path
     """The nearest existing ancestor of the runs directory, or that itself."""
     disk_free_gb: float
@@ -46,6 +53,8 @@ def gather(config: RunConfig) -> tuple[Facts, list[Problem]]:
         visible_gpus=count_gpus(),
         gpu_mem_gb=_gpu_memory_gb(),
         memory_gb=psutil.virtual_memory().total / 1e9,
+        python=sys.executable,
+        earlier_starts=intents(RunDir(Path(config.runs_dir) / config.run_name)),
         runs_place=existing,
         disk_free_gb=shutil.disk_usage(existing).free / 1e9,
         model=model,
@@ -68,6 +77,12 @@ def _gpu_memory_gb() -> float | None:
     lines = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
     mebibytes = [int(line) for line in lines if line.strip().isdigit()]
     return min(mebibytes) * 2**20 / 1e9 if mebibytes else None
+
+
+def driver_version() -> str | None:
+    """Of the NVIDIA driver; None without one."""
+    lines = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
+    return lines[0].strip() if lines else None
 
 
 def _nvidia_smi(*arguments: str) -> list[str]:

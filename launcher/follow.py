@@ -1,18 +1,24 @@
 """Watching a run from its directory: phases, a progress bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from launcher.queue_view import RecentView
 from launcher.status import RunStatus, read_status
 from train.rundir import RunDir, new_lines, parse_lines
 
 _POLL_S = 0.2
 _PLAIN_LINE_EVERY_S = 5.0
+_THEN = {
+    "restart": "starting the ranks again",
+    "requeue": "going back into the queue",
+    "stop": "stopping",
+}
 _FINAL = ("COMPLETED", "FAILED", "CANCELLED", "PREEMPTED")
 
 
@@ -34,9 +40,10 @@ def watch(run: RunDir, console: Console) -> RunStatus:
     metrics = _Tail(run.metrics, run.metrics.stat().st_size if run.metrics.exists() else 0)
     view = _LiveView(console) if console.is_terminal else _PlainView(console)
     since_submit = False
+    recent = RecentView()
     with view:
         while True:
-            status = read_status(run)
+            status = read_status(run, recent.look)
             rows = list(events.rows())
             if not since_submit:
                 # What earlier attempts did is in the journal, not news.
@@ -51,6 +58,16 @@ def watch(run: RunDir, console: Console) -> RunStatus:
             time.sleep(_POLL_S)
 
 
+def repeat(console: Console, show: Callable[[Console], bool], every_s: float) -> None:
+    """Show something again and again while it says that there is more to come."""
+    while True:
+        if console.is_terminal:
+            console.clear()
+        if not show(console):
+            return
+        time.sleep(every_s)
+
+
 def _event_line(row: dict[str, Any]) -> str | None:
     """A journal entry in words, where people want to see it."""
     kind = row["event"]
@@ -62,13 +79,22 @@ def _event_line(row: dict[str, Any]) -> str | None:
     if kind == "checkpoint":
         return f"checkpoint at step {row['step']}: {row['bytes'] / 1e6:,.1f} MB in {row['seconds']:.1f} s"
     if kind == "crashed":
-        return f"{row['reason']}; {'starting the ranks again' if row['then'] == 'restart' else 'stopping'}"
+        return f"{row['reason']}; {_THEN[row['then']]}"
+    if kind == "requeued":
+        without = f", without {', '.join(row['without'])}" if row["without"] else ""
+        return f"back into the queue{without}"
     lines = {
         "resumed": "resumed after step {step}",
         "preempted": "stopped by {reason} after step {step}",
         "tracking": "{why}",
         "skipped_checkpoints": "skipped checkpoints: {why}",
+        "asked_to_stop": "asked to stop by {by}",
         "cancelled": "cancelled",
+        "attempt": "attempt {attempt}",
+        "gave_up": "gave up: {reason}",
+        "requeue_failed": "{reason}",
+        "short_notice": "a step and a save take {needed_s} s, the notice before the end is {notice_s} s:"
+        " raise slurm.signal_delay_s",
     }
     return lines[kind].format(**row) if kind in lines else None
 

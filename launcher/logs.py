@@ -1,20 +1,24 @@
-"""The logs of a run: which files there are, and their lines as they come."""
+"""The logs of a run: which files there are, their lines in the order of time, and the first error."""
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from launcher.errors import refuse
+from train.failures import first_cause, read_failures
 from train.rundir import RunDir, new_lines
 
 _POLL_S = 0.3
+_STAMP = re.compile(rb"\[?(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)[.,](\d{3})")
 
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """One rank's log of one attempt."""
+    """One source of lines in one attempt: a rank, a node's agent, or the batch script."""
 
     path: Path
     label: str
@@ -45,26 +49,56 @@ def log_files(run: RunDir, attempt: int | None, rank: int | None) -> list[LogFil
     return [*files, *_task_logs(run, chosen, rank)]
 
 
-def follow(files: Callable[[], list[LogFile]], alive: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-    """(label, line) as lines are written, until the run ends."""
+def first_error(run: RunDir, attempt: int) -> str | None:
+    """What went wrong first in an attempt, as the rank that it happened on wrote it down."""
+    cause = first_cause(read_failures(run.attempt_logs(attempt)))
+    if cause is None:
+        return None
+    when = datetime.fromtimestamp(cause.time).strftime("%H:%M:%S")
+    return f"first error: rank {cause.rank} on {cause.host} at {when}: {cause.message}"
+
+
+def follow(files: Callable[[], Sequence[LogFile]], alive: Callable[[], bool]) -> Iterator[tuple[str, str]]:
+    """(label, line) as lines are written, until the run ends; what is there already is merged by time."""
     offsets: dict[Path, int] = {}
     while True:
         last_round = not alive()
+        batch: list[tuple[bytes, str, str]] = []
         for file in files():
             lines, offsets[file.path] = new_lines(file.path, offsets.get(file.path, 0))
-            yield from ((file.label, line.decode(errors="replace")) for line in lines)
+            batch += _stamped(file.label, lines)
+        # Stable: lines without a time of their own stay behind the one that they belong to.
+        for _, label, line in sorted(batch, key=lambda entry: entry[0]):
+            yield label, line
         if last_round:
             return
         time.sleep(_POLL_S)
 
 
+def _stamped(label: str, lines: Sequence[bytes]) -> Iterator[tuple[bytes, str, str]]:
+    stamp = b""
+    for line in lines:
+        if found := _STAMP.match(line):
+            stamp = b" ".join(found.groups())
+        yield stamp, label, line.decode(errors="replace")
+
+
 def _task_logs(run: RunDir, attempt: int, rank: int | None) -> list[LogFile]:
-    """The node agent's own output, as the executor keeps it, for the attempt that a job made."""
+    """The node agents' own output and the batch script's, of the attempt's job."""
     token = run.attempt_logs(attempt) / "start"
     if rank is not None or not token.is_file():
         return []
-    job_id = re.sub(r"[^0-9].*", "", token.read_text())
-    return [LogFile(path, "node 0") for path in (run.root / "submitit").glob(f"{job_id}_*_log.out")]
+    job_id = re.match(r"\d*", token.read_text())
+    assert job_id is not None
+    folder = run.root / "submitit"
+    nodes = sorted(folder.glob(f"{job_id[0]}_[0-9]*.out"))
+    found = [LogFile(path, f"node {_number(path.name.removeprefix(f'{job_id[0]}_'))}") for path in nodes]
+    return [*found, *(LogFile(path, "batch") for path in folder.glob(f"{job_id[0]}_batch.out"))]
+
+
+def as_json(label: str, line: str) -> str:
+    """A line for programs."""
+    return json.dumps({"source": label, "line": line})
 
 
 def _number(name: str) -> int:

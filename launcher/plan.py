@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from launcher.config import RunConfig
@@ -9,6 +10,9 @@ from launcher.estimate.duration import estimate_seconds
 from launcher.estimate.memory import MemoryEstimate, checkpoint_bytes, disk_bytes, estimate_memory
 from launcher.estimate.shape import ModelShape, model_shape
 from launcher.facts import Facts
+from launcher.jobs import next_name
+from slurm.config import SlurmConfig
+from slurm.script import JobSpec, batch_script
 from train.batch import BatchPlan, solve_batch
 from train.job import TrainPlan
 from train.zero import deepspeed_config
@@ -96,29 +100,62 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         world_size=placement.world_size,
     )
     shape = model_shape(facts.model.config) if facts.model else None
+    memory = estimate_memory(config, shape, batch, placement.device) if shape else None
+    training = TrainPlan(
+        run=config.run_name,
+        device=placement.device,
+        nodes=placement.nodes,
+        ranks_per_node=placement.ranks_per_node,
+        batch=batch,
+        data=facts.data,
+        host_gb_per_rank=memory.total_gb if memory and placement.device == "cpu" else None,
+        node_check=config.hardware.node_check,
+        notice_s=config.slurm.signal_delay_s if config.slurm.executor == "slurm" else None,
+        labels=facts.labels,
+        chat_template=facts.chat_template,
+        wandb_id=_wandb_id(config),
+    )
     return RunPlan(
         run=config.run_name,
         identity=config.identity,
         placement=placement,
-        training=TrainPlan(
-            run=config.run_name,
-            device=placement.device,
-            nodes=placement.nodes,
-            ranks_per_node=placement.ranks_per_node,
-            batch=batch,
-            data=facts.data,
-            labels=facts.labels,
-            chat_template=facts.chat_template,
-            wandb_id=_wandb_id(config),
-        ),
+        training=training,
         deepspeed=deepspeed_config(config, batch, device=placement.device),
         shape=shape,
-        memory=estimate_memory(config, shape, batch, placement.device) if shape else None,
+        memory=memory,
         memory_limit_gb=_memory_limit(config, facts, placement),
         time=_time(config, facts, shape, placement),
         disk=_disk(config, facts, shape),
-        sbatch=None,
+        sbatch=_sbatch(config, training, facts),
     )
+
+
+def slurm_script(
+    slurm: SlurmConfig, training: TrainPlan, root: Path, *, earlier_starts: int, python: str
+) -> tuple[str, str]:
+    """The name of a start under Slurm, and the script that sbatch gets for it."""
+    name = next_name(training.run, str(root), earlier_starts)
+    ranks = training.ranks_per_node
+    default_gpus = ranks if training.device == "cuda" else 0
+    spec = JobSpec(
+        name=name,
+        nodes=training.nodes,
+        ranks_per_node=ranks,
+        gpus_per_node=slurm.gpus_per_node if slurm.gpus_per_node is not None else default_gpus,
+        folder=root / "submitit",
+        code=root / "code",
+        python=python,
+        tail=("launcher.tail", str(root)),
+    )
+    return name, batch_script(slurm, spec)
+
+
+def _sbatch(config: RunConfig, training: TrainPlan, facts: Facts) -> str | None:
+    if config.slurm.executor != "slurm":
+        return None
+    root = Path(config.runs_dir) / config.run_name
+    starts = facts.earlier_starts
+    return slurm_script(config.slurm, training, root, earlier_starts=starts, python=facts.python)[1]
 
 
 def _wandb_id(config: RunConfig) -> str:
@@ -127,8 +164,16 @@ def _wandb_id(config: RunConfig) -> str:
 
 
 def _memory_limit(config: RunConfig, facts: Facts, placement: Placement) -> float | None:
+    slurm = config.slurm
     if placement.device == "cuda":
-        return config.hardware.gpu_mem_gb or facts.gpu_mem_gb
+        return config.hardware.gpu_mem_gb or (facts.gpu_mem_gb if slurm.executor == "local" else None)
+    if slurm.executor == "slurm":
+        node_gb = config.hardware.node_mem_gb
+        return (
+            slurm.mem_per_gpu_gb * 2**30 / 1e9
+            if slurm.mem_per_gpu_gb
+            else node_gb and node_gb / placement.ranks_per_node
+        )
     return (config.hardware.node_mem_gb or facts.memory_gb) / placement.ranks_per_node
 
 

@@ -10,9 +10,10 @@ from launcher.errors import Problem
 from launcher.estimate.shape import positions_of
 from launcher.facts import Facts, gather
 from launcher.plan import RunPlan, make_plan, place
+from launcher.slurm_rules import asks_the_queue, goes_to_slurm, stays_local
 from train.failures import ExitCode
 
-_RESOURCE_CODES = ("memory.", "disk.")
+_RESOURCE_CODES = ("memory.", "disk.", "slurm.refused")
 
 
 def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
@@ -37,7 +38,10 @@ def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
             )
         )
         return None, problems
-    return plan, [*problems, *_warm_up(config, plan), *_resources(config, plan)]
+    problems += [*_warm_up(config, plan), *_resources(config, plan)]
+    if not problems:
+        problems += asks_the_queue(config, plan)
+    return plan, problems
 
 
 def exit_code_for(problems: list[Problem]) -> ExitCode:
@@ -47,20 +51,6 @@ def exit_code_for(problems: list[Problem]) -> ExitCode:
 
 
 def _not_in_this_version(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
-    if config.slurm.executor == "slurm":
-        yield Problem(
-            code="slurm.unavailable",
-            field="slurm.executor",
-            message="slurm.executor=slurm is not in this version, which runs on the machine it is started on",
-            fix="use slurm.executor=local, for instance inside an allocation of one node",
-        )
-    if config.slurm.partition is not None:
-        yield Problem(
-            code="slurm.unavailable",
-            field="slurm.partition",
-            message="the local executor has no partitions",
-            fix="leave slurm.partition=null",
-        )
     if config.data.packing:
         yield Problem(
             code="data.packing",
@@ -164,24 +154,6 @@ def _zero(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _hardware(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    placement = place(config, facts)
-    if placement.nodes > 1:
-        yield Problem(
-            code="hardware.nodes",
-            field="hardware.nodes",
-            message=f"the local executor has one node, hardware.nodes={placement.nodes}",
-            fix="set hardware.nodes=1",
-        )
-    if placement.device == "cuda" and placement.ranks_per_node > facts.visible_gpus:
-        yield Problem(
-            code="hardware.gpus",
-            field="hardware.gpus_per_node",
-            message=f"the config asks for {placement.ranks_per_node} GPUs, {facts.visible_gpus} visible here",
-            fix="use hardware=local, or start where the GPUs are",
-        )
-
-
 def _sequence(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     positions = positions_of(facts.model.config) if facts.model else None
     if positions and config.data.max_length > positions:
@@ -201,7 +173,8 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     _labels,
     _runs_dir,
     _zero,
-    _hardware,
+    stays_local,
+    goes_to_slurm,
     _sequence,
 )
 

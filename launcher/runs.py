@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import yaml
+
+from launcher.config import Access, RunConfig
 from launcher.errors import nearest, refuse
 from train.rundir import RunDir
 
@@ -42,18 +45,25 @@ def find_run(name: str) -> RunDir:
     raise refuse("run.unknown", "RUN", f"there is no run {name!r} under {runs_root()}", hint)
 
 
+def load_config(run: RunDir) -> RunConfig:
+    """What a run was last submitted with."""
+    return RunConfig.model_validate(yaml.safe_load(run.config.read_text()))
+
+
 def name_to_type(run: RunDir) -> str:
     """What finds this run again: its name, or its path when it lies outside the runs root."""
     return run.root.name if run.root.parent == runs_root() else str(run.root)
 
 
-def stage_run(final: Path) -> RunDir:
-    """A new, private directory beside the final place, to be filled and renamed."""
+def stage_run(final: Path, access: Access) -> RunDir:
+    """A new directory beside the final place, to be filled and renamed; private, or its group's as well."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    staged = final.with_name(f".{final.name}.{os.getpid()}.new")
-    staged.mkdir(mode=0o700)
-    run = RunDir(staged)
-    run.logs.mkdir(mode=0o700)
+    run = RunDir(final.with_name(f".{final.name}.{os.getpid()}.new"))
+    run.root.mkdir(mode=0o700)
+    if access == "group":
+        run.root.chmod(0o2770)
+    run.adopt_umask()
+    run.logs.mkdir()
     return run
 
 

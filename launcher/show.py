@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from launcher.doctor import Finding
 from launcher.errors import Problem
 from launcher.plan import RunPlan, batch_summary
 from launcher.runs import name_to_type
@@ -73,6 +75,9 @@ def show_plan(console: Console, plan: RunPlan) -> None:
         )
     table.add_row("time", _time(plan))
     console.print(table)
+    if plan.sbatch:
+        console.print("\n[bold]sbatch[/]")
+        console.print(plan.sbatch, markup=False, highlight=False, soft_wrap=True, end="")
     console.print("\n[bold]DeepSpeed[/]")
     console.print_json(json.dumps(plan.deepspeed))
 
@@ -131,13 +136,13 @@ def _parts(plan: RunPlan) -> str:
     return f" ({text}{offloaded})"
 
 
-def show_status(console: Console, statuses: Sequence[RunStatus]) -> None:
-    """A table of runs."""
+def show_status(console: Console, statuses: Sequence[RunStatus], *, details: bool) -> None:
+    """A table of runs; with details, every attempt of each."""
     if not statuses:
         console.print("no runs yet; try: shardline submit experiment=smoke --follow")
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("RUN", "STATE", "STEP", "ATTEMPT", "JOB", "WHY"):
+    for name in ("RUN", "STATE", "STEP", "LEFT", "ATTEMPT", "JOB", "NODES", "WHY"):
         table.add_column(name, overflow="fold" if name in ("RUN", "WHY") else "ellipsis")
     for status in statuses:
         restarts = f" (+{status.restarts} in place)" if status.restarts else ""
@@ -145,11 +150,44 @@ def show_status(console: Console, statuses: Sequence[RunStatus]) -> None:
             escape(status.run),
             f"[{_STATE_STYLE[status.state]}]{status.state}[/]",
             f"{status.step}/{status.total_steps or '?'}",
+            _duration(status.eta_s) if status.eta_s is not None else "-",
             f"{status.attempt}{restarts}",
             status.job_id or "-",
+            status.nodes or "-",
             escape(status.why),
         )
     console.print(table)
+    if details:
+        for status in statuses:
+            _show_attempts(console, status)
+
+
+def _show_attempts(console: Console, status: RunStatus) -> None:
+    if not status.attempts:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), title=escape(status.run), title_justify="left")
+    for name in ("ATTEMPT", "STARTED", "JOB", "NODES", "ENDED"):
+        table.add_column(name, overflow="fold")
+    for attempt in status.attempts:
+        last = attempt is status.attempts[-1] and status.state in ("RUNNING", "PENDING")
+        table.add_row(
+            str(attempt.number),
+            datetime.fromtimestamp(attempt.started).strftime("%Y-%m-%d %H:%M:%S"),
+            attempt.job_id or "-",
+            attempt.nodes or "-",
+            escape(attempt.ended or ("" if last else "without a word (killed)")),
+        )
+    console.print()
+    console.print(table)
+
+
+def show_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """What the doctor found, one line each."""
+    marks = {"good": "[green]good [/]", "note": "[yellow]note [/]", "wrong": "[bold red]wrong[/]"}
+    for finding in findings:
+        console.print(
+            f"{marks[finding.level]} [bold]{escape(finding.topic)}[/]: {escape(finding.text)}", soft_wrap=True
+        )
 
 
 def show_result(console: Console, run: RunDir) -> None:

@@ -18,7 +18,7 @@ def freeze_code(destination: Path) -> None:
     for package in PACKAGES:
         for source in sorted((home / package).rglob("*.py")):
             target = destination / source.relative_to(home)
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     diff = _git(home, "diff", "HEAD", "--", *PACKAGES)
     if diff:

@@ -1,18 +1,24 @@
-"""What became of a run, read from its directory and, while it may live, from its process."""
+"""What became of runs, read from their directories and, while they may live, from a process or from Slurm."""
 
 import json
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
+from launcher.history import Attempt, Event, attempts_of, since_last_submit
+from launcher.queue_view import NOTHING_ASKED, QueueView, look
+from slurm.states import JobRecord, why_ended, why_waiting
 from train.rundir import RunDir, read_lines
 
 _START_S = 60.0
+_ETA_ROWS = 50
 State = Literal["PENDING", "RUNNING", "PREEMPTED", "COMPLETED", "FAILED", "CANCELLED"]
+Look = Callable[[Collection[str], Collection[str]], QueueView]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +32,78 @@ class RunStatus:
     total_steps: int | None
     attempt: int
     restarts: int
+    """Starts in place, inside an allocation."""
     job_id: str | None
     why: str
+    nodes: str | None = None
+    eta_s: float | None = None
+    """Seconds of training left, while it runs."""
+    attempts: Sequence[Attempt] = ()
 
 
-def read_status(run: RunDir) -> RunStatus:
-    """Judge one run; one whose files cannot be read is FAILED with that reason, and hides no other."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """What one run directory says."""
+
+    run: RunDir
+    events: Sequence[Event]
+    jobs: Sequence[Event]
+    result: dict[str, Any] | None
+    planned_steps: int | None
+    attempts: Sequence[Attempt]
+
+    @property
+    def job_name(self) -> str | None:
+        """Under which the run was last submitted to Slurm."""
+        return self.jobs[-1].get("name") if self.jobs else None
+
+    @property
+    def since(self) -> Sequence[Event]:
+        """The journal since the newest submission."""
+        return since_last_submit(self.events)
+
+    @property
+    def silent(self) -> bool:
+        """Whether an attempt ended that did not say why."""
+        return any(attempt.ended is None for attempt in self.attempts)
+
+    def phase(self) -> str | None:
+        """What the run said last that it does."""
+        return next((row["phase"] for row in reversed(self.since) if row["event"] == "phase"), None)
+
+
+def read_statuses(runs: Sequence[RunDir], ask: Look = look) -> list[RunStatus]:
+    """Judge runs; one whose files cannot be read is FAILED with that reason, and hides no other."""
+    read = [_read(run) for run in runs]
+    open_runs = [files for files in read if isinstance(files, _Files) and files.job_name and not files.result]
+    view = (
+        ask(
+            [str(files.job_name) for files in open_runs],
+            [str(files.job_name) for files in open_runs if files.silent],
+        )
+        if open_runs
+        else NOTHING_ASKED
+    )
+    return [_status(files, view) if isinstance(files, _Files) else files for files in read]
+
+
+def read_status(run: RunDir, ask: Look = look) -> RunStatus:
+    """Judge one run."""
+    [status] = read_statuses([run], ask)
+    return status
+
+
+def _read(run: RunDir) -> "_Files | RunStatus":
     try:
-        return _read_status(run)
+        events = list(read_lines(run.events))
+        return _Files(
+            run=run,
+            events=events,
+            jobs=list(read_lines(run.jobs)),
+            result=json.loads(run.result.read_text()) if run.result.exists() else None,
+            planned_steps=json.loads(run.plan.read_text())["time"]["total_steps"],
+            attempts=attempts_of(events),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         return RunStatus(
             run=run.root.name,
@@ -48,22 +118,102 @@ def read_status(run: RunDir) -> RunStatus:
         )
 
 
-def _read_status(run: RunDir) -> RunStatus:
-    events, jobs = list(read_lines(run.events)), list(read_lines(run.jobs))
-    started = [row for row in events if row["event"] == "started"]
-    plan = json.loads(run.plan.read_text())
-    state, why = _judge(run, events, jobs)
+def _status(files: _Files, view: QueueView) -> RunStatus:
+    started = [row for row in files.events if row["event"] == "started"]
+    total = started[-1]["total_steps"] if started else files.planned_steps
+    record = view.jobs.get(files.job_name or "")
+    state, why = _judge(files, record, view)
+    rows = _last_metrics(files.run.metrics)
+    step = int(rows[-1]["step"]) if rows else 0
+    noted = next((row["job_id"] for row in reversed(files.jobs) if "job_id" in row), None)
     return RunStatus(
-        run=run.root.name,
-        dir=str(run.root),
+        run=files.run.root.name,
+        dir=str(files.run.root),
         state=state,
-        step=_last_step(run.metrics),
-        total_steps=started[-1]["total_steps"] if started else plan["time"]["total_steps"],
-        attempt=max((row["attempt"] for row in events if "attempt" in row), default=0),
-        restarts=sum(row["event"] == "crashed" and row["then"] == "restart" for row in events),
-        job_id=next((row["job_id"] for row in reversed(jobs) if "job_id" in row), None),
+        step=step,
+        total_steps=total,
+        attempt=max((attempt.number for attempt in files.attempts), default=0),
+        restarts=sum(row["event"] == "crashed" and row["then"] == "restart" for row in files.events),
+        job_id=record.job_id if record else noted,
         why=why,
+        nodes=(record.nodes or None) if record and state == "RUNNING" else None,
+        eta_s=_eta_s(rows, total) if state == "RUNNING" else None,
+        attempts=_explained(files.attempts, view.starts.get(files.job_name or "", ())),
     )
+
+
+def _judge(files: _Files, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
+    settled = _settled(files)
+    if settled:
+        return settled
+    if not files.jobs:
+        return "FAILED", "it was made and never started; resume starts it"
+    last = files.jobs[-1]
+    if files.job_name and (record or view.error):
+        return _judge_by_slurm(files, record, view)
+    if "job_id" not in last:
+        # An intent: the job that it announces writes its id within seconds, or there is none.
+        if time.time() - last["time"] < _START_S:
+            return "PENDING", "being started"
+        return "FAILED", "its start was cut short; resume starts it"
+    if last["executor"] == "local" and is_alive(last):
+        phase = files.phase()
+        return ("RUNNING", phase) if phase else ("PENDING", "starting")
+    if stop := _stop(files):
+        return stop
+    if last["executor"] == "slurm":
+        return "FAILED", "Slurm no longer knows its job; resume goes on"
+    if last["host"] != os.uname().nodename:
+        return "RUNNING", f"started on {last['host']}; ask there"
+    return "FAILED", "its process ended without a word (killed, or the machine went down); resume goes on"
+
+
+def _settled(files: _Files) -> tuple[State, str] | None:
+    """What no process and no queue can change."""
+    if files.result and files.result["outcome"] == "COMPLETED":
+        return "COMPLETED", ""
+    if any(row["event"] == "cancelled" for row in files.since):
+        return "CANCELLED", "cancelled by you"
+    return ("FAILED", str(files.result["why"])) if files.result else None
+
+
+def _stop(files: _Files) -> tuple[State, str] | None:
+    """An agreed stop that nothing followed."""
+    stops = [row for row in files.since if row["event"] == "preempted"]
+    return (
+        ("PREEMPTED", f"stopped by {stops[-1]['reason']} after step {stops[-1]['step']}") if stops else None
+    )
+
+
+def _judge_by_slurm(files: _Files, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
+    if record is None:
+        return ("RUNNING" if files.phase() else "PENDING"), f"Slurm does not answer: {view.error}"
+    if record.phase == "waiting":
+        current = {row["attempt"] for row in files.since if "attempt" in row}
+        ended = [attempt for attempt in files.attempts if attempt.number in current]
+        before = f"attempt {ended[-1].number} {ended[-1].ended or 'was killed'}; " if ended else ""
+        return "PENDING", before + why_waiting(record)
+    if record.phase == "active":
+        return "RUNNING", files.phase() or record.state.lower()
+    if record.state == "CANCELLED":
+        return "CANCELLED", "cancelled in Slurm"
+    return _stop(files) or ("FAILED", f"{why_ended(record.state)}; resume goes on")
+
+
+def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list[Attempt]:
+    """Attempts that ended without a word, explained by what the accounting database kept of each start."""
+    explained = []
+    for attempt in attempts:
+        same_job = [record for record in starts if record.job_id == attempt.job_id]
+        earlier = sum(other.job_id == attempt.job_id and other.number < attempt.number for other in attempts)
+        if attempt.ended is None and earlier < len(same_job) and same_job[earlier].phase == "ended":
+            record = same_job[earlier]
+            explained.append(
+                replace(attempt, ended=f"{why_ended(record.state)} ({record.state} {record.nodes})")
+            )
+        else:
+            explained.append(attempt)
+    return explained
 
 
 def is_alive(job: dict[str, Any]) -> bool:
@@ -78,46 +228,32 @@ def is_alive(job: dict[str, Any]) -> bool:
         return False
 
 
-def _judge(run: RunDir, events: list[dict[str, Any]], jobs: list[dict[str, Any]]) -> tuple[State, str]:
-    since = _since_last_submit(events)
-    kinds = [row["event"] for row in since]
-    result = json.loads(run.result.read_text()) if run.result.exists() else None
-    if result and result["outcome"] == "COMPLETED":
-        return "COMPLETED", ""
-    if "cancelled" in kinds:
-        return "CANCELLED", "cancelled by you"
-    if result:
-        return "FAILED", str(result["why"])
-    if not jobs:
-        return "FAILED", "it was made and never started; resume starts it"
-    if "job_id" not in jobs[-1]:
-        # An intent: the job that it announces writes its id within seconds, or there is none.
-        young = time.time() - jobs[-1]["time"] < _START_S
-        return (
-            ("PENDING", "being started") if young else ("FAILED", "its start was cut short; resume starts it")
-        )
-    if is_alive(jobs[-1]):
-        phase = next((row["phase"] for row in reversed(since) if row["event"] == "phase"), None)
-        return ("RUNNING", phase) if phase else ("PENDING", "starting")
-    if "preempted" in kinds:
-        stop = next(row for row in reversed(since) if row["event"] == "preempted")
-        return "PREEMPTED", f"stopped by {stop['reason']} after step {stop['step']}"
-    if jobs[-1]["host"] != os.uname().nodename:
-        return "RUNNING", f"started on {jobs[-1]['host']}; ask there"
-    return "FAILED", "its process ended without a word (killed, or the machine went down); resume goes on"
+def _eta_s(rows: Sequence[Event], total: int | None) -> float | None:
+    """From the newest steps since the ranks last started: there the count goes back."""
+    newest: list[Event] = []
+    for row in reversed(rows):
+        if newest and row["step"] >= newest[-1]["step"]:
+            break
+        newest.append(row)
+    if total is None or len(newest) < 2:
+        return None
+    last, first = newest[0], newest[-1]
+    per_step_s: float = (float(last["time"]) - float(first["time"])) / (last["step"] - first["step"])
+    return round(per_step_s * (total - int(last["step"])), 1)
 
 
-def _since_last_submit(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    last = max((i for i, row in enumerate(events) if row["event"] == "submitted"), default=0)
-    return events[last:]
-
-
-def _last_step(metrics: Path) -> int:
-    """Step of the last whole line, without reading the file from its start."""
+def _last_metrics(metrics: Path) -> list[Event]:
+    """The last whole lines, without reading the file from its start."""
     if not metrics.exists():
-        return 0
+        return []
     with metrics.open("rb") as file:
         file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 4096))
+        file.seek(max(0, file.tell() - _ETA_ROWS * 256))
         lines = file.read().split(b"\n")[:-1]
-    return int(json.loads(lines[-1])["step"]) if lines and lines[-1] else 0
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if "step" in row]

@@ -1,28 +1,23 @@
 """From a plan to a job: directory, frozen inputs, intent, job, id. Returns at once."""
 
 import json
-import os
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from filelock import FileLock, Timeout
 
 from launcher.compose import Composed
-from launcher.config import RunConfig
 from launcher.errors import Refused, refuse
-from launcher.node import VISIBLE_DEVICES, record_job, run_node
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
-from launcher.runs import name_to_type, stage_run
+from launcher.runs import load_config, name_to_type, stage_run
 from launcher.snapshot import freeze_code
+from launcher.start import start_job
 from launcher.status import read_status
-from slurm.executor import LocalRequest, submit_local
 from train.failures import ExitCode
 from train.job import TrainPlan
-from train.rundir import RunDir, append_line, write_atomic, write_json
+from train.rundir import RunDir, read_lines, write_atomic, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +41,21 @@ def submit_run(composed: Composed) -> Submission:
     run = RunDir(Path(composed.config.runs_dir) / plan.run)
     if not run.root.exists():
         _create(run, composed, plan)
-    elif run.config.read_text() != composed.yaml:
+        try:
+            return resume_run(run)
+        except Refused:
+            if not any("job_id" in row for row in read_lines(run.jobs)):
+                shutil.rmtree(run.root)
+            raise
+    if _differs(run, composed):
         raise refuse(
             "run.differs",
             "name",
-            f"{run.root.name} exists and was submitted with other settings of hardware, slurm or tracking",
+            f"{run.root.name} exists and was submitted with other settings of hardware, access or tracking",
             f"go on with its own: shardline resume {name_to_type(run)}; or choose another name=",
             ExitCode.REFUSED,
         )
-    elif changed := _changed_inputs(run, plan):
+    if changed := _changed_inputs(run, plan):
         raise refuse(
             "run.inputs",
             "name",
@@ -62,7 +63,13 @@ def submit_run(composed: Composed) -> Submission:
             "choose another name= for a run on what is there now, or put it back",
             ExitCode.REFUSED,
         )
-    return resume_run(run)
+    return resume_run(run, (composed, plan))
+
+
+def _differs(run: RunDir, composed: Composed) -> bool:
+    """Whether more than where the job goes has changed."""
+    where = {"slurm"}
+    return load_config(run).model_dump(exclude=where) != composed.config.model_dump(exclude=where)
 
 
 def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
@@ -73,8 +80,12 @@ def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
     return changed + (["model.chat_template"] if planned.chat_template != now.chat_template else [])
 
 
-def resume_run(run: RunDir) -> Submission:
+def resume_run(run: RunDir, again: tuple[Composed, RunPlan] | None = None) -> Submission:
     """Start a run that is not running; it goes on from its newest verified checkpoint.
+
+    Args:
+        run: The run.
+        again: The config that was submitted now, and its plan: another partition or time limit is taken over.
 
     Raises:
         Refused: it is running, or another command is starting it at this moment.
@@ -88,7 +99,10 @@ def resume_run(run: RunDir) -> Submission:
             if status.state == "COMPLETED":
                 return Submission(run, None)
             run.result.unlink(missing_ok=True)
-            return _start(run)
+            if again:
+                write_atomic(run.config, again[0].yaml)
+                write_json(run.plan, again[1])
+            return Submission(run, start_job(run))
     except Timeout:
         raise _active(run, "is being started by another command") from None
 
@@ -100,7 +114,7 @@ def _active(run: RunDir, what: str) -> Refused:
 
 def _create(run: RunDir, composed: Composed, plan: RunPlan) -> None:
     """Fill a directory under another name and rename it: a run is whole, or it is not there."""
-    staged = stage_run(run.root)
+    staged = stage_run(run.root, composed.config.access)
     try:
         freeze_code(staged.code)
         write_json(staged.deepspeed, plan.deepspeed)
@@ -119,37 +133,3 @@ def _create(run: RunDir, composed: Composed, plan: RunPlan) -> None:
             "look at it: shardline status",
             ExitCode.REFUSED,
         ) from error
-
-
-def _start(run: RunDir) -> Submission:
-    """Write the intent, start the job, write its id."""
-    slurm = RunConfig.model_validate(yaml.safe_load(run.config.read_text())).slurm
-    training = json.loads(run.plan.read_text())["training"]
-    append_line(run.jobs, {"time": round(time.time(), 3), "intent": "submit", "executor": "local"})
-    run.log_event("submitted", executor="local", host=os.uname().nodename)
-    job_id = submit_local(
-        LocalRequest(
-            folder=run.root / "submitit",
-            time_min=slurm.time_min,
-            signal_delay_s=min(slurm.signal_delay_s, slurm.time_min * 30),
-            gpus=training["ranks_per_node"] if training["device"] == "cuda" else 0,
-            environ=_job_environ(run),
-        ),
-        run_node,
-        str(run.root),
-    )
-    record_job(run, job_id)
-    return Submission(run, job_id)
-
-
-def _job_environ(run: RunDir) -> dict[str, str]:
-    """The job runs what was frozen, and nothing that lies in the current folder."""
-    inherited = os.environ.get("PYTHONPATH")
-    environ = {
-        "PYTHONPATH": f"{run.code}{os.pathsep}{inherited}" if inherited else str(run.code),
-        "PYTHONSAFEPATH": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        environ[VISIBLE_DEVICES] = os.environ["CUDA_VISIBLE_DEVICES"]
-    return environ

@@ -86,6 +86,7 @@ def resume(options: argparse.Namespace) -> int:
 
 def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
     """Say what was started; with --follow, stay until it ends."""
+    from launcher.jobs import run_executor
     from launcher.show import show_next_commands, show_result
 
     run, job_id = submission.run, submission.job_id
@@ -99,7 +100,8 @@ def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
         show_result(console, run)
         show_next_commands(console, run)
         return 0
-    console.print(f"[bold]{run.root.name}[/] started as local job {job_id}")
+    where = "started as local job" if run_executor(run) == "local" else "submitted to Slurm as job"
+    console.print(f"[bold]{run.root.name}[/] {where} {job_id}")
     if not options.follow:
         show_next_commands(console, run)
         return 0
@@ -151,38 +153,58 @@ def _exit_code_of(result: Path, state: str) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """State, step and attempts of runs (default: all)."""
+    """State, step, attempts, nodes and reasons of runs (default: all)."""
     from launcher.runs import all_runs, find_run, runs_root
     from launcher.show import show_status
-    from launcher.status import read_status
+    from launcher.status import read_statuses
 
-    runs = [find_run(name) for name in options.run] or all_runs(runs_root())
-    statuses = [read_status(run) for run in runs]
-    if options.json:
-        _print_json(statuses)
+    def show(console: "Console") -> bool:
+        runs = [find_run(name) for name in options.run] or all_runs(runs_root())
+        statuses = read_statuses(runs)
+        if options.json:
+            _print_json(statuses)
+        else:
+            show_status(console, statuses, details=bool(options.run))
+        return any(status.state in ("RUNNING", "PENDING") for status in statuses)
+
+    if options.watch:
+        from launcher.follow import repeat
+
+        repeat(_console(), show, every_s=5.0)
     else:
-        show_status(_console(), statuses)
+        show(_console())
     return 0
 
 
 def logs(options: argparse.Namespace) -> int:
-    """What the ranks printed."""
-    from launcher.logs import follow, log_files
+    """What ranks and nodes wrote, merged by time, the first error first."""
+    import re
+
+    from launcher.errors import refuse
+    from launcher.logs import as_json, first_error, follow, log_files
+    from launcher.queue_view import RecentView
     from launcher.runs import find_run
     from launcher.status import read_status
 
     run = find_run(options.run)
+    recent = RecentView()
+    try:
+        wanted = re.compile(options.grep or "")
+    except re.error as error:
+        raise refuse("logs.grep", "--grep", f"{options.grep!r} is no pattern: {error}", "mend it") from error
 
     def alive() -> bool:
-        return options.follow and read_status(run).state in ("RUNNING", "PENDING")
+        return options.follow and read_status(run, recent.look).state in ("RUNNING", "PENDING")
 
     while not any(run.attempt_logs(1).glob("rank_*.log")) and alive():
         time.sleep(0.2)
     log_files(run, options.attempt, options.rank)
+    attempt = options.attempt or max(int(path.name[8:]) for path in run.logs.glob("attempt_*"))
+    if (first := first_error(run, attempt)) and not options.json:
+        print(f"{first}\n", flush=True)
     for label, line in follow(lambda: log_files(run, options.attempt, options.rank), alive):
-        print(
-            json.dumps({"source": label, "line": line}) if options.json else f"[{label}] {line}", flush=True
-        )
+        if wanted.search(line):
+            print(as_json(label, line) if options.json else f"[{label}] {line}", flush=True)
     return 0
 
 
@@ -210,6 +232,20 @@ def results(options: argparse.Namespace) -> int:
     return 0
 
 
+def stop(options: argparse.Namespace) -> int:
+    """Ask a running run to save at its next step and end; resume goes on."""
+    from launcher.cancel import stop_run
+    from launcher.runs import find_run
+
+    run = find_run(options.run)
+    stop_run(run)
+    if options.json:
+        _print_json({"run": run.root.name, "asked": True})
+    else:
+        _console().print(f"{run.root.name} saves and ends at its next step: shardline status {options.run}")
+    return 0
+
+
 def cancel(options: argparse.Namespace) -> int:
     """Kill a run; what was saved stays."""
     from launcher.cancel import cancel_run
@@ -221,4 +257,54 @@ def cancel(options: argparse.Namespace) -> int:
         _print_json({"run": run.root.name, "cancelled": cancelled})
     else:
         _console().print(f"{run.root.name} {'was cancelled' if cancelled else 'was not running'}")
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Check this machine, and with --job a node of the cluster against it."""
+    from launcher.doctor import check_here, check_node
+    from launcher.show import show_findings
+
+    findings = check_here()
+    if options.job:
+        from launcher.compose import compose_run
+
+        overrides = ["experiment=smoke", "slurm=cluster", *options.overrides]
+        findings += check_node(compose_run(overrides, options.conf).config)
+    if options.json:
+        _print_json(findings)
+    else:
+        show_findings(_console(), findings)
+    return 2 if any(finding.level == "wrong" for finding in findings) else 0
+
+
+def devcluster(options: argparse.Namespace) -> int:
+    """A real Slurm on this machine, to try things without a cluster: up, down or status."""
+    from launcher.errors import refuse
+    from slurm.devcluster.cluster import ClusterError, down, is_up, up
+    from slurm.devcluster.daemons import DaemonError
+    from slurm.devcluster.packages import MissingProgramsError
+
+    root = options.dir.expanduser().resolve()
+    console = _console()
+
+    def say(line: str) -> None:
+        if not options.json:
+            console.print(f"starting {line}", highlight=False)
+
+    try:
+        if options.action == "up":
+            up(root, nodes=options.nodes, accounting=not options.no_accounting, say=say)
+        elif options.action == "down":
+            down(root)
+    except (ClusterError, DaemonError, MissingProgramsError) as error:
+        raise refuse("devcluster", "devcluster", str(error), "see the message") from error
+    running = is_up(root)
+    environ = f"SLURM_CONF={root}/slurm.conf"
+    if options.json:
+        _print_json({"running": running, "dir": str(root), "slurm_conf": f"{root}/slurm.conf"})
+    elif running:
+        console.print(f"a cluster runs in {root}; commands find it with:\n  export {environ}", soft_wrap=True)
+    else:
+        console.print(f"no cluster runs in {root}", soft_wrap=True)
     return 0

@@ -17,12 +17,24 @@ OWNERS = {
     "omegaconf": {"launcher/compose.py"},
     "submitit": {"slurm/executor.py"},
     "wandb": {"train/tracking.py"},
-    "torch.distributed": {"train/dist.py", "train/agent.py"},
+    "torch.distributed": {"train/dist.py", "train/agent.py", "train/rendezvous.py"},
     "deepspeed": {"train/engine.py", "train/dist.py"},
     "datasets": {"train/data/prepare.py"},
     "gguf": {"train/sources.py"},
 }
-TORCH_FREE = ("config", "batch", "zero", "rundir", "failures", "signals", "sources", "job")
+TORCH_FREE = (
+    "config",
+    "batch",
+    "zero",
+    "rundir",
+    "failures",
+    "signals",
+    "sources",
+    "job",
+    "heartbeat",
+    "watchdog",
+    "leftovers",
+)
 HEAVY = {"torch", "transformers", "datasets", "deepspeed", "sklearn"}
 
 
@@ -79,7 +91,15 @@ def test_there_are_no_circles():
 @pytest.mark.parametrize(
     "module",
     [f"train.{name}" for name in TORCH_FREE]
-    + ["train.checkpoint.store", "train.data.rows", "launcher.submit", "launcher.follow", "slurm.executor"],
+    + [
+        "train.checkpoint.store",
+        "train.data.rows",
+        "launcher.submit",
+        "launcher.tail",
+        "launcher.doctor",
+        "launcher.follow",
+        "slurm.executor",
+    ],
 )
 def test_the_torch_free_modules_load_nothing_heavy(module: str):
     probe = f"import {module}, sys; print(*(name.split('.')[0] for name in sys.modules))"

@@ -102,6 +102,9 @@ class TrainConfig(Section):
     """Dtype of weights and activations; the optimizer always keeps fp32 copies."""
     log_every_steps: PositiveInt = 1
     """Steps between two lines of metrics."""
+    hang_timeout_s: Annotated[float, Field(ge=1.0)] = 600.0
+    """Silence of a rank in the middle of a step after which all ranks are started again; a start, a first
+    step, a save and an assessment may take six times as long."""
     trace: bool = False
     """Write the sample ids of every global batch to trace.jsonl."""
 

@@ -8,6 +8,7 @@ from train.data.collate import TokenSet
 from train.data.sampler import Sampler
 from train.dist import Group
 from train.engine import Engine
+from train.heartbeat import Heartbeat
 from train.job import TrainJob
 from train.signals import StopRequest
 from train.tracking import Tracker
@@ -27,6 +28,7 @@ class RankContext:
     sampler: Sampler
     checkpoints: Checkpoints
     stop: StopRequest
+    heart: Heartbeat
     tracker: Tracker | None
     """On rank 0."""
 
@@ -41,6 +43,7 @@ class RankContext:
         return self.job.config.model.task == "causal"
 
     def announce(self, phase: str) -> None:
-        """Journal what the run does now, for people who watch it."""
+        """Journal what the run does now, for people and for the watchdog."""
+        self.heart.beat(phase)
         if self.is_main:
             self.job.run_dir.log_event("phase", attempt=self.attempt, phase=phase)

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as torch_dist
 
+from train.failures import NodeFaultError
+
 T = TypeVar("T")
 
 
@@ -52,6 +54,18 @@ class Group:
         _introduce_deepspeed(backend)
         # Decisions travel beside the GPU's stream, so that agreeing on a stop never waits for a kernel.
         self._control = torch_dist.new_group(backend="gloo", timeout=timeout)
+
+    def check(self) -> None:
+        """One small all-reduce on the ranks' own devices, before anything depends on it.
+
+        Raises:
+            NodeFaultError: the sum is wrong.
+        """
+        value = torch.full((1024,), float(self.env.rank + 1), device=self.env.device)
+        torch_dist.all_reduce(value)
+        expected = self.env.world_size * (self.env.world_size + 1) / 2
+        if not bool((value == expected).all()):
+            raise NodeFaultError(f"an all-reduce over {self.env.world_size} ranks gave a wrong sum")
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on at least one rank; the same answer everywhere."""

@@ -1,15 +1,26 @@
 """Errors have a class, and the class decides what happens next. Torch-free."""
 
 import json
+import os
 import traceback
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
 from train.rundir import write_json
 
-FailureClass = Literal["user", "data", "out_of_memory", "node", "network", "no_checkpoint", "bug"]
+FailureClass = Literal[
+    "user", "data", "out_of_memory", "node", "network", "killed", "hang", "no_checkpoint", "bug"
+]
+Then = Literal["restart", "requeue", "stop"]
+"""In place, in another allocation, or not at all."""
+MAX_RESTARTS = 3
+"""Starts in place without a new checkpoint."""
+
+
+NODE_NAME_VARIABLE = "SHARDLINE_NODE_NAME"
 
 
 class ExitCode(IntEnum):
@@ -42,6 +53,12 @@ class DataError(RunError):
     failure_class: FailureClass = "data"
 
 
+class NodeFaultError(RunError):
+    """This node or its connection is unfit; another one may do."""
+
+    failure_class: FailureClass = "node"
+
+
 class NoUsableCheckpointError(RunError):
     """Progress was recorded and nothing is left to resume from: starting over is the user's decision."""
 
@@ -63,6 +80,10 @@ class Failure:
     def exit_code(self) -> ExitCode:
         """What the whole run ends with when this failure stops it."""
         return ExitCode.NO_USABLE_CHECKPOINT if self.failure_class == "no_checkpoint" else ExitCode.RUN_FAILED
+
+    def in_words(self, message: str) -> "Failure":
+        """The same with another message."""
+        return replace(self, message=message)
 
     def write(self, path: Path) -> None:
         """Leave the failure for the node agent."""
@@ -91,32 +112,47 @@ def classify(error: BaseException) -> FailureClass:
     return "bug"
 
 
-def describe(error: BaseException, *, rank: int, host: str, time: float) -> Failure:
+def node_name() -> str:
+    """This machine as its scheduler calls it, else as it calls itself."""
+    return os.environ.get(NODE_NAME_VARIABLE) or os.uname().nodename
+
+
+def describe(error: BaseException, *, rank: int, time: float) -> Failure:
     """The record of an exception."""
     return Failure(
         failure_class=classify(error),
         message=f"{error}" if isinstance(error, RunError) else f"{type(error).__name__}: {error}",
         rank=rank,
-        host=host,
+        host=node_name(),
         time=time,
         detail="".join(traceback.format_exception(error))[-8000:],
     )
 
 
 def read_failures(directory: Path) -> list[Failure]:
-    """Failures that ranks left in an attempt's log directory, first cause first.
+    """Failures that ranks left in an attempt's log directory."""
+    return [Failure(**json.loads(path.read_text())) for path in directory.glob("failure_rank_*.json")]
 
-    A rank that only lost its peers is never the cause when another rank says more.
+
+def first_cause(failures: Sequence[Failure]) -> Failure | None:
+    """The failure that the others followed from: a rank that only lost its peers is never it."""
+    return min(failures, key=lambda failure: (failure.failure_class == "network", failure.time), default=None)
+
+
+def what_follows(failure_class: FailureClass, *, restarts: int, may_requeue: bool, stopping: bool) -> Then:
+    """What to do after the ranks failed.
+
+    What the config, the data, the memory or the code did would happen again. A rank that was killed, hung or
+    lost its peers is worth another start here; a node that is unfit, or one where that did not help, is left.
+
+    Args:
+        failure_class: Of the first cause.
+        restarts: Starts in place since a checkpoint was last made.
+        may_requeue: Whether a scheduler can put the job elsewhere.
+        stopping: The job was asked to stop: there is no time to start again.
     """
-    failures = [Failure(**json.loads(path.read_text())) for path in directory.glob("failure_rank_*.json")]
-    return sorted(failures, key=lambda failure: (failure.failure_class == "network", failure.time))
-
-
-def restart_in_place(failure: Failure | None, *, restarts: int, max_restarts: int = 3) -> bool:
-    """Whether to start the ranks again inside the allocation.
-
-    A rank that was killed from outside leaves no failure (`None`), its peers a lost connection: both are
-    worth another start. What the config, the data, the memory or the code did would happen again.
-    """
-    worth_it = failure is None or failure.failure_class in ("network", "node")
-    return worth_it and restarts < max_restarts
+    if failure_class not in ("killed", "hang", "network", "node"):
+        return "stop"
+    if failure_class != "node" and restarts < MAX_RESTARTS and not stopping:
+        return "restart"
+    return "requeue" if may_requeue else "stop"

@@ -36,6 +36,12 @@ class TrainPlan(BaseModel):
     batch: BatchPlan
     data: dict[str, DataFile]
     """By role: train, validation, test, general."""
+    host_gb_per_rank: float | None
+    """Host memory that a rank will need, in GB; None where it was not estimated."""
+    node_check: str | None
+    """A program of the user's that tells whether a node is fit."""
+    notice_s: int | None
+    """How long before its time limit the run is asked to stop; None without a scheduler."""
     labels: list[str]
     """Class names in the order of their ids; empty for decoders."""
     chat_template: str | None

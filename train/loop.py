@@ -15,7 +15,7 @@ from train.evaluate.scores import evaluate
 from train.failures import UserError
 from train.finish import finish
 from train.optim import learning_rate
-from train.rundir import append_line
+from train.rundir import STOPPED_BY_USER, append_line
 
 
 class Outcome(StrEnum):
@@ -36,7 +36,9 @@ def run(context: RankContext) -> Outcome:
     context.announce("train")
     meter = _Meter(context)
     saved_step = progress.step
+    notice = _Notice(context)
     while progress.step < total_steps:
+        context.heart.tick("agreement")
         if context.group.any(bool(context.stop)):
             return _stop(context, progress, saved_step)
         _train_step(context, progress, total_steps, meter)
@@ -45,7 +47,7 @@ def run(context: RankContext) -> Outcome:
             context, progress
         )
         if improved or last or _due(progress.step, context.job.config.checkpoint.every_steps):
-            context.checkpoints.save(context.engine, progress)
+            notice.check(meter.last_step_s, _save(context, progress))
             saved_step = progress.step
     finish(context, progress)
     return Outcome.COMPLETED
@@ -54,20 +56,24 @@ def run(context: RankContext) -> Outcome:
 def _train_step(context: RankContext, progress: Progress, total_steps: int, meter: "_Meter") -> None:
     """One global batch: the same rows, order, rate and dropout whatever the ranks or the attempt."""
     meter.start_step()
-    step = progress.step + 1
+    step = context.heart.step = progress.step + 1
     rows = context.sets["train"]
     ids = context.sampler.batch(step)
     trained = int(rows.trained_tokens[ids].sum())
     _seed_dropout(context, step)
     micro_batches = share_out(ids, rows.tokens, context.job.plan.batch, context.group.env.rank)
     for number, micro_batch in enumerate(micro_batches, 1):
+        context.heart.tick("forward")
         loss_sum = context.engine.loss_sum(rows.collate(micro_batch, context.group.env.device))
+        context.heart.tick("backward")
         context.engine.backward(loss_sum, trained)
         meter.add(loss_sum)
         if number < len(micro_batches):
             context.engine.micro_step()
     lr = learning_rate(context.job.config.optim, step, total_steps)
+    context.heart.tick("optimizer step")
     context.engine.step(lr)
+    context.heart.warm = True
     progress.step = step
     progress.samples += len(ids)
     progress.tokens += int(rows.tokens[ids].sum())
@@ -82,6 +88,7 @@ def _validate(context: RankContext, progress: Progress) -> bool:
     """Score the validation set; whether it is the best so far."""
     if "validation" not in context.sets:
         return False
+    context.heart.beat("validation")
     scores = evaluate(
         context.engine,
         context.sets["validation"],
@@ -102,21 +109,49 @@ def _validate(context: RankContext, progress: Progress) -> bool:
     return improved
 
 
+def _save(context: RankContext, progress: Progress) -> float:
+    """Make a checkpoint; returns the seconds that it took."""
+    context.heart.beat("save")
+    started = time.perf_counter()
+    context.checkpoints.save(context.engine, progress)
+    return time.perf_counter() - started
+
+
 def _stop(context: RankContext, progress: Progress, saved_step: int) -> Outcome:
     """All ranks stand at the same boundary: save there, once."""
+    asked = context.job.run_dir.stop_request.exists()
     reasons = [reason for reason in context.group.gather(context.stop.reason) if reason]
     if progress.step != saved_step:
-        context.checkpoints.save(context.engine, progress)
+        _save(context, progress)
     if context.is_main:
         context.job.run_dir.log_event(
             "preempted",
             attempt=context.attempt,
             step=progress.step,
-            reason=reasons[0],
+            reason=STOPPED_BY_USER if asked else reasons[0],
         )
         if context.tracker:
             context.tracker.close({"stopped_at_step": progress.step})
     return Outcome.PREEMPTED
+
+
+class _Notice:
+    """Whether the time between being asked to stop and being killed is enough, by what was measured."""
+
+    def __init__(self, context: RankContext) -> None:
+        self._context = context
+        self._needed_s = 0.0
+
+    def check(self, step_s: float, save_s: float) -> None:
+        """Journal it once, and again when it gets worse by half."""
+        notice_s = self._context.job.plan.notice_s
+        needed_s = step_s + save_s
+        if notice_s is None or needed_s <= max(notice_s, 1.5 * self._needed_s) or not self._context.is_main:
+            return
+        self._needed_s = needed_s
+        self._context.job.run_dir.log_event(
+            "short_notice", attempt=self._context.attempt, needed_s=round(needed_s, 1), notice_s=notice_s
+        )
 
 
 def _due(step: int, every: int | None) -> bool:
@@ -141,6 +176,11 @@ class _Meter:
         self._tokens = self._trained = 0
         self._busy_s = 0.0
 
+    @property
+    def last_step_s(self) -> float:
+        """Seconds of the newest step."""
+        return self._last_step_s
+
     def start_step(self) -> None:
         self._step_started = time.perf_counter()
 
@@ -148,7 +188,8 @@ class _Meter:
         self._loss_sum += loss_sum.detach()
 
     def end_step(self, *, tokens: int, trained: int) -> None:
-        self._busy_s += time.perf_counter() - self._step_started
+        self._last_step_s = time.perf_counter() - self._step_started
+        self._busy_s += self._last_step_s
         self._tokens += tokens
         self._trained += trained
 

@@ -18,6 +18,7 @@ from train.data.sampler import Sampler, plan_samples
 from train.dist import DistEnv, Group
 from train.engine import Engine
 from train.failures import UserError
+from train.heartbeat import Heartbeat
 from train.job import TrainJob, load_job
 from train.loop import Outcome, run
 from train.model import load_model, load_tokenizer, prepare_model, tokenizer_key
@@ -27,19 +28,26 @@ from train.signals import StopRequest
 from train.tracking import Tracker
 
 
-def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest) -> Outcome:
+def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat) -> Outcome:
     """Everything one rank does in one attempt."""
     job = load_job(run_dir.root)
     env = DistEnv.from_environ(job.plan.device)
     _set_up_process(job, env)
-    _announce(env, run_dir, attempt, "prepare model")
+
+    def announce(phase: str) -> None:
+        heart.beat(phase)
+        if env.is_main:
+            run_dir.log_event("phase", attempt=attempt, phase=phase)
+
+    announce("prepare model")
     directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
     tokenizer = load_tokenizer(directory, job.plan.chat_template)
-    _announce(env, run_dir, attempt, "prepare data")
+    announce("prepare data")
     sets = _prepare_sets(job, directory, tokenizer)
     sampler = _build_sampler(job, sets["train"].tokens)
     group = Group(env)
-    _announce(env, run_dir, attempt, "load model")
+    group.check()
+    announce("load model")
     engine, keep_alive = _build_engine(job, directory, tokenizer, env)
     outcome = run(
         RankContext(
@@ -58,6 +66,7 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest) -> Outcome:
                 keep_last=job.config.checkpoint.keep_last,
             ),
             stop=stop,
+            heart=heart,
             tracker=_start_tracking(job, sampler, env, attempt),
         )
     )
@@ -79,11 +88,6 @@ def _set_up_process(job: TrainJob, env: DistEnv) -> None:
     torch.manual_seed(job.config.seed)
     if job.plan.device == "cpu":
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-
-
-def _announce(env: DistEnv, run_dir: RunDir, attempt: int, phase: str) -> None:
-    if env.is_main:
-        run_dir.log_event("phase", attempt=attempt, phase=phase)
 
 
 def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[str, TokenSet]:

@@ -13,6 +13,9 @@ from typing import Any
 
 from pydantic_core import to_json
 
+STOPPED_BY_USER = "shardline stop"
+"""The reason in the journal of a stop that nothing follows."""
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that readers and crashes see the old content or the new, never a part."""
@@ -45,7 +48,7 @@ def append_line(path: Path, row: dict[str, Any]) -> None:
 
     A line that a full disk or a power cut left without its end is closed first, so that it spoils no other.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -117,6 +120,11 @@ class RunDir:
         return self.root / "events.jsonl"
 
     @property
+    def stop_request(self) -> Path:
+        """Lies here while the run is asked to save and stop: `shardline stop`, or a touch."""
+        return self.root / "stop"
+
+    @property
     def metrics(self) -> Path:
         """One line per logged step: the truth of which W&B is a view."""
         return self.root / "metrics.jsonl"
@@ -154,6 +162,11 @@ class RunDir:
     def attempt_logs(self, attempt: int) -> Path:
         """Logs of one attempt."""
         return self.logs / f"attempt_{attempt}"
+
+    def adopt_umask(self) -> None:
+        """Make whatever this process and its children write as private as the run directory is."""
+        shared = self.root.stat().st_mode & 0o020
+        os.umask(0o007 if shared else 0o077)
 
     def log_event(self, event: str, **fields: Any) -> None:
         """Append to the journal: what happened, when, and its facts."""

@@ -5,6 +5,8 @@ import ctypes
 import signal
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -34,7 +36,7 @@ class StopRequest:
 
 
 class StopWatch(threading.Thread):
-    """Passes stop signals on from a node agent to its ranks, whenever they come.
+    """Passes requests to stop on from a node agent to its ranks, whenever they come.
 
     The main thread blocks the signals, and so do the ranks that it starts, until each has its own handler: a
     stop that comes while they start is held back rather than lost, or deadly. This thread takes them.
@@ -42,17 +44,26 @@ class StopWatch(threading.Thread):
 
     _LOOK_EVERY_S = 0.5
 
-    def __init__(self) -> None:
+    def __init__(self, stop_request: Path, note: Callable[[str], None]) -> None:
+        """Watch for signals, and for a file that asks for the same; `note` is told once which it was."""
         super().__init__(daemon=True)
         self.reason: str | None = None
+        self._stop_request = stop_request
+        self._note = note
         for number in STOP_SIGNALS:
             signal.signal(number, self._receive)
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
     def run(self) -> None:
-        """Once there was a signal, tell every rank, also those that start later."""
+        """Once there was a request, tell every rank, also those that start later."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        noted = False
         while True:
+            if self.reason is None and self._stop_request.exists():
+                self.reason = signal.SIGUSR2.name
+            if self.reason and not noted:
+                self._note(self.reason)
+                noted = True
             if self.reason:
                 self._tell_ranks(signal.Signals[self.reason])
             time.sleep(self._LOOK_EVERY_S)

@@ -6,14 +6,15 @@ start does can be lost.
 
 import faulthandler
 import os
-import socket
 import sys
 import time
 from pathlib import Path
 
 from train.failures import Failure, describe
+from train.heartbeat import VARIABLE, Heartbeat
 from train.rundir import RunDir
 from train.signals import StopRequest, die_with_parent
+from train.watchdog import DUMP_SIGNAL
 
 
 def main() -> None:
@@ -26,13 +27,14 @@ def main() -> None:
     stop.install()
     die_with_parent()
     _redirect_output(logs / f"rank_{rank}.log")
+    heart = Heartbeat(Path(os.environ[VARIABLE]), rank)
     failure: Failure | None = None
     try:
         from train.rank import run_rank
 
-        run_rank(run_dir, attempt, stop)
+        run_rank(run_dir, attempt, stop, heart)
     except BaseException as error:  # noqa: BLE001 - the agent decides from what is written here
-        failure = describe(error, rank=rank, host=socket.gethostname(), time=time.time())
+        failure = describe(error, rank=rank, time=time.time())
         failure.write(logs / f"failure_rank_{rank}.json")
         print(failure.detail, file=sys.stderr)  # noqa: T201 - stderr is the rank's log
     sys.stdout.flush()
@@ -42,11 +44,12 @@ def main() -> None:
 
 def _redirect_output(path: Path) -> None:
     """Send everything this process prints, C libraries included, to the rank's log."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     faulthandler.enable()
+    faulthandler.register(DUMP_SIGNAL, all_threads=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from launcher.logs import log_files
 from launcher.node import claim_attempt
 from launcher.runs import all_runs, find_run
 from launcher.status import read_status
-from train.rundir import RunDir
+from slurm.environment import TaskPlace
+from train.rundir import RunDir, read_lines
 
 DEAD = {"job_id": "1", "executor": "local", "started": 0.0}
 
@@ -21,6 +22,12 @@ def make_run(root: Path, name: str = "r-1234") -> RunDir:
     run.logs.mkdir(parents=True)
     run.plan.write_text(json.dumps({"time": {"total_steps": 40}}))
     return run
+
+
+def place(start: str, node: int = 0) -> TaskPlace:
+    return TaskPlace(
+        job_id=start, node=node, nodes=2, start=start, node_name=None, node_list=None, job_name=None
+    )
 
 
 def dead_job(run: RunDir) -> None:
@@ -79,7 +86,7 @@ def test_one_unreadable_run_hides_no_other(runs: Path):
 def test_restarts_in_place_are_counted_apart_from_attempts(runs: Path):
     run = make_run(runs)
     run.log_event("started", attempt=2, total_steps=41)
-    run.log_event("crashed", attempt=2, then="restart")
+    run.log_event("crashed", attempt=2, then="restart", reason="x")
     status = read_status(run)
     assert (status.attempt, status.restarts, status.total_steps) == (2, 1, 41)
 
@@ -103,16 +110,18 @@ def test_a_half_made_directory_is_no_run(runs: Path):
 
 def test_attempts_are_numbered_once_per_start(runs: Path):
     run = make_run(runs)
-    assert claim_attempt(run, "job-7") == 1
-    assert claim_attempt(run, "job-7") == 1
-    assert claim_attempt(run, "job-8") == 2
+    assert claim_attempt(run, place("7")) == 1
+    assert claim_attempt(run, place("7", node=1)) == 1
+    assert claim_attempt(run, place("8")) == 2
+    assert [row["attempt"] for row in read_lines(run.events)] == [1, 2]
+    assert sorted(path.name for path in run.logs.iterdir()) == ["attempt_1", "attempt_2"]
 
 
 def test_logs_name_what_there_is(runs: Path):
     run = make_run(runs)
     with pytest.raises(Refused, match="has not started yet"):
         log_files(run, None, None)
-    claim_attempt(run, "7")
+    claim_attempt(run, place("7"))
     (run.attempt_logs(1) / "rank_0.log").write_text("hello\n")
     assert [file.label for file in log_files(run, 1, 0)] == ["rank 0"]
     with pytest.raises(Refused, match="there is no attempt 3"):

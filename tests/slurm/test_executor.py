@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slurm.environment import local_place
-from slurm.executor import LocalRequest, submit_local
+from slurm.environment import outside_of_jobs, task_place
+from slurm.executor import LocalRequest, run_task, submit_local
 
 SUBMIT = """
 import sys
@@ -70,5 +70,41 @@ def test_a_job_that_cannot_be_submitted_says_why(tmp_path: Path):
 
 
 def test_place_of_a_local_task():
-    place = local_place({"SUBMITIT_LOCAL_JOB_ID": "77"})
+    place = task_place({"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "77"})
     assert (place.job_id, place.node, place.nodes, place.start) == ("77", 0, 1, "77")
+
+
+def test_place_of_a_slurm_task():
+    place = task_place(
+        {
+            "SUBMITIT_EXECUTOR": "slurm",
+            "SLURM_JOB_ID": "12",
+            "SLURM_RESTART_COUNT": "2",
+            "SLURM_NODEID": "1",
+            "SLURM_JOB_NUM_NODES": "2",
+            "SLURMD_NODENAME": "n4",
+            "SLURM_JOB_NODELIST": "n[2,4]",
+            "SLURM_JOB_NAME": "run-1.ab",
+        }
+    )
+    assert (place.node, place.nodes, place.start, place.node_name) == (1, 2, "12.2", "n4")
+
+
+def test_a_surrounding_job_and_sbatch_defaults_are_not_handed_on():
+    kept = outside_of_jobs(
+        {"SLURM_CPU_BIND": "x", "SBATCH_PARTITION": "p", "SLURM_CONF": "/etc/slurm.conf", "HOME": "/h"}
+    )
+    assert kept == {"SLURM_CONF": "/etc/slurm.conf", "HOME": "/h"}
+
+
+@pytest.mark.parametrize("foreign", ["link", "writable"])
+def test_what_another_could_have_put_there_is_not_unpickled(tmp_path: Path, foreign: str):
+    pickle, elsewhere = tmp_path / "submitted.pkl", tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"not even a pickle")
+    if foreign == "link":
+        pickle.symlink_to(elsewhere)
+    else:
+        elsewhere.rename(pickle)
+        pickle.chmod(0o666)
+    with pytest.raises(PermissionError, match="nothing of it is run"):
+        run_task(tmp_path)

@@ -1,6 +1,7 @@
 """Small pure parts: batch arithmetic, schedules, losses, failures, the journal."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from train.batch import solve_batch
 from train.config import OptimConfig
 from train.data.render import IGNORED
-from train.failures import DataError, Failure, classify, describe, read_failures, restart_in_place
+from train.failures import DataError, Failure, classify, describe, first_cause, read_failures, what_follows
 from train.loss import class_loss_sum, token_loss_sum
 from train.optim import build_optimizer, learning_rate
 from train.rundir import RunDir, append_line, latest_by_step, read_lines, write_atomic
@@ -101,12 +102,30 @@ def test_class_loss_ignores_fillers():
 )
 def test_the_class_of_a_failure_decides(error: Exception, kind: str, again: bool):
     assert classify(error) == kind
-    assert restart_in_place(describe(error, rank=0, host="h", time=0.0), restarts=0) is again
+    then = what_follows(describe(error, rank=0, time=0.0).failure_class, **{**FRESH, "may_requeue": True})
+    assert then == ("restart" if again else "stop")
 
 
-def test_a_killed_rank_is_started_again_a_few_times_only():
-    assert restart_in_place(None, restarts=2)
-    assert not restart_in_place(None, restarts=3)
+FRESH = {"restarts": 0, "may_requeue": False, "stopping": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "then"),
+    [
+        ("killed", {}, "restart"),
+        ("hang", {"restarts": 2}, "restart"),
+        ("killed", {"restarts": 3}, "stop"),
+        ("killed", {"restarts": 3, "may_requeue": True}, "requeue"),
+        ("killed", {"stopping": True, "may_requeue": True}, "requeue"),
+        ("killed", {"stopping": True}, "stop"),
+        ("node", {"may_requeue": True}, "requeue"),
+        ("node", {}, "stop"),
+        ("user", {"may_requeue": True}, "stop"),
+        ("no_checkpoint", {"may_requeue": True}, "stop"),
+    ],
+)
+def test_what_follows_a_failure(kind: str, more: dict[str, object], then: str):
+    assert what_follows(kind, **{**FRESH, **more}) == then
 
 
 def test_the_first_cause_is_not_the_rank_that_lost_its_peers(tmp_path: Path):
@@ -117,7 +136,9 @@ def test_the_first_cause_is_not_the_rank_that_lost_its_peers(tmp_path: Path):
     Failure(failure_class="data", message="row", rank=1, time=2.0, **common).write(
         tmp_path / "failure_rank_1.json"
     )
-    assert [failure.rank for failure in read_failures(tmp_path)] == [1, 0]
+    cause = first_cause(read_failures(tmp_path))
+    assert cause
+    assert cause.rank == 1
 
 
 def test_a_line_cut_short_by_a_kill_spoils_no_other(tmp_path: Path):
@@ -146,7 +167,13 @@ def test_atomic_writes_leave_no_other_file(tmp_path: Path):
     assert (tmp_path / "a.json").read_text() == "two"
 
 
-def test_journal_lines_are_private(tmp_path: Path):
+def test_what_is_written_is_as_private_as_the_run_directory(tmp_path: Path):
     run = RunDir(tmp_path)
-    run.log_event("submitted")
-    assert run.events.stat().st_mode & 0o077 == 0
+    for mode, others in ((0o700, 0o077), (0o2770, 0o007)):
+        tmp_path.chmod(mode)
+        before = os.umask(0o022)
+        run.adopt_umask()
+        run.log_event("submitted")
+        os.umask(before)
+        assert run.events.stat().st_mode & others == 0
+        run.events.unlink()

@@ -29,7 +29,7 @@ class CheckpointStore:
         """A new, empty directory to write a checkpoint into."""
         staging = self.root / f"{_STAGING}{step}"
         self.discard_staging()
-        staging.mkdir(parents=True, mode=0o700)
+        staging.mkdir(parents=True)
         return staging
 
     def commit(self, staging: Path, manifest: Manifest) -> Path:

@@ -28,7 +28,7 @@ def assess_once(context: RankContext, name: str) -> dict[str, Any]:
     context.announce(f"assess {name}")
     outcome = _assess(context)
     if context.is_main:
-        path.parent.mkdir(exist_ok=True, mode=0o700)
+        path.parent.mkdir(exist_ok=True)
         write_json(path, outcome)
     return outcome
 

@@ -1,0 +1,95 @@
+"""Starting the job of a run that exists: the one place where executors are called."""
+
+import json
+import os
+import sys
+
+from launcher.errors import Refused, refuse
+from launcher.jobs import intents, record_intent, record_job
+from launcher.node import VISIBLE_DEVICES, run_node
+from launcher.plan import slurm_script
+from launcher.runs import load_config
+from slurm.client import SlurmAwayError, SlurmError, find_job, is_away, patiently
+from slurm.config import SlurmConfig
+from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local, submit_slurm
+from train.failures import ExitCode
+from train.job import TrainPlan
+from train.rundir import RunDir, write_json
+
+
+def start_job(run: RunDir) -> str:
+    """Write the intent, start the job, write its id; returns the id.
+
+    Raises:
+        Refused: Slurm did not take it.
+    """
+    run.adopt_umask()
+    run.stop_request.unlink(missing_ok=True)
+    config = load_config(run)
+    start = _start_slurm if config.slurm.executor == "slurm" else _start_local
+    return start(run, config.slurm)
+
+
+def _start_local(run: RunDir, slurm: SlurmConfig) -> str:
+    training = json.loads(run.plan.read_text())["training"]
+    record_intent(run, "local", None)
+    run.log_event("submitted", executor="local", host=os.uname().nodename)
+    job_id = submit_local(
+        LocalRequest(
+            folder=run.root / "submitit",
+            time_min=slurm.time_min,
+            signal_delay_s=min(slurm.signal_delay_s, slurm.time_min * 30),
+            gpus=training["ranks_per_node"] if training["device"] == "cuda" else 0,
+            environ=_local_environ(run),
+        ),
+        run_node,
+        str(run.root),
+    )
+    record_job(run, job_id, None)
+    return job_id
+
+
+def _local_environ(run: RunDir) -> dict[str, str]:
+    """The job runs what was frozen, and nothing that lies in the current folder."""
+    inherited = os.environ.get("PYTHONPATH")
+    environ = {
+        "PYTHONPATH": f"{run.code}{os.pathsep}{inherited}" if inherited else str(run.code),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        environ[VISIBLE_DEVICES] = os.environ["CUDA_VISIBLE_DEVICES"]
+    return environ
+
+
+def _start_slurm(run: RunDir, slurm: SlurmConfig) -> str:
+    """One sbatch, whatever happens to its answer: before each try, the queue is asked for the job's name."""
+    training = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
+    name, script = slurm_script(slurm, training, run.root, earlier_starts=intents(run), python=sys.executable)
+    request = SlurmRequest(folder=run.root / "submitit", script=script, nodes=training.nodes)
+    record_intent(run, "slurm", name)
+    run.log_event("submitted", executor="slurm", name=name)
+    tries = 0
+
+    def submit() -> str:
+        nonlocal tries
+        tries += 1
+        if tries > 1 and (job := find_job(name)):
+            return job.job_id
+        try:
+            return submit_slurm(request, run_node, str(run.root))
+        except SubmissionError as error:
+            raise SlurmAwayError(str(error)) if is_away(str(error)) else error from error
+
+    try:
+        job_id = patiently(submit)
+    except (SubmissionError, SlurmError) as error:
+        raise _not_submitted(run, str(error)) from error
+    record_job(run, job_id, name)
+    return job_id
+
+
+def _not_submitted(run: RunDir, said: str) -> Refused:
+    why = f"Slurm did not take the job: {said}"
+    write_json(run.result, {"outcome": "FAILED", "why": why, "exit_code": int(ExitCode.REFUSED)})
+    return refuse("slurm.refused", "slurm", why, "mend the slurm settings and submit again", ExitCode.REFUSED)

@@ -1,0 +1,152 @@
+"""What a value for Slurm may look like: each kind is checked, so that no shell has to guess."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+EXTRA_OPTIONS = frozenset(
+    [
+        "acctg-freq",
+        "batch",
+        "bb",
+        "begin",
+        "clusters",
+        "cluster-constraint",
+        "contiguous",
+        "core-spec",
+        "cores-per-socket",
+        "cpu-freq",
+        "deadline",
+        "delay-boot",
+        "distribution",
+        "gpu-bind",
+        "gpu-freq",
+        "gres",
+        "gres-flags",
+        "hint",
+        "hold",
+        "mcs-label",
+        "mem-bind",
+        "mem-per-cpu",
+        "mem-per-gpu",
+        "mincpus",
+        "network",
+        "no-kill",
+        "ntasks-per-core",
+        "oversubscribe",
+        "power",
+        "prefer",
+        "priority",
+        "profile",
+        "reboot",
+        "segment",
+        "sockets-per-node",
+        "spread-job",
+        "switches",
+        "thread-spec",
+        "threads-per-core",
+        "tmp",
+        "use-min-nodes",
+        "wckey",
+    ]
+)
+"""What slurm.extra may set: sbatch's long options that no field of ours covers and that run nothing."""
+_SECRET = re.compile(r"(?<![A-Za-z])(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD)(?![A-Za-z])", re.IGNORECASE)
+
+
+def _made_of(pattern: str, allowed: str) -> Callable[[str], str]:
+    """A check that a value is what Slurm can take as it is: sbatch and shell never have to guess."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, flags=re.ASCII):
+            raise ValueError(f"allowed here: {allowed}")
+        return value
+
+    return check
+
+
+def _word(characters: str, allowed: str, longest: int = 200) -> object:
+    pattern = rf"[A-Za-z0-9_][A-Za-z0-9_{characters}]{{0,{longest - 1}}}"
+    return AfterValidator(_made_of(pattern, f"letters, digits, {allowed}; {longest} characters at most"))
+
+
+def _setup_line(line: str) -> str:
+    if not line.strip() or not line.isprintable():
+        raise ValueError("one command on one line, without control characters")
+    if _SECRET.search(line.partition("=")[0]) and "=" in line:
+        raise ValueError(
+            "a secret would stand in the job's script: leave it in the environment, jobs inherit it"
+        )
+    return line
+
+
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name, flags=re.ASCII):
+        raise ValueError("allowed here: letters, digits and underscore")
+    if _SECRET.search(name):
+        raise ValueError(
+            "a secret would stand in the job's script: leave it in the environment, jobs inherit it"
+        )
+    return name
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+def _extra(options: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+    check = _made_of(r"[A-Za-z0-9_.,:=+@/*&|()\[\]-]+", "letters, digits, _.,:=+@/*&|()[]-")
+    for name, value in options.items():
+        if name not in EXTRA_OPTIONS:
+            raise ValueError(f"{name!r} cannot be set here; allowed: {', '.join(sorted(EXTRA_OPTIONS))}")
+        if isinstance(value, str):
+            check(value)
+    return options
+
+
+Name = Annotated[str, _word(".-", "_ . -", 100)]
+Names = Annotated[str, _word(".,-", "_ . - and commas between names")]
+NodeList = Annotated[str, _word(r".,\[\]-", "_ . - , [ ]", 2000)]
+Features = Annotated[
+    str,
+    AfterValidator(_made_of(r"[A-Za-z0-9_.,:&|*()\[\]-]{1,200}", "letters, digits, _ . , : & | * ( ) [ ] -")),
+]
+_CONDITION = r"(singleton|(after|afterany|afterok|afternotok|aftercorr)(:\d+(_\d+)?(\+\d+)?)+)"
+Dependency = Annotated[
+    str,
+    AfterValidator(
+        _made_of(
+            rf"{_CONDITION}([,?]{_CONDITION})*",
+            "singleton, or after|afterany|afterok|afternotok|aftercorr with job ids, such as afterok:123:124",
+        )
+    ),
+]
+Comment = Annotated[
+    str,
+    AfterValidator(
+        _made_of(
+            r"[A-Za-z0-9 _.,:;=+@/#()\[\]-]{1,200}", "letters, digits, spaces, _ . , : ; = + @ / # ( ) [ ] -"
+        )
+    ),
+]
+Mail = Annotated[
+    str, AfterValidator(_made_of(r"[A-Za-z0-9_.+-]{1,64}(@[A-Za-z0-9.-]{1,200})?", "a mail address"))
+]
+SharedPath = Annotated[
+    str,
+    AfterValidator(
+        _made_of(r"[A-Za-z0-9_/.~][A-Za-z0-9_/.+@=:#~-]{0,999}", "letters, digits, _ / . + @ = : # ~ -")
+    ),
+]
+MailEvent = Literal["BEGIN", "END", "FAIL", "REQUEUE", "TIME_LIMIT", "TIME_LIMIT_90", "ALL", "NONE"]
+
+
+Licenses = Annotated[str, _word(".,:@+-", "_ . , : @ + -")]
+Module = Annotated[str, _word("./+-", "_ . / + -")]
+Variables = dict[Annotated[str, AfterValidator(_variable)], Annotated[str, AfterValidator(_printable)]]
+SetupLine = Annotated[str, AfterValidator(_setup_line)]
+Extra = Annotated[dict[str, str | int | bool], AfterValidator(_extra)]

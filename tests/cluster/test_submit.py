@@ -1,0 +1,287 @@
+"""Submitting: several nodes, many jobs, hostile values, lost answers, an absent controller."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from launcher.compose import compose_run
+from launcher.errors import Refused
+from launcher.submit import submit_run
+from slurm.client import queue
+from slurm.devcluster.daemons import processes_of, start, succeeds, wait_until
+from slurm.devcluster.layout import ClusterLayout
+from tests.cluster.slurm import ClusterRun, finish, slurm, submit
+from tests.multiprocess.runs import command
+from train.rundir import RunDir, read_lines
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("cluster")
+SHORT = (
+    "experiment=smoke",
+    "slurm=devcluster",
+    "hardware.device=cpu",
+    "hardware.gpus_per_node=2",
+    "train.max_steps=3",
+    "optim.warmup_steps=0",
+    "eval.base=false",
+)
+HELD = (*SHORT, "slurm.extra={hold: true}")
+
+
+def test_two_nodes_with_two_ranks_are_four_ranks(settings: tuple[str, ...]):
+    four = finish(*settings, "slurm=local", "hardware.gpus_per_node=4", "name=four", "train.max_steps=40")
+    run = finish(*settings, "hardware.nodes=2", "name=two-by-two", "train.max_steps=40")
+    assert run.losses() == pytest.approx(four.losses(), abs=1e-4)
+    assert run.trace() == four.trace()
+    assert next(row for row in run.events if row["event"] == "started")["world_size"] == 4
+    [attempt] = run.status.attempts
+    assert attempt.nodes == "n[1-2]"
+
+
+def test_eight_jobs_on_one_node_with_ports_taken():
+    with ExitStack() as taken:
+        for _ in range(200):
+            taken.enter_context(socket.socket()).bind(("", 0))
+        jobs = (
+            *SHORT,
+            "slurm.nodelist=n1",
+            "slurm.gpus_per_node=0",
+            "data.validation=null",
+            "data.test=null",
+        )
+        runs = [submit(*jobs, f"seed={seed}", f"name=port-{seed}") for seed in range(8)]
+        for run in runs:
+            run.completed()
+    assert all(run.status.attempts[0].nodes == "n1" and run.status.restarts == 0 for run in runs)
+
+
+def test_twenty_submits_at_once_make_twenty_runs(runs: Path):
+    def one(seed: int) -> dict[str, str]:
+        done = command("submit", *HELD, f"seed={seed}", "--json")
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, str] = json.loads(done.stdout)
+        return answer
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(one, range(20)))
+    assert len({answer["dir"] for answer in answers}) == 20
+    assert len({answer["job_id"] for answer in answers}) == 20
+    assert len(list(runs.iterdir())) == 20
+    slurm("scancel", *(answer["job_id"] for answer in answers))
+
+
+def test_the_same_config_submitted_at_once_is_one_job(runs: Path):
+    with ThreadPoolExecutor(4) as pool:
+        codes = list(pool.map(lambda _: command("submit", *HELD, "name=same").returncode, range(4)))
+    assert sorted(codes) == [0, 3, 3, 3]
+    [root] = runs.iterdir()
+    name = ClusterRun(RunDir(root)).status
+    assert name.state == "PENDING"
+    assert "held" in name.why
+    slurm("scancel", str(name.job_id))
+
+
+HOSTILE_TEXT = (
+    "x\n#SBATCH --wrap=touch CANARY",
+    "x\ntouch CANARY",
+    "x; touch CANARY",
+    "$(touch CANARY)",
+    "`touch CANARY`",
+    "x' ; touch CANARY ; '",
+    'x" ; touch CANARY ; "',
+    "--wrap=touch CANARY",
+)
+HOSTILE_FIELDS = ("comment", "licenses", "dependency", "mail_user", "constraint", "nodelist")
+HOSTILE_OTHERS = (
+    {"variables": {"A": "$(touch CANARY)"}},
+    {"variables": {"A": "x'; touch CANARY; '"}},
+    {"variables": {"A\ntouch CANARY": "x"}},
+    {"extra": {"wrap": "touch CANARY"}},
+    {"extra": {"switches": "1\n#SBATCH --wrap='touch CANARY'"}},
+    {"modules": ["x; touch CANARY"]},
+)
+
+
+def hostile_values(canary: str) -> list[dict[str, object]]:
+    texts = [{field: text} for field in HOSTILE_FIELDS for text in HOSTILE_TEXT]
+    return json.loads(json.dumps([*texts, *HOSTILE_OTHERS]).replace("CANARY", canary))
+
+
+def test_hostile_values_are_refused_or_arrive_as_they_are(tmp_path: Path):
+    """More than fifty, each really submitted where it is taken: none runs anything."""
+    canary = tmp_path / "canary"
+    values = hostile_values(str(canary))
+    assert len(values) >= 50
+    base = yaml.safe_load((ROOT / "conf/slurm/devcluster.yaml").read_text())
+    group = tmp_path / "conf" / "slurm" / "hostile.yaml"
+    group.parent.mkdir(parents=True)
+    taken = []
+    for number, value in enumerate(values):
+        group.write_text(yaml.safe_dump({**base, **value}))
+        overrides = [*SHORT[:1], "slurm=hostile", *SHORT[2:], f"seed={number}"]
+        try:
+            submission = submit_run(compose_run(overrides, [group.parent.parent]))
+        except Refused as refusal:
+            assert all(problem.field.startswith("slurm") for problem in refusal.problems)
+            continue
+        taken.append((ClusterRun(submission.run), value))
+    for run, value in taken:
+        assert "variables" in value, f"only a variable may hold anything: {value}"
+        run.wait(lambda run=run: bool(run.agents()), "its task")
+        assert run.agents()[0].environ()["A"] == value["variables"]["A"]
+        slurm("scancel", run.job_id)
+    assert len(taken) == 2
+    assert not canary.exists()
+
+
+def test_a_comment_with_every_allowed_character_arrives():
+    comment = "project A (phase 2): a+b=c; 50 @ x/y #3 [z] _.,"
+    run = submit(*HELD, f"slurm.comment='{comment}'")
+    assert f"Comment={comment}" in slurm("scontrol", "show", "job", run.job_id)
+    slurm("scancel", run.job_id)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_around_sbatch_no_job_is_lost_or_doubled(tmp_path: Path, runs: Path, moment: str):
+    """The command is killed with -9 just before sbatch, or when sbatch has answered and nothing is written."""
+    real = shutil.which("sbatch")
+    fake = tmp_path / "bin" / "sbatch"
+    fake.parent.mkdir()
+    submit_it = f'{real} "$@"' if moment == "after" else ":"
+    fake.write_text(f'#!/bin/bash\n[ "$1" = --test-only ] && exec {real} "$@"\n{submit_it}\nkill -9 $PPID\n')
+    fake.chmod(0o755)
+    config = (*SHORT, f"name=killed-{moment}")
+    done = command("submit", *config, PATH=f"{fake.parent}:{os.environ['PATH']}")
+    assert done.returncode == -9
+    [root] = runs.glob("killed-*")
+    run = ClusterRun(RunDir(root))
+    if moment == "after":
+        assert run.status.state in ("PENDING", "RUNNING")
+        assert command("submit", *config).returncode == 3, "a second job was submitted"
+    else:
+        assert run.status.state == "PENDING", "an intent without a job is given a minute"
+        rows = [{**row, "time": row["time"] - 100} for row in read_lines(run.dir.jobs)]
+        run.dir.jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert run.status.why == "its start was cut short; resume starts it"
+        assert command("resume", str(root)).returncode == 0
+    run.completed()
+    assert len([record for record in queue() if record.name.startswith(root.name)]) == 1
+
+
+def controller(layout: ClusterLayout) -> psutil.Process:
+    [found] = [
+        process for process in processes_of(layout.root) if process.cmdline()[:1] == ["/usr/sbin/slurmctld"]
+    ]
+    return found
+
+
+def away_for(seconds: float, come_back: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, come_back)
+    timer.start()
+    return timer
+
+
+def test_the_controller_hangs_for_twenty_seconds_during_submit(cluster: ClusterLayout):
+    """Its answers are lost, the requests are not: the job must not be sent a second time."""
+    hung = controller(cluster)
+    hung.suspend()
+    timer = away_for(20, hung.resume)
+    run = submit(*HELD, "name=away")
+    timer.join()
+    assert [record.job_id for record in queue() if record.name.startswith("away-")] == [run.job_id]
+    slurm("scancel", run.job_id)
+
+
+def test_the_controller_is_down_for_twenty_seconds_during_status(cluster: ClusterLayout):
+    run = submit(*HELD, "name=down")
+    stopped = controller(cluster)
+    stopped.terminate()
+    stopped.wait(timeout=30)
+    timer = away_for(20, lambda: start("slurmctld", "-D", root=cluster.root, environ=cluster.environ()))
+    status = command("status", str(run.dir.root), "--json")
+    timer.join()
+    wait_until(lambda: succeeds(["scontrol", "ping"], {}), "slurmctld", cluster.log_dir / "slurmctld.log")
+    [row] = json.loads(status.stdout)
+    assert (row["state"], row["job_id"]) == ("PENDING", run.job_id)
+    slurm("scancel", run.job_id)
+
+
+def test_submitting_from_inside_a_job_hands_nothing_of_it_on(runs: Path):
+    environ = {**os.environ, "SLURM_PLANTED": "1", "SBATCH_PARTITION": "nowhere"}
+    inside = [sys.executable, "-P", "-m", "launcher.cli", "submit", *SHORT, "slurm.partition=batch", "--json"]
+    done = subprocess.run(
+        ["srun", "--nodes=1", "--ntasks=1", "--partition=high", *inside],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = ClusterRun(RunDir(Path(json.loads(done.stdout)["dir"])))
+    run.wait(lambda: bool(run.agents()), "its task")
+    found = run.agents()[0].environ()
+    assert "SLURM_PLANTED" not in found
+    assert found["SLURM_JOB_ID"] == run.job_id
+    assert found["SLURM_JOB_PARTITION"] == "batch"
+    assert found["SLURM_CONF"] == os.environ["SLURM_CONF"]
+    run.completed()
+
+
+def test_what_is_edited_while_the_job_waits_changes_nothing(tmp_path: Path):
+    """Submitted from a copy of the sources; then model, data and code of the copy are spoilt."""
+    copy = tmp_path / "copy"
+    for name in ("launcher", "train", "slurm", "conf", "examples"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    run = submit(*HELD, "name=frozen", PYTHONPATH=str(copy))
+    frozen = (run.dir.code / "train" / "loop.py").read_text()
+    (copy / "train" / "loop.py").write_text("raise SystemExit('edited')\n")
+    (copy / "launcher" / "node.py").write_text("raise SystemExit('edited')\n")
+    (copy / "conf" / "experiment" / "smoke.yaml").write_text("# @package _global_\nname: edited\n")
+    slurm("scontrol", "release", run.job_id)
+    run.completed()
+    assert (run.dir.code / "train" / "loop.py").read_text() == frozen
+    assert run.result["step"] == 3
+
+
+def test_a_node_that_fails_its_check_is_left_out_of_the_next_attempt(tmp_path: Path):
+    check = tmp_path / "check.sh"
+    check.write_text(
+        '#!/bin/bash\n[ "$SLURMD_NODENAME" = n2 ] && { echo "GPU 1: Xid 79"; exit 1; }\nexit 0\n'
+    )
+    check.chmod(0o755)
+    run = submit(*SHORT, "hardware.nodes=2", f"hardware.node_check={check}", "name=unfit")
+    run.completed()
+    first, second = run.status.attempts
+    assert first.nodes == "n[1-2]"
+    assert second.nodes == "n[1,3]"
+    assert first.ended == "n2 is unfit: hardware.node_check ended with 1: GPU 1: Xid 79"
+    crash = next(row for row in run.events if row["event"] == "crashed")
+    assert (crash["failure_class"], crash["host"], crash["then"]) == ("node", "n2", "requeue")
+    assert "n2 is unfit" in command("status", str(run.dir.root)).stdout
+
+
+def test_attempts_that_do_not_get_on_end_after_three(tmp_path: Path):
+    """An error that is worth another try each time, and never gets further."""
+    check = tmp_path / "check.sh"
+    check.write_text("#!/bin/bash\necho never; exit 1\n")
+    check.chmod(0o755)
+    run = submit(*SHORT, f"hardware.node_check={check}", "name=stalls")
+    began = time.time()
+    run.wait(run.dir.result.exists, "the end")
+    assert run.result["exit_code"] == 93
+    assert run.status.state == "FAILED"
+    assert run.status.why.startswith("3 attempts in a row made no checkpoint: n1 is unfit")
+    assert [attempt.nodes for attempt in run.status.attempts] == ["n1", "n2", "n3"], time.time() - began

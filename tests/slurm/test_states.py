@@ -1,0 +1,77 @@
+"""What Slurm says of jobs, in words; and whether a job goes back into the queue."""
+
+import pytest
+
+from slurm.client import is_away
+from slurm.requeue import Ending, GiveUp, Leave, Requeue, decide
+from slurm.states import newest, parse_jobs, why_ended, why_waiting
+
+LINE = "12|PENDING|demo-1.ab|me|2026-11-24T10:00:00|None assigned|(QOSMaxGRESPerUser)"
+
+
+def test_a_waiting_job_in_words():
+    [job] = parse_jobs(LINE)
+    assert (job.job_id, job.phase, job.nodes) == ("12", "waiting", "")
+    assert why_waiting(job) == (
+        "the qos lets you use no more at once (QOSMaxGRESPerUser); expected to start 2026-11-24 10:00:00"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Priority", "jobs of higher priority come first (Priority)"),
+        ("ReqNodeNotAvail, UnavailableNodes:n3", "nodes that it must have are down, drained or reserved"),
+        ("AssocGrpGRESMinutes", "your account as a whole is at its limit"),
+        ("SomethingNew", "Slurm gives a reason of its own (SomethingNew)"),
+    ],
+)
+def test_reasons(reason: str, words: str):
+    [job] = parse_jobs(f"1|PENDING|n|me|N/A||{reason}")
+    assert why_waiting(job).startswith(words)
+
+
+def test_states_have_phases():
+    states = {"PENDING": "waiting", "COMPLETING": "active", "CANCELLED by 0": "ended", "NODE_FAIL": "ended"}
+    for state, phase in states.items():
+        assert parse_jobs(f"1|{state}|n|me|N/A||")[0].phase == phase
+    assert "memory" in why_ended("OUT_OF_MEMORY")
+    assert "NEW_STATE" in why_ended("NEW_STATE")
+
+
+def test_the_newest_job_of_a_name_counts():
+    lines = "9|FAILED|a|me|N/A||\n11|RUNNING|a|me|N/A||\n10|FAILED|a|me|N/A||\nslurm_load: noise"
+    assert newest(parse_jobs(lines))["a"].job_id == "11"
+
+
+def test_an_absent_controller_is_told_from_a_refusal():
+    assert is_away("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect")
+    assert is_away("slurm_load_jobs error: Socket timed out on send/recv operation")
+    assert not is_away("sbatch: error: invalid partition specified: nope")
+
+
+FRESH = {
+    "over": False,
+    "stopped_by_user": False,
+    "taken_away": False,
+    "stalled": 0,
+    "reasons": (),
+    "may_requeue": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({}, Requeue),
+        ({"over": True}, Leave),
+        ({"stopped_by_user": True}, Leave),
+        ({"taken_away": True}, Leave),
+        ({"may_requeue": False}, Leave),
+        ({"stalled": 2}, Requeue),
+        ({"stalled": 3, "reasons": ("a", "b", "c")}, GiveUp),
+        ({"stalled": 3, "over": True}, Leave),
+    ],
+)
+def test_who_goes_back_into_the_queue(change: dict[str, object], kind: type):
+    assert isinstance(decide(Ending(**{**FRESH, **change})), kind)

@@ -1,0 +1,73 @@
+"""Whether a node is fit to run its ranks, found out before they start."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+from train.job import TrainPlan
+
+_PROBE_BYTES = 1 << 20
+_CHECK_WITHIN_S = 120
+
+
+def node_faults(plan: TrainPlan, folders: dict[str, Path]) -> list[str]:
+    """What is wrong with this node; nothing when it is fit.
+
+    Args:
+        plan: What the run needs.
+        folders: Places that must take a file, by what they are called in a message.
+    """
+    checks: tuple[Callable[[], Iterator[str]], ...] = (
+        lambda: _gpus(plan),
+        lambda: _memory(plan),
+        lambda: _disks(folders),
+        lambda: _own_check(plan.node_check),
+    )
+    return [fault for check in checks for fault in check()]
+
+
+def _gpus(plan: TrainPlan) -> Iterator[str]:
+    found = torch.cuda.device_count()
+    if plan.device == "cuda" and found < plan.ranks_per_node:
+        yield f"{found} GPUs are usable, {plan.ranks_per_node} are needed"
+
+
+def _memory(plan: TrainPlan) -> Iterator[str]:
+    needed_gb = (plan.host_gb_per_rank or 0.0) * plan.ranks_per_node
+    free_gb = psutil.virtual_memory().available / 1e9
+    if needed_gb > free_gb:
+        yield f"{free_gb:.1f} GB of memory are free, {needed_gb:.1f} GB are needed"
+
+
+def _disks(folders: dict[str, Path]) -> Iterator[str]:
+    for name, folder in folders.items():
+        probe = folder / f".probe_{os.uname().nodename}_{os.getpid()}"
+        content = os.urandom(_PROBE_BYTES)
+        try:
+            with probe.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if probe.read_bytes() != content:
+                yield f"{name} ({folder}) gave back other bytes than were written"
+        except OSError as error:
+            yield f"{name} ({folder}) cannot be written: {error.strerror}"
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def _own_check(program: str | None) -> Iterator[str]:
+    if program is None:
+        return
+    try:
+        done = subprocess.run([program], capture_output=True, text=True, timeout=_CHECK_WITHIN_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield f"hardware.node_check {program} could not be run: {error}"
+        return
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()[-300:]
+        yield f"hardware.node_check ended with {done.returncode}{': ' if said else ''}{said}"

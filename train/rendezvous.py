@@ -1,0 +1,90 @@
+"""Where the node agents of a job meet: a store on node 0 whose address stands in the run directory.
+
+No port is fixed: node 0 takes a free one and publishes it. Torch's own rendezvous uses the same store.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from train.rundir import write_json
+
+_POLL_S = 0.1
+_FIND_WITHIN_S = 300.0
+
+
+class RendezvousError(Exception):
+    """Another node did not come, or did not answer in time."""
+
+
+class Rendezvous:
+    """The store, as agents use it: each node reports, node 0 collects and announces."""
+
+    def __init__(self, folder: Path, node: int, nodes: int) -> None:
+        """Open the store on node 0, find it on the others.
+
+        Raises:
+            RendezvousError: node 0 did not publish an address.
+        """
+        self.node = node
+        self.nodes = nodes
+        self.host = "127.0.0.1" if nodes == 1 else socket.gethostname()
+        published = folder / "rendezvous.json"
+        if node == 0:
+            self._store = TCPStore(self.host, 0, is_master=True, wait_for_workers=False)
+            self.endpoint = f"{self.host}:{self._store.port}"
+            write_json(published, {"endpoint": self.endpoint})
+        else:
+            _wait_for(published.exists, _FIND_WITHIN_S, "node 0 published no address")
+            self.endpoint = json.loads(published.read_text())["endpoint"]
+            host, _, port = self.endpoint.rpartition(":")
+            self._store = TCPStore(host, int(port), is_master=False, wait_for_workers=False)
+
+    def report(self, topic: str, value: Any) -> None:
+        """Say how this node fared."""
+        self._store.set(f"{topic}/{self.node}", json.dumps(value))
+
+    def reported_elsewhere(self, topic: str, field: str) -> bool:
+        """Whether another node has reported with a field set."""
+        others = (node for node in range(self.nodes) if node != self.node)
+        return any(
+            self._store.check([f"{topic}/{node}"]) and self._read(f"{topic}/{node}")[field] for node in others
+        )
+
+    def collect(self, topic: str, within_s: float) -> list[Any]:
+        """What every node reported, in order; None for one that did not in time."""
+        names = [f"{topic}/{node}" for node in range(self.nodes)]
+        deadline = time.monotonic() + within_s
+        while not self._store.check(names) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return [self._read(name) if self._store.check([name]) else None for name in names]
+
+    def announce(self, topic: str, value: Any) -> None:
+        """Node 0 tells all nodes what follows."""
+        self._store.set(f"{topic}/decision", json.dumps(value))
+
+    def hear(self, topic: str, within_s: float) -> Any:
+        """What node 0 announced.
+
+        Raises:
+            RendezvousError: it did not in time.
+        """
+        name = f"{topic}/decision"
+        _wait_for(lambda: self._store.check([name]), within_s, f"node 0 announced nothing of {topic}")
+        return self._read(name)
+
+    def _read(self, name: str) -> Any:
+        return json.loads(self._store.get(name))
+
+
+def _wait_for(condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RendezvousError(f"{otherwise} within {within_s:.0f} s")
+        time.sleep(_POLL_S)
