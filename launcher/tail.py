@@ -28,7 +28,7 @@ def main() -> None:
     config = load_config(run).slurm
     decision = decide(_ending(run, job_id, may_requeue=config.requeue))
     if isinstance(decision, GiveUp):
-        give_up(run, decision.why)
+        give_up(run, decision.causes)
     elif isinstance(decision, Requeue):
         _requeue(run, job_id, config.exclude)
     sys.exit(int(_exit_code(run, decision)))

@@ -38,7 +38,7 @@ class Leave:
 class GiveUp:
     """No progress: more attempts would burn more hours."""
 
-    why: str
+    causes: str
 
 
 def decide(ending: Ending) -> Requeue | Leave | GiveUp:
@@ -49,6 +49,5 @@ def decide(ending: Ending) -> Requeue | Leave | GiveUp:
     if ending.over or ending.stopped_by_user or ending.taken_away:
         return Leave()
     if ending.stalled >= ATTEMPTS_WITHOUT_PROGRESS:
-        causes = "; ".join(ending.reasons)
-        return GiveUp(f"{ending.stalled} attempts in a row made no checkpoint: {causes}")
+        return GiveUp("; ".join(ending.reasons))
     return Requeue() if ending.may_requeue else Leave()

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -135,15 +134,19 @@ def test_hostile_values_are_refused_or_arrive_as_they_are(tmp_path: Path):
         try:
             submission = submit_run(compose_run(overrides, [group.parent.parent]))
         except Refused as refusal:
-            assert all(problem.field.startswith("slurm") for problem in refusal.problems)
+            fields = {problem.field.split(".")[0] for problem in refusal.problems}
+        else:
+            taken.append((ClusterRun(submission.run), value))
             continue
-        taken.append((ClusterRun(submission.run), value))
+        assert fields == {"slurm"}
     for run, value in taken:
-        assert "variables" in value, f"only a variable may hold anything: {value}"
         run.wait(lambda run=run: bool(run.agents()), "its task")
-        assert run.agents()[0].environ()["A"] == value["variables"]["A"]
+        if "comment" in value:
+            assert f"Comment={value['comment']}" in slurm("scontrol", "show", "job", run.job_id)
+        else:
+            assert run.agents()[0].environ()["A"] == value["variables"]["A"]
         slurm("scancel", run.job_id)
-    assert len(taken) == 2
+    assert len(taken) == 4
     assert not canary.exists()
 
 
@@ -156,7 +159,7 @@ def test_a_comment_with_every_allowed_character_arrives():
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_around_sbatch_no_job_is_lost_or_doubled(tmp_path: Path, runs: Path, moment: str):
-    """The command is killed with -9 just before sbatch, or when sbatch has answered and nothing is written."""
+    """kill -9 of the command just before sbatch, or when sbatch has answered and nothing is written."""
     real = shutil.which("sbatch")
     fake = tmp_path / "bin" / "sbatch"
     fake.parent.mkdir()
@@ -262,11 +265,12 @@ def test_a_node_that_fails_its_check_is_left_out_of_the_next_attempt(tmp_path: P
         '#!/bin/bash\n[ "$SLURMD_NODENAME" = n2 ] && { echo "GPU 1: Xid 79"; exit 1; }\nexit 0\n'
     )
     check.chmod(0o755)
-    run = submit(*SHORT, "hardware.nodes=2", f"hardware.node_check={check}", "name=unfit")
+    wide = (*SHORT, "hardware.nodes=2", "train.micro_batch_size=1")
+    run = submit(*wide, f"hardware.node_check={check}", "name=unfit")
     run.completed()
     first, second = run.status.attempts
     assert first.nodes == "n[1-2]"
-    assert second.nodes == "n[1,3]"
+    assert "n2" not in slurm("scontrol", "show", "hostnames", str(second.nodes)).split()
     assert first.ended == "n2 is unfit: hardware.node_check ended with 1: GPU 1: Xid 79"
     crash = next(row for row in run.events if row["event"] == "crashed")
     assert (crash["failure_class"], crash["host"], crash["then"]) == ("node", "n2", "requeue")
@@ -279,9 +283,9 @@ def test_attempts_that_do_not_get_on_end_after_three(tmp_path: Path):
     check.write_text("#!/bin/bash\necho never; exit 1\n")
     check.chmod(0o755)
     run = submit(*SHORT, f"hardware.node_check={check}", "name=stalls")
-    began = time.time()
     run.wait(run.dir.result.exists, "the end")
     assert run.result["exit_code"] == 93
     assert run.status.state == "FAILED"
-    assert run.status.why.startswith("3 attempts in a row made no checkpoint: n1 is unfit")
-    assert [attempt.nodes for attempt in run.status.attempts] == ["n1", "n2", "n3"], time.time() - began
+    assert run.status.why.startswith("3 attempts in a row made no checkpoint: n")
+    assert run.status.why.count("is unfit: hardware.node_check ended with 1: never") == 3
+    assert len({attempt.nodes for attempt in run.status.attempts}) == 3, "an unfit node was tried again"
