@@ -6,7 +6,7 @@ import os
 import psutil
 
 from launcher.errors import refuse
-from launcher.runs import name_to_type
+from launcher.runs import ensure_ours, name_to_type
 from launcher.status import is_alive, read_status
 from slurm.client import SlurmError, cancel, find_job
 from train.failures import ExitCode
@@ -24,6 +24,7 @@ def cancel_run(run: RunDir) -> bool:
     Raises:
         Refused: the job is on another machine, or is being started right now.
     """
+    ensure_ours(run)
     jobs = list(read_lines(run.jobs))
     run.adopt_umask()
     if jobs and jobs[-1].get("name"):
@@ -45,6 +46,7 @@ def stop_run(run: RunDir) -> None:
     Raises:
         Refused: it does not run.
     """
+    ensure_ours(run)
     status = read_status(run)
     if status.state != "RUNNING":
         name = name_to_type(run)

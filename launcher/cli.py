@@ -6,17 +6,18 @@ Imports wait until a verb needs them, so that `--help` answers at once.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher import __version__, verbs
+from launcher import __version__, machine_verbs, verbs
 from launcher.shadow import shadowing_file
 
 _EPILOG = """\
 exit codes: 0 done, 2 user error, 3 refused by plan, 4 run failed, 75 preempted, 93 no progress,
 94 no usable checkpoint. Start with: shardline submit experiment=smoke --follow"""
 
+Verb = Callable[[argparse.Namespace], int]
 Subparsers = Any
 """argparse names the type of `add_subparsers` only privately."""
 
@@ -57,19 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(subparsers: Subparsers, name: str) -> argparse.ArgumentParser:
-    """A verb: its function in verbs.py, whose docstring is its help."""
-    function = getattr(verbs, name)
-    text = function.__doc__
+def _add(subparsers: Subparsers, function: Verb) -> argparse.ArgumentParser:
+    """A verb: a function whose name it has and whose docstring is its help."""
+    text = function.__doc__ or ""
     summary = text[0].lower() + text[1:].rstrip(".")
-    verb: argparse.ArgumentParser = subparsers.add_parser(name, help=summary, description=text)
+    verb: argparse.ArgumentParser = subparsers.add_parser(function.__name__, help=summary, description=text)
     verb.add_argument("--json", action="store_true", help="for programs")
     verb.set_defaults(verb=function)
     return verb
 
 
 def _add_composing_verbs(subparsers: Subparsers) -> None:
-    plan, submit = _add(subparsers, "plan"), _add(subparsers, "submit")
+    plan, submit = _add(subparsers, verbs.plan), _add(subparsers, verbs.submit)
     for verb in (plan, submit):
         _add_overrides(verb)
     _add_follow(submit)
@@ -89,28 +89,28 @@ def _add_overrides(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_run_verbs(subparsers: Subparsers) -> None:
-    status = _add(subparsers, "status")
+    status = _add(subparsers, verbs.status)
     _add_run(status, nargs="*")
     status.add_argument("--watch", action="store_true", help="again every five seconds, until all have ended")
-    logs = _add(subparsers, "logs")
+    logs = _add(subparsers, verbs.logs)
     _add_run(logs)
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
     logs.add_argument("--grep", metavar="PATTERN", help="only lines that match a regular expression")
     logs.add_argument("--rank", type=int, help="one rank only")
     logs.add_argument("--attempt", type=int, help="one attempt (default: the last)")
-    _add_run(_add(subparsers, "results"))
-    resume = _add(subparsers, "resume")
+    _add_run(_add(subparsers, verbs.results))
+    resume = _add(subparsers, verbs.resume)
     _add_run(resume)
     _add_follow(resume)
-    _add_run(_add(subparsers, "stop"))
-    _add_run(_add(subparsers, "cancel"))
+    _add_run(_add(subparsers, verbs.stop))
+    _add_run(_add(subparsers, verbs.cancel))
 
 
 def _add_machine_verbs(subparsers: Subparsers) -> None:
-    doctor = _add(subparsers, "doctor")
+    doctor = _add(subparsers, machine_verbs.doctor)
     doctor.add_argument("--job", action="store_true", help="submit a one-minute job that looks at a node")
     _add_overrides(doctor)
-    devcluster = _add(subparsers, "devcluster")
+    devcluster = _add(subparsers, machine_verbs.devcluster)
     devcluster.add_argument("action", choices=("up", "down", "status"))
     devcluster.add_argument("--dir", type=Path, default=Path(".devcluster"), help="where all of it lives")
     devcluster.add_argument("--nodes", type=int, default=4, choices=range(1, 17), metavar="N")

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from launcher.history import short_notice
 from launcher.queue_view import RecentView
 from launcher.status import RunStatus, read_status
 from train.rundir import RunDir, new_lines, parse_lines
@@ -80,6 +81,8 @@ def _event_line(row: dict[str, Any]) -> str | None:
         return f"checkpoint at step {row['step']}: {row['bytes'] / 1e6:,.1f} MB in {row['seconds']:.1f} s"
     if kind == "crashed":
         return f"{row['reason']}; {_THEN[row['then']]}"
+    if kind == "short_notice":
+        return short_notice(row)
     if kind == "requeued":
         without = f", without {', '.join(row['without'])}" if row["without"] else ""
         return f"back into the queue{without}"
@@ -93,8 +96,6 @@ def _event_line(row: dict[str, Any]) -> str | None:
         "attempt": "attempt {attempt}",
         "gave_up": "gave up: {reason}",
         "requeue_failed": "{reason}",
-        "short_notice": "a step and a save take {needed_s} s, the notice before the end is {notice_s} s:"
-        " raise slurm.signal_delay_s",
     }
     return lines[kind].format(**row) if kind in lines else None
 

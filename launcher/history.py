@@ -64,6 +64,14 @@ def unfit_nodes(events: Sequence[Event]) -> list[str]:
     return sorted({row["host"] for row in rows})
 
 
+def short_notice(row: Event) -> str:
+    """The warning that a stop may come too late."""
+    return (
+        f"a step and a save take {row['needed_s']} s, and a stop is announced {row['notice_s']} s before:"
+        " raise slurm.signal_delay_s"
+    )
+
+
 def silent_end(attempt: Attempt) -> str:
     """Words for an attempt that said nothing before it ended."""
     where = f" on {attempt.nodes}" if attempt.nodes else ""

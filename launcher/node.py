@@ -1,5 +1,6 @@
 """What is submitted: a path. This runs on a compute node and hands over to the node agent."""
 
+import json
 import os
 import shutil
 import sys
@@ -31,8 +32,8 @@ def run_node(root: str) -> None:
         os.environ[NODE_NAME_VARIABLE] = place.node_name
     if place.node == 0:
         record_job(run, place.job_id, place.job_name)
-        if code := _settled(run, place):
-            sys.exit(int(code))
+    if (code := _settled(run, place)) is not None:
+        sys.exit(int(code))
     attempt = claim_attempt(run, place)
     from train.agent import NodePlace, run_agent
 
@@ -50,23 +51,35 @@ def run_node(root: str) -> None:
 
 
 def _settled(run: RunDir, place: TaskPlace) -> ExitCode | None:
-    """Whether this start has nothing to do: Slurm starts a job again without asking anybody."""
+    """Whether this start has nothing to do: Slurm starts a job again without asking anybody.
+
+    Every node finds that for itself; node 0 writes it down.
+    """
     if place.job_name and place.job_name != latest_name(run):
-        run.log_event("superseded", job_id=place.job_id)
+        if place.node == 0:
+            run.log_event("superseded", job_id=place.job_id)
         return ExitCode.RUN_FAILED
     if run.result.exists():
-        return ExitCode.RUN_FAILED
-    events = list(read_lines(run.events))
-    stalled = stalled_attempts(events)
-    if len(stalled) >= ATTEMPTS_WITHOUT_PROGRESS:
-        give_up(run, "; ".join(attempt.ended or silent_end(attempt) for attempt in stalled))
-        return ExitCode.NO_PROGRESS
+        completed = json.loads(run.result.read_text())["outcome"] == "COMPLETED"
+        return ExitCode.DONE if completed else ExitCode.RUN_FAILED
+    if place.node == 0:
+        stalled = stalled_attempts(list(read_lines(run.events)))
+        if len(stalled) >= ATTEMPTS_WITHOUT_PROGRESS:
+            give_up(run, "; ".join(attempt.ended or silent_end(attempt) for attempt in stalled))
+            return ExitCode.NO_PROGRESS
     if run.stop_request.exists():
-        step = max((row["step"] for row in events if row["event"] == "checkpoint"), default=0)
-        attempt = max((row["attempt"] for row in events if "attempt" in row), default=0)
-        run.log_event("preempted", attempt=attempt, step=step, reason=STOPPED_BY_USER)
+        if place.node == 0:
+            _note_stop(run)
         return ExitCode.PREEMPTED
     return None
+
+
+def _note_stop(run: RunDir) -> None:
+    """A stop that was asked for while the job waited."""
+    events = list(read_lines(run.events))
+    step = max((row["step"] for row in events if row["event"] == "checkpoint"), default=0)
+    attempt = max((row["attempt"] for row in events if "attempt" in row), default=0)
+    run.log_event("preempted", attempt=attempt, step=step, reason=STOPPED_BY_USER)
 
 
 def give_up(run: RunDir, causes: str) -> None:

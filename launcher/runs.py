@@ -1,6 +1,7 @@
 """Finding and making run directories."""
 
 import os
+import stat
 from pathlib import Path
 
 import yaml
@@ -43,6 +44,20 @@ def find_run(name: str) -> RunDir:
         raise refuse("run.ambiguous", "RUN", f"{name!r} fits several runs: {names}", "give more of the name")
     hint = nearest(name, runs) if runs else "shardline submit makes the first one"
     raise refuse("run.unknown", "RUN", f"there is no run {name!r} under {runs_root()}", hint)
+
+
+def ensure_ours(run: RunDir) -> None:
+    """Refuse to act on what somebody else has put in a run's place.
+
+    Raises:
+        Refused: the directory is a link, or another user's and not shared with this one's group.
+    """
+    facts = run.root.lstat()
+    if stat.S_ISLNK(facts.st_mode):
+        raise refuse("run.link", "RUN", f"{run.root} is a symbolic link", "name the directory itself")
+    shared = facts.st_mode & 0o020 and facts.st_gid in (os.getegid(), *os.getgroups())
+    if facts.st_uid != os.getuid() and not shared:
+        raise refuse("run.owner", "RUN", f"{run.root} belongs to another user", "ask them, or copy it")
 
 
 def load_config(run: RunDir) -> RunConfig:

@@ -16,6 +16,9 @@ from train.failures import ExitCode
 from train.job import TrainPlan
 from train.rundir import RunDir, write_json
 
+NOT_SUBMITTED = "slurm.refused"
+"""Code of the refusal when Slurm took no job."""
+
 
 def start_job(run: RunDir) -> str:
     """Write the intent, start the job, write its id; returns the id.
@@ -92,4 +95,4 @@ def _start_slurm(run: RunDir, slurm: SlurmConfig) -> str:
 def _not_submitted(run: RunDir, said: str) -> Refused:
     why = f"Slurm did not take the job: {said}"
     write_json(run.result, {"outcome": "FAILED", "why": why, "exit_code": int(ExitCode.REFUSED)})
-    return refuse("slurm.refused", "slurm", why, "mend the slurm settings and submit again", ExitCode.REFUSED)
+    return refuse(NOT_SUBMITTED, "slurm", why, "mend the slurm settings and submit again", ExitCode.REFUSED)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import psutil
 
-from launcher.history import Attempt, Event, attempts_of, since_last_submit
+from launcher.history import Attempt, Event, attempts_of, short_notice, since_last_submit
 from launcher.queue_view import NOTHING_ASKED, QueueView, look
 from slurm.states import JobRecord, why_ended, why_waiting
 from train.rundir import RunDir, read_lines
@@ -68,8 +68,12 @@ class _Files:
         return any(attempt.ended is None for attempt in self.attempts)
 
     def phase(self) -> str | None:
-        """What the run said last that it does."""
-        return next((row["phase"] for row in reversed(self.since) if row["event"] == "phase"), None)
+        """What the run said last that it does, and whether it could still save when asked to stop."""
+        phase = next((row["phase"] for row in reversed(self.since) if row["event"] == "phase"), None)
+        short = [row for row in self.since if row["event"] == "short_notice"]
+        if phase is None or not short:
+            return phase
+        return f"{phase}; {short_notice(short[-1])}"
 
 
 def read_statuses(runs: Sequence[RunDir], ask: Look = look) -> list[RunStatus]:

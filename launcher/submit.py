@@ -11,13 +11,14 @@ from launcher.compose import Composed
 from launcher.errors import Refused, refuse
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
-from launcher.runs import load_config, name_to_type, stage_run
+from launcher.runs import ensure_ours, load_config, name_to_type, stage_run
+from launcher.secrets import refuse_secrets_in
 from launcher.snapshot import freeze_code
-from launcher.start import start_job
+from launcher.start import NOT_SUBMITTED, start_job
 from launcher.status import read_status
 from train.failures import ExitCode
 from train.job import TrainPlan
-from train.rundir import RunDir, read_lines, write_atomic, write_json
+from train.rundir import RunDir, write_atomic, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ def submit_run(composed: Composed) -> Submission:
         _create(run, composed, plan)
         try:
             return resume_run(run)
-        except Refused:
-            if not any("job_id" in row for row in read_lines(run.jobs)):
+        except Refused as refusal:
+            if any(problem.code == NOT_SUBMITTED for problem in refusal.problems):
                 shutil.rmtree(run.root)
             raise
     if _differs(run, composed):
@@ -90,6 +91,7 @@ def resume_run(run: RunDir, again: tuple[Composed, RunPlan] | None = None) -> Su
     Raises:
         Refused: it is running, or another command is starting it at this moment.
     """
+    ensure_ours(run)
     try:
         # Two commands must not both find it stopped and both start it.
         with FileLock(run.root / ".start.lock", timeout=0):
@@ -121,7 +123,11 @@ def _create(run: RunDir, composed: Composed, plan: RunPlan) -> None:
         write_atomic(staged.config, composed.yaml)
         write_atomic(staged.root / "overrides.txt", "".join(f"{text}\n" for text in composed.overrides))
         write_json(staged.plan, plan)
+        refuse_secrets_in(staged.root)
         staged.root.rename(run.root)
+    except Refused:
+        shutil.rmtree(staged.root)
+        raise
     except OSError as error:
         shutil.rmtree(staged.root, ignore_errors=True)
         if not run.root.exists():

@@ -7,27 +7,15 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from launcher.output import make_console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from launcher.submit import Submission
     from train.rundir import RunDir
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    # A pipe or a log has no width of its own: tables need one that does not fold them.
-    return console if console.is_terminal else Console(highlight=False, width=120)
-
-
-def _print_json(value: Any) -> None:
-    from pydantic_core import to_json
-
-    print(to_json(value, indent=2).decode())
 
 
 def refused(error: Exception, options: argparse.Namespace) -> int:
@@ -37,7 +25,7 @@ def refused(error: Exception, options: argparse.Namespace) -> int:
     if not isinstance(error, Refused):
         raise error
     if options.json:
-        _print_json({"ok": False, "problems": error.problems})
+        print_json({"ok": False, "problems": error.problems})
     else:
         from rich.console import Console
 
@@ -57,10 +45,10 @@ def plan(options: argparse.Namespace) -> int:
 
     made, problems = examine(compose_run(options.overrides, options.conf))
     if options.json:
-        _print_json({"ok": not problems, "problems": problems, **(plan_as_json(made) if made else {})})
+        print_json({"ok": not problems, "problems": problems, **(plan_as_json(made) if made else {})})
         return int(exit_code_for(problems)) if problems else 0
     if made:
-        show_plan(_console(), made)
+        show_plan(make_console(), made)
     if problems:
         raise Refused(problems, exit_code_for(problems))
     return 0
@@ -92,9 +80,9 @@ def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
     run, job_id = submission.run, submission.job_id
     if options.json:
         code = _follow_quietly(run) if options.follow and job_id else 0
-        _print_json({"run": run.root.name, "dir": str(run.root), "job_id": job_id})
+        print_json({"run": run.root.name, "dir": str(run.root), "job_id": job_id})
         return code
-    console = _console()
+    console = make_console()
     if job_id is None:
         console.print(f"[bold]{run.root.name}[/] is finished: the same config was trained here before.\n")
         show_result(console, run)
@@ -162,7 +150,7 @@ def status(options: argparse.Namespace) -> int:
         runs = [find_run(name) for name in options.run] or all_runs(runs_root())
         statuses = read_statuses(runs)
         if options.json:
-            _print_json(statuses)
+            print_json(statuses)
         else:
             show_status(console, statuses, details=bool(options.run))
         return any(status.state in ("RUNNING", "PENDING") for status in statuses)
@@ -170,9 +158,9 @@ def status(options: argparse.Namespace) -> int:
     if options.watch:
         from launcher.follow import repeat
 
-        repeat(_console(), show, every_s=5.0)
+        repeat(make_console(), show, every_s=5.0)
     else:
-        show(_console())
+        show(make_console())
     return 0
 
 
@@ -225,10 +213,10 @@ def results(options: argparse.Namespace) -> int:
             "shardline status",
         )
     if options.json:
-        _print_json(json.loads(run.result.read_text()))
+        print_json(json.loads(run.result.read_text()))
     else:
-        show_result(_console(), run)
-        show_next_commands(_console(), run)
+        show_result(make_console(), run)
+        show_next_commands(make_console(), run)
     return 0
 
 
@@ -240,9 +228,11 @@ def stop(options: argparse.Namespace) -> int:
     run = find_run(options.run)
     stop_run(run)
     if options.json:
-        _print_json({"run": run.root.name, "asked": True})
+        print_json({"run": run.root.name, "asked": True})
     else:
-        _console().print(f"{run.root.name} saves and ends at its next step: shardline status {options.run}")
+        make_console().print(
+            f"{run.root.name} saves and ends at its next step: shardline status {options.run}"
+        )
     return 0
 
 
@@ -254,57 +244,7 @@ def cancel(options: argparse.Namespace) -> int:
     run = find_run(options.run)
     cancelled = cancel_run(run)
     if options.json:
-        _print_json({"run": run.root.name, "cancelled": cancelled})
+        print_json({"run": run.root.name, "cancelled": cancelled})
     else:
-        _console().print(f"{run.root.name} {'was cancelled' if cancelled else 'was not running'}")
-    return 0
-
-
-def doctor(options: argparse.Namespace) -> int:
-    """Check this machine, and with --job a node of the cluster against it."""
-    from launcher.doctor import check_here, check_node
-    from launcher.show import show_findings
-
-    findings = check_here()
-    if options.job:
-        from launcher.compose import compose_run
-
-        overrides = ["experiment=smoke", "slurm=cluster", *options.overrides]
-        findings += check_node(compose_run(overrides, options.conf).config)
-    if options.json:
-        _print_json(findings)
-    else:
-        show_findings(_console(), findings)
-    return 2 if any(finding.level == "wrong" for finding in findings) else 0
-
-
-def devcluster(options: argparse.Namespace) -> int:
-    """A real Slurm on this machine, to try things without a cluster: up, down or status."""
-    from launcher.errors import refuse
-    from slurm.devcluster.cluster import ClusterError, down, is_up, up
-    from slurm.devcluster.daemons import DaemonError
-    from slurm.devcluster.packages import MissingProgramsError
-
-    root = options.dir.expanduser().resolve()
-    console = _console()
-
-    def say(line: str) -> None:
-        if not options.json:
-            console.print(f"starting {line}", highlight=False)
-
-    try:
-        if options.action == "up":
-            up(root, nodes=options.nodes, accounting=not options.no_accounting, say=say)
-        elif options.action == "down":
-            down(root)
-    except (ClusterError, DaemonError, MissingProgramsError) as error:
-        raise refuse("devcluster", "devcluster", str(error), "see the message") from error
-    running = is_up(root)
-    environ = f"SLURM_CONF={root}/slurm.conf"
-    if options.json:
-        _print_json({"running": running, "dir": str(root), "slurm_conf": f"{root}/slurm.conf"})
-    elif running:
-        console.print(f"a cluster runs in {root}; commands find it with:\n  export {environ}", soft_wrap=True)
-    else:
-        console.print(f"no cluster runs in {root}", soft_wrap=True)
+        make_console().print(f"{run.root.name} {'was cancelled' if cancelled else 'was not running'}")
     return 0

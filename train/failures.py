@@ -16,6 +16,10 @@ FailureClass = Literal[
 ]
 Then = Literal["restart", "requeue", "stop"]
 """In place, in another allocation, or not at all."""
+_MEMORY_ADVICE = (
+    "use a smaller train.micro_batch_size or data.max_length, model.activation_checkpointing=true, a higher"
+    " zero.stage, offload, or more GPUs"
+)
 MAX_RESTARTS = 3
 """Starts in place without a new checkpoint."""
 
@@ -121,12 +125,19 @@ def describe(error: BaseException, *, rank: int, time: float) -> Failure:
     """The record of an exception."""
     return Failure(
         failure_class=classify(error),
-        message=f"{error}" if isinstance(error, RunError) else f"{type(error).__name__}: {error}",
+        message=_message(error),
         rank=rank,
         host=node_name(),
         time=time,
         detail="".join(traceback.format_exception(error))[-8000:],
     )
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, RunError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}"
+    return f"{text}; {_MEMORY_ADVICE}" if classify(error) == "out_of_memory" else text
 
 
 def read_failures(directory: Path) -> list[Failure]:

@@ -11,39 +11,21 @@ from pathlib import Path
 import psutil
 
 from slurm.states import JobRecord
-from tests.conftest import conversation
-from tests.multiprocess.runs import Run, command
+from tests.multiprocess.runs import Run, command, traced_settings
 from train.rundir import RunDir
 
 STEPS = 150
-ROWS = 44
 PATIENCE_S = 180
 
 
 def settings_for(folder: Path) -> tuple[str, ...]:
-    """fp32, dropout, many short epochs, traced; slow enough for a scheduler to come in between."""
-    path = folder / "rows.jsonl"
-    rows = [
-        conversation(f"question {n} {'why ' * (n % 7)}", f"answer {n} {'so ' * (n % 11)}")
-        for n in range(ROWS)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    """Two CPU ranks on one node; slow enough for a scheduler to come in between."""
+    cluster = ("slurm=devcluster", "hardware.device=cpu", "hardware.gpus_per_node=2")
     return (
-        "experiment=smoke",
-        "slurm=devcluster",
-        "hardware.device=cpu",
-        "hardware.gpus_per_node=2",
-        f"data.train={path}",
-        "data.validation=null",
-        "data.test=null",
-        "eval.base=false",
-        "train.precision=fp32",
-        "model.dropout=0.1",
-        f"train.max_steps={STEPS}",
-        "train.trace=true",
+        *traced_settings(folder, STEPS),
+        *cluster,
         "train.micro_batch_size=1",
         "checkpoint.every_steps=20",
-        "optim.warmup_steps=30",
     )
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,16 @@ def broken(settings: tuple[str, ...], name: str, *more: str) -> ClusterRun:
     run = submit(*settings, f"name={name}", *more)
     run.wait_for_step(30)
     return run
+
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_shared_memory(cluster: object):
+    before = set(SHARED_MEMORY.iterdir())
+    yield
+    assert set(SHARED_MEMORY.iterdir()) <= before
 
 
 def went_on(run: ClusterRun, unbroken: ClusterRun, attempts: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from launcher.status import RunStatus, read_status
+from tests.conftest import conversation
 from train.rundir import RunDir, latest_by_step, read_lines
 
 _PATIENCE_S = 120
@@ -109,6 +110,32 @@ class Run:
 
     def logs(self) -> str:
         return "".join(path.read_text() for path in sorted(self.dir.logs.glob("attempt_*/*.log")))
+
+
+ROWS = 44
+"""Eight rows a step: an epoch ends every five and a half steps."""
+
+
+def traced_settings(folder: Path, steps: int) -> tuple[str, ...]:
+    """Training whose every step can be compared: fp32, dropout on, many short epochs, everything traced."""
+    path = folder / "rows.jsonl"
+    rows = [
+        conversation(f"question {n} {'why ' * (n % 7)}", f"answer {n} {'so ' * (n % 11)}")
+        for n in range(ROWS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return (
+        "experiment=smoke",
+        f"data.train={path}",
+        "data.validation=null",
+        "data.test=null",
+        "eval.base=false",
+        "train.precision=fp32",
+        "model.dropout=0.1",
+        f"train.max_steps={steps}",
+        "train.trace=true",
+        "optim.warmup_steps=30",
+    )
 
 
 def start(*overrides: str, **environ: str) -> Run:

@@ -1,6 +1,5 @@
 """Stopped, killed or damaged: what comes back is the unbroken run, sample for sample and bit for bit."""
 
-import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -8,38 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import conversation
-from tests.multiprocess.runs import Run, command, finish, start
+from tests.multiprocess.runs import ROWS, Run, command, finish, start, traced_settings
 from train.rundir import read_lines
 
 STEPS = 60
-ROWS = 44
-"""Eight rows a step: an epoch ends every five and a half steps."""
 
 
 @pytest.fixture(scope="module")
 def settings(module_runs: Path) -> tuple[str, ...]:
-    """fp32, dropout on, many short epochs, everything traced; slow enough to be caught in the middle."""
-    path = module_runs / "rows.jsonl"
-    rows = [
-        conversation(f"question {n} {'why ' * (n % 7)}", f"answer {n} {'so ' * (n % 11)}")
-        for n in range(ROWS)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return (
-        "experiment=smoke",
-        f"data.train={path}",
-        "data.validation=null",
-        "data.test=null",
-        "eval.base=false",
-        "train.precision=fp32",
-        "model.dropout=0.1",
-        f"train.max_steps={STEPS}",
-        "train.trace=true",
-        "train.micro_batch_size=2",
-        "checkpoint.every_steps=10",
-        "optim.warmup_steps=30",
-    )
+    """Slow enough to be caught in the middle."""
+    return (*traced_settings(module_runs, STEPS), "train.micro_batch_size=2", "checkpoint.every_steps=10")
 
 
 @pytest.fixture(scope="module")
