@@ -105,6 +105,11 @@ class TrainConfig(Section):
     hang_timeout_s: Annotated[float, Field(ge=1.0)] = 600.0
     """Silence of a rank in the middle of a step after which all ranks are started again; a start, a first
     step, a save and an assessment may take six times as long."""
+    bad_steps: PositiveInt = 3
+    """Steps in a row whose gradients are not finite (each is skipped) before the run goes back to the last
+    checkpoint and leaves these batches out; three times at most."""
+    spike: Literal["none", "alert", "rollback"] = "alert"
+    """What a jump of the loss leads to: nothing, a line in the journal, or as with `bad_steps`."""
     trace: bool = False
     """Write the sample ids of every global batch to trace.jsonl."""
 
@@ -147,10 +152,19 @@ class ZeroConfig(Section):
 class CheckpointConfig(Section):
     """When to save and what to keep."""
 
-    every_steps: PositiveInt | None = None
-    """Steps between checkpoints; null saves only at the end and on a stop."""
+    every_steps: PositiveInt | Literal["auto"] | None = None
+    """Steps between checkpoints; null saves only at the end and on a stop. `auto` takes the interval that
+    loses least to saving and to kills (Young 1974), from the measured stall and `kill_every_min`."""
+    every_min: PositiveFloat | None = None
+    """Minutes between checkpoints, besides the steps."""
+    kill_every_min: PositiveFloat = 480.0
+    """Expected time between two kills, for `every_steps=auto`."""
+    asynchronous: bool = True
+    """Train on while a checkpoint is written: the training waits only for a copy in host memory."""
     keep_last: PositiveInt = 2
     """Newest checkpoints to keep; the best one by validation is kept besides."""
+    keep_every_steps: PositiveInt | None = None
+    """Also keep those whose step is a multiple of this."""
 
 
 class EvalConfig(Section):

@@ -8,6 +8,7 @@ from train.data.collate import TokenSet
 from train.data.sampler import Sampler
 from train.dist import Group
 from train.engine import Engine
+from train.faults import Faults
 from train.heartbeat import Heartbeat
 from train.job import TrainJob
 from train.signals import StopRequest
@@ -29,6 +30,7 @@ class RankContext:
     checkpoints: Checkpoints
     stop: StopRequest
     heart: Heartbeat
+    faults: Faults
     tracker: Tracker | None
     """On rank 0."""
 

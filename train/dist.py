@@ -67,11 +67,11 @@ class Group:
         if not bool((value == expected).all()):
             raise NodeFaultError(f"an all-reduce over {self.env.world_size} ranks gave a wrong sum")
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on at least one rank; the same answer everywhere."""
-        value = torch.tensor([int(flag)])
-        torch_dist.all_reduce(value, op=torch_dist.ReduceOp.MAX, group=self._control)
-        return bool(value.item())
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set on at least one rank; the same answers everywhere."""
+        values = torch.tensor([int(flag) for flag in flags])
+        torch_dist.all_reduce(values, op=torch_dist.ReduceOp.MAX, group=self._control)
+        return [bool(value) for value in values]
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Element-wise sums over all ranks, in float64."""

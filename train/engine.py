@@ -3,7 +3,7 @@
 Shape legend: B rows, T tokens, V vocabulary or classes.
 """
 
-import os
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +13,14 @@ import deepspeed
 import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
+from train.checkpoint.elastic import CONVERTIBLE, share_out_states
+from train.checkpoint.host_copy import HostCopy
+from train.checkpoint.writer import PendingFile
 from train.data.collate import Batch
 from train.loss import class_loss_sum
 
-_TAG = "shards"
-"""Name of DeepSpeed's directory inside ours."""
+SHARDS = "shards"
+"""Name of DeepSpeed's directory inside a checkpoint."""
 
 
 class Engine:
@@ -39,8 +42,8 @@ class Engine:
             model=model, optimizer=optimizer, config=config
         )
         self._own_norm: torch.Tensor | None = None
-        self._writer = _RecordingWriter()
-        self._engine.checkpoint_engine = self._writer
+        self._copies = _CopyingWriter(pinned=torch.cuda.is_available())
+        self._engine.checkpoint_engine = self._copies
 
     @property
     def module(self) -> torch.nn.Module:
@@ -74,13 +77,23 @@ class Engine:
         """Count a micro-step before the boundary; updates nothing."""
         self._engine.step()
 
-    def step(self, lr: float) -> None:
-        """Update the weights at this learning rate."""
+    def step(self, lr: float) -> bool:
+        """Update the weights at this learning rate.
+
+        Returns:
+            Whether it happened: a gradient that is not finite on any rank changes nothing on all of them.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         # Plain stage 0 in fp32 is the one engine that clips without telling the norm.
         self._own_norm = self._plain_gradient_norm()
+        finite = self._own_norm is None or math.isfinite(float(self._own_norm))
+        if not finite:
+            # AdamW passes over parameters without a gradient.
+            for parameter in self.module.parameters():
+                parameter.grad = None
         self._engine.step()
+        return finite and not getattr(self._engine.optimizer, "overflow", False)
 
     def gradient_norm(self) -> float:
         """Global norm of the last step's gradients before clipping; waits for the device."""
@@ -101,22 +114,35 @@ class Engine:
         finally:
             self._engine.train()
 
-    def save(self, directory: Path, state: dict[str, Any]) -> list[Path]:
-        """Write all shards into a directory, durably.
+    def copy_states(self, directory: Path) -> list[PendingFile]:
+        """Copy all that this rank would write into a directory; the training may go on at once."""
+        order = {"parameter_order": [name for name, _ in self.module.named_parameters()]}
+        self._engine.save_checkpoint(
+            str(directory), tag=SHARDS, client_state={**order, **CONVERTIBLE}, save_latest=False
+        )
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return self._copies.take_pending()
 
-        Returns:
-            The files that this rank wrote.
-        """
-        self._writer.written.clear()
-        self._engine.save_checkpoint(str(directory), tag=_TAG, client_state=state)
-        return list(self._writer.written)
+    @property
+    def copy_bytes(self) -> int:
+        """Host memory that copies for saving take on this rank."""
+        return self._copies.nbytes
 
-    def load(self, directory: Path) -> dict[str, Any]:
-        """Read model, optimizer and counters back; returns the state given to `save`."""
-        path, state = self._engine.load_checkpoint(str(directory), tag=_TAG)
+    def load(self, directory: Path) -> None:
+        """Read model and optimizer back from what the same shape wrote."""
+        path, _ = self._engine.load_checkpoint(str(directory), tag=SHARDS)
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
-        return dict(state)
+
+    def load_converted(self, directory: Path, optimizer_step: float) -> None:
+        """Read states that were taken apart (`train/checkpoint/elastic.py`)."""
+        share_out_states(self._engine, directory, optimizer_step)
+
+    def optimizer_step(self) -> float:
+        """AdamW's own count of applied steps, on which its bias correction depends."""
+        inner = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
+        return next((float(state["step"]) for state in inner.state.values() if "step" in state), 0.0)
 
     def full_state_dict(self) -> dict[str, torch.Tensor] | None:
         """All weights in the training dtype, on rank 0; None elsewhere under ZeRO-3."""
@@ -132,18 +158,25 @@ class Engine:
         return None
 
 
-class _RecordingWriter(TorchCheckpointEngine):  # type: ignore[misc]
-    """DeepSpeed's writer that also makes each file durable and remembers it."""
+class _CopyingWriter(TorchCheckpointEngine):  # type: ignore[misc]
+    """DeepSpeed's writer, but what it is given is copied, and written later by somebody else."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pinned: bool) -> None:
         super().__init__()
         self.zipfile_serialization = True
-        self.written: list[Path] = []
+        self._copy = HostCopy(pinned=pinned)
+        self._pending: list[PendingFile] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Of the buffers."""
+        return self._copy.nbytes
 
     def save(self, state_dict: Any, path: str) -> None:
-        """Write one file and wait until it is on disk."""
-        with Path(path).open("wb") as file:
-            torch.save(state_dict, file)
-            file.flush()
-            os.fsync(file.fileno())
-        self.written.append(Path(path))
+        """Copy one file's content."""
+        self._pending.append(PendingFile(Path(path), self._copy.take(Path(path).name, state_dict)))
+
+    def take_pending(self) -> list[PendingFile]:
+        """What has been copied since the last call."""
+        pending, self._pending = self._pending, []
+        return pending

@@ -12,7 +12,16 @@ from typing import Literal
 from train.rundir import write_json
 
 FailureClass = Literal[
-    "user", "data", "out_of_memory", "node", "network", "killed", "hang", "no_checkpoint", "bug"
+    "user",
+    "data",
+    "out_of_memory",
+    "node",
+    "network",
+    "killed",
+    "hang",
+    "no_checkpoint",
+    "saves_failed",
+    "bug",
 ]
 Then = Literal["restart", "requeue", "stop"]
 """In place, in another allocation, or not at all."""
@@ -37,6 +46,13 @@ class ExitCode(IntEnum):
     PREEMPTED = 75
     NO_PROGRESS = 93
     NO_USABLE_CHECKPOINT = 94
+    SAVES_FAILED = 95
+
+
+_EXIT_CODES: dict[FailureClass, ExitCode] = {
+    "no_checkpoint": ExitCode.NO_USABLE_CHECKPOINT,
+    "saves_failed": ExitCode.SAVES_FAILED,
+}
 
 
 class RunError(Exception):
@@ -63,6 +79,12 @@ class NodeFaultError(RunError):
     failure_class: FailureClass = "node"
 
 
+class SavesFailedError(RunError):
+    """Nothing can be saved any more: training on would risk all of it."""
+
+    failure_class: FailureClass = "saves_failed"
+
+
 class NoUsableCheckpointError(RunError):
     """Progress was recorded and nothing is left to resume from: starting over is the user's decision."""
 
@@ -83,7 +105,7 @@ class Failure:
     @property
     def exit_code(self) -> ExitCode:
         """What the whole run ends with when this failure stops it."""
-        return ExitCode.NO_USABLE_CHECKPOINT if self.failure_class == "no_checkpoint" else ExitCode.RUN_FAILED
+        return _EXIT_CODES.get(self.failure_class, ExitCode.RUN_FAILED)
 
     def in_words(self, message: str) -> "Failure":
         """The same with another message."""

@@ -1,21 +1,23 @@
 """The training loop: micro-batches, one step, and at its boundary everything else."""
 
 import math
-import time
 from dataclasses import asdict
 from enum import StrEnum
 
 import torch
 
-from train.checkpoint.collective import Progress
+from train.checkpoint.collective import Progress, Resumed
+from train.checkpoint.schedule import SaveSchedule
 from train.context import RankContext
 from train.data.sampler import share_out
 from train.evaluate.assess import assess_once
 from train.evaluate.scores import evaluate
 from train.failures import UserError
 from train.finish import finish
+from train.guard import MAX_ROLLBACKS, Guard, Judgement, Window, batch_number
+from train.meter import Meter
 from train.optim import learning_rate
-from train.rundir import STOPPED_BY_USER, append_line
+from train.rundir import STOPPED_BY_USER, append_line, read_lines
 
 
 class Outcome(StrEnum):
@@ -27,61 +29,204 @@ class Outcome(StrEnum):
 
 def run(context: RankContext) -> Outcome:
     """Train from wherever the run stands to its end, or to an agreed stop."""
-    progress = context.checkpoints.resume(context.engine)
-    total_steps = context.sampler.total_steps
-    if context.is_main and progress.step:
-        context.job.run_dir.log_event("resumed", attempt=context.attempt, step=progress.step)
+    resumed = context.checkpoints.resume(context.engine)
+    progress = resumed.progress
+    _note_resume(context, resumed)
     if context.job.config.eval.base and progress.step == 0:
         assess_once(context, "base")
     context.announce("train")
-    meter = _Meter(context)
-    saved_step = progress.step
-    notice = _Notice(context)
-    while progress.step < total_steps:
-        context.heart.tick("agreement")
-        if context.group.any(bool(context.stop)):
-            return _stop(context, progress, saved_step)
-        _train_step(context, progress, total_steps, meter)
-        last = progress.step == total_steps
-        improved = (_due(progress.step, context.job.config.eval.every_steps) or last) and _validate(
-            context, progress
-        )
-        if improved or last or _due(progress.step, context.job.config.checkpoint.every_steps):
-            notice.check(meter.last_step_s, _save(context, progress))
-            saved_step = progress.step
+    if not _Training(context, progress, resumed.converted_from is not None).run():
+        return Outcome.PREEMPTED
     finish(context, progress)
     return Outcome.COMPLETED
 
 
-def _train_step(context: RankContext, progress: Progress, total_steps: int, meter: "_Meter") -> None:
-    """One global batch: the same rows, order, rate and dropout whatever the ranks or the attempt."""
-    meter.start_step()
-    step = context.heart.step = progress.step + 1
-    rows = context.sets["train"]
-    ids = context.sampler.batch(step)
-    trained = int(rows.trained_tokens[ids].sum())
-    _seed_dropout(context, step)
-    micro_batches = share_out(ids, rows.tokens, context.job.plan.batch, context.group.env.rank)
-    for number, micro_batch in enumerate(micro_batches, 1):
-        context.heart.tick("forward")
-        loss_sum = context.engine.loss_sum(rows.collate(micro_batch, context.group.env.device))
-        context.heart.tick("backward")
-        context.engine.backward(loss_sum, trained)
-        meter.add(loss_sum)
-        if number < len(micro_batches):
-            context.engine.micro_step()
-    lr = learning_rate(context.job.config.optim, step, total_steps)
-    context.heart.tick("optimizer step")
-    context.engine.step(lr)
-    context.heart.warm = True
-    progress.step = step
-    progress.samples += len(ids)
-    progress.tokens += int(rows.tokens[ids].sum())
-    meter.end_step(tokens=int(rows.tokens[ids].sum()), trained=trained)
-    if context.job.config.train.trace and context.is_main:
-        append_line(context.job.run_dir.trace, {"attempt": context.attempt, "step": step, "sample_ids": ids})
-    if _due(step, context.job.config.train.log_every_steps) or step == total_steps:
-        meter.report(progress)
+def _note_resume(context: RankContext, resumed: Resumed) -> None:
+    step = resumed.progress.step
+    if context.is_main and step:
+        changed = {"converted_from": asdict(resumed.converted_from)} if resumed.converted_from else {}
+        context.job.run_dir.log_event("resumed", attempt=context.attempt, step=step, **changed)
+
+
+class _Training:
+    """The steps of one attempt."""
+
+    def __init__(self, context: RankContext, progress: Progress, check_first_loss: bool) -> None:
+        self._context = context
+        self._progress = progress
+        self._config = context.job.config
+        self._meter = Meter(context)
+        self._guard = Guard(self._config.train)
+        self._skipped: list[Window] = context.group.from_main(_skipped_windows(context))
+        self._schedule = SaveSchedule(self._config.checkpoint, context.job.run_dir.save_request)
+        self._notice = _Notice(context)
+        self._saved_step = progress.step
+        self._loss_before = progress.loss if check_first_loss else None
+
+    def run(self) -> bool:
+        """Whether the end was reached; a stop was agreed on otherwise."""
+        progress, total_steps = self._progress, self._context.sampler.total_steps
+        while progress.step < total_steps:
+            if self._at_boundary():
+                return False
+            judgement = self._step()
+            if judgement.roll_back:
+                self._roll_back(judgement)
+                continue
+            last = progress.step == total_steps
+            if _due(progress.step, self._config.eval.every_steps) or last:
+                improved = _validate(self._context, progress)
+                if improved or last:
+                    self._save()
+        return True
+
+    def _at_boundary(self) -> bool:
+        """Between two steps: agree on a stop and on a save. Whether it is a stop."""
+        context, step = self._context, self._progress.step
+        context.heart.tick("agreement")
+        context.faults.step = step
+        new = step != self._saved_step
+        stop, save = context.group.any(
+            bool(context.stop), context.is_main and new and self._schedule.due(step)
+        )
+        if stop:
+            self._stop()
+        elif save:
+            self._save()
+        return stop
+
+    def _step(self) -> Judgement:
+        """One global batch: the same rows, order, rate and dropout whatever the ranks or the attempt."""
+        context, progress = self._context, self._progress
+        self._meter.start_step()
+        step = context.heart.step = context.faults.step = progress.step + 1
+        _seed_dropout(context, step)
+        rows = context.sets["train"]
+        ids = context.sampler.batch(step, batch_number(step, self._skipped))
+        trained = int(rows.trained_tokens[ids].sum())
+        self._accumulate(ids, trained)
+        context.heart.tick("optimizer step")
+        context.faults.hit("step")
+        applied = context.engine.step(learning_rate(self._config.optim, step, context.sampler.total_steps))
+        context.heart.warm = True
+        progress.step = step
+        progress.samples += len(ids)
+        progress.tokens += int(rows.tokens[ids].sum())
+        self._meter.end_step(tokens=int(rows.tokens[ids].sum()), trained=trained)
+        if self._config.train.trace and context.is_main:
+            row = {"attempt": context.attempt, "step": step, "sample_ids": ids}
+            append_line(context.job.run_dir.trace, row, patient=True)
+        reporting = _due(step, self._config.train.log_every_steps) or step == context.sampler.total_steps
+        loss = self._meter.report(progress) if reporting else None
+        return self._judge(applied, loss)
+
+    def _accumulate(self, ids: list[int], trained: int) -> None:
+        """Gradients of one global batch, this rank's share."""
+        context = self._context
+        rows = context.sets["train"]
+        micro_batches = share_out(ids, rows.tokens, context.job.plan.batch, context.group.env.rank)
+        for number, micro_batch in enumerate(micro_batches, 1):
+            context.heart.tick("forward")
+            context.faults.hit("data")
+            batch = rows.collate(micro_batch, context.group.env.device)
+            context.faults.hit("forward")
+            loss_sum = context.engine.loss_sum(batch)
+            context.heart.tick("backward")
+            spoilt = float("nan") if context.faults.hit("backward") else 1.0
+            context.engine.backward(loss_sum * spoilt, trained)
+            self._meter.add(loss_sum)
+            if number < len(micro_batches):
+                context.engine.micro_step()
+
+    def _judge(self, applied: bool, loss: float | None) -> Judgement:
+        judgement = self._guard.judge(applied=applied, loss=loss)
+        if judgement.kind != "fine" and self._context.is_main:
+            self._context.job.run_dir.log_event(
+                "bad_step",
+                attempt=self._context.attempt,
+                step=self._progress.step,
+                kind=judgement.kind,
+                reason=judgement.reason,
+            )
+        if loss is not None and math.isfinite(loss):
+            self._check_first_loss(loss)
+            self._progress.loss = loss
+        return judgement
+
+    def _check_first_loss(self, loss: float) -> None:
+        """States that were shared out anew must go on where they stopped."""
+        before, self._loss_before = self._loss_before, None
+        if before is not None and loss > 1.5 * before + 0.5:
+            raise RuntimeError(
+                f"after sharing the checkpoint out anew the loss is {loss:.3f}, it was {before:.3f} before"
+            )
+
+    def _roll_back(self, judgement: Judgement) -> None:
+        """Back to the last good checkpoint, and past the batches that went bad."""
+        context, bad_until = self._context, self._progress.step
+        last = batch_number(bad_until, self._skipped)
+        window = (last - judgement.bad_steps + 1, last)
+        context.checkpoints.join()
+        resumed = context.checkpoints.resume(context.engine).progress
+        if resumed.step == 0 or len(self._skipped) >= MAX_ROLLBACKS:
+            why = (
+                "no checkpoint was made before"
+                if resumed.step == 0
+                else f"after {MAX_ROLLBACKS} such returns"
+            )
+            raise UserError(
+                f"the run diverged at step {bad_until}: {judgement.reason}, {why}; lower optim.lr, warm up"
+                " longer, or use train.precision=bf16 or fp32"
+            )
+        self._skipped.append(window)
+        if context.is_main:
+            context.job.run_dir.log_event(
+                "rollback",
+                attempt=context.attempt,
+                step=bad_until,
+                to_step=resumed.step,
+                skipped=window,
+                reason=judgement.reason,
+            )
+        for name, value in asdict(resumed).items():
+            setattr(self._progress, name, value)
+        self._saved_step = resumed.step
+        self._guard = Guard(self._config.train)
+        self._meter.forget()
+
+    def _save(self) -> None:
+        self._context.heart.beat("save")
+        stall_s = self._context.checkpoints.save(self._context.engine, self._progress)
+        self._schedule.saved(stall_s)
+        self._saved_step = self._progress.step
+        self._notice.check(self._meter.last_step_s, self._context.checkpoints.longest_save_s)
+
+    def _stop(self) -> None:
+        """All ranks stand at the same boundary: save there, once."""
+        context = self._context
+        asked = context.job.run_dir.stop_request.exists()
+        reasons = [reason for reason in context.group.gather(context.stop.reason) if reason]
+        if self._progress.step != self._saved_step:
+            self._save()
+        context.heart.beat("save")
+        context.checkpoints.join()
+        if context.is_main:
+            context.job.run_dir.log_event(
+                "preempted",
+                attempt=context.attempt,
+                step=self._progress.step,
+                reason=STOPPED_BY_USER if asked else reasons[0],
+            )
+            if context.tracker:
+                context.tracker.close({"stopped_at_step": self._progress.step})
+
+
+def _skipped_windows(context: RankContext) -> list[Window]:
+    """Batches that earlier attempts left out, from the journal."""
+    if not context.is_main:
+        return []
+    rows = read_lines(context.job.run_dir.events)
+    return [(row["skipped"][0], row["skipped"][1]) for row in rows if row["event"] == "rollback"]
 
 
 def _validate(context: RankContext, progress: Progress) -> bool:
@@ -89,6 +234,7 @@ def _validate(context: RankContext, progress: Progress) -> bool:
     if "validation" not in context.sets:
         return False
     context.heart.beat("validation")
+    context.faults.hit("evaluation")
     scores = evaluate(
         context.engine,
         context.sets["validation"],
@@ -107,32 +253,6 @@ def _validate(context: RankContext, progress: Progress) -> bool:
         if context.tracker:
             context.tracker.log_values("validation", values, progress.step)
     return improved
-
-
-def _save(context: RankContext, progress: Progress) -> float:
-    """Make a checkpoint; returns the seconds that it took."""
-    context.heart.beat("save")
-    started = time.perf_counter()
-    context.checkpoints.save(context.engine, progress)
-    return time.perf_counter() - started
-
-
-def _stop(context: RankContext, progress: Progress, saved_step: int) -> Outcome:
-    """All ranks stand at the same boundary: save there, once."""
-    asked = context.job.run_dir.stop_request.exists()
-    reasons = [reason for reason in context.group.gather(context.stop.reason) if reason]
-    if progress.step != saved_step:
-        _save(context, progress)
-    if context.is_main:
-        context.job.run_dir.log_event(
-            "preempted",
-            attempt=context.attempt,
-            step=progress.step,
-            reason=STOPPED_BY_USER if asked else reasons[0],
-        )
-        if context.tracker:
-            context.tracker.close({"stopped_at_step": progress.step})
-    return Outcome.PREEMPTED
 
 
 class _Notice:
@@ -162,56 +282,3 @@ def _seed_dropout(context: RankContext, step: int) -> None:
     """Random numbers are a function of seed, step and rank, so there is no state to lose."""
     seed = (context.job.config.seed * 1_000_003 + step) * 65_537 + context.group.env.rank
     torch.manual_seed(seed % 2**63)
-
-
-class _Meter:
-    """Loss and speed between two reports; touches the device only when it reports."""
-
-    def __init__(self, context: RankContext) -> None:
-        self._context = context
-        self._reset()
-
-    def _reset(self) -> None:
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._context.group.env.device)
-        self._tokens = self._trained = 0
-        self._busy_s = 0.0
-
-    @property
-    def last_step_s(self) -> float:
-        """Seconds of the newest step."""
-        return self._last_step_s
-
-    def start_step(self) -> None:
-        self._step_started = time.perf_counter()
-
-    def add(self, loss_sum: torch.Tensor) -> None:
-        self._loss_sum += loss_sum.detach()
-
-    def end_step(self, *, tokens: int, trained: int) -> None:
-        self._last_step_s = time.perf_counter() - self._step_started
-        self._busy_s += self._last_step_s
-        self._tokens += tokens
-        self._trained += trained
-
-    def report(self, progress: Progress) -> None:
-        context = self._context
-        [loss_sum] = context.group.sum([float(self._loss_sum)])
-        if not math.isfinite(loss_sum):
-            raise UserError(
-                f"the loss is {loss_sum} at step {progress.step}: the run diverged; lower optim.lr, warm up"
-                " longer, or use train.precision=bf16 or fp32"
-            )
-        if context.is_main and context.tracker:
-            context.tracker.log_step(
-                {
-                    "step": progress.step,
-                    "loss": loss_sum / self._trained,
-                    "lr": context.engine.current_lr(),
-                    "tokens": progress.tokens,
-                    "samples": progress.samples,
-                    "grad_norm": context.engine.gradient_norm(),
-                    "tokens_per_s": round(self._tokens / self._busy_s, 1),
-                    "time": round(time.time(), 3),
-                }
-            )
-        self._reset()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import transformers
 
-from train.checkpoint.collective import Checkpoints
+from train.checkpoint.collective import Checkpoints, Shape
 from train.context import RankContext
 from train.data.collate import TokenSet
 from train.data.prepare import prepare
@@ -18,6 +18,7 @@ from train.data.sampler import Sampler, plan_samples
 from train.dist import DistEnv, Group
 from train.engine import Engine
 from train.failures import UserError
+from train.faults import VARIABLE, Faults
 from train.heartbeat import Heartbeat
 from train.job import TrainJob, load_job
 from train.loop import Outcome, run
@@ -39,6 +40,7 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
         if env.is_main:
             run_dir.log_event("phase", attempt=attempt, phase=phase)
 
+    faults = _faults(run_dir, env, attempt)
     announce("prepare model")
     directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
     tokenizer = load_tokenizer(directory, job.plan.chat_template)
@@ -61,18 +63,35 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
             checkpoints=Checkpoints(
                 run_dir,
                 group,
-                zero_stage=job.config.zero.stage,
+                shape=Shape(
+                    world_size=env.world_size,
+                    zero_stage=job.config.zero.stage,
+                    precision=job.config.train.precision,
+                ),
+                config=job.config.checkpoint,
                 attempt=attempt,
-                keep_last=job.config.checkpoint.keep_last,
+                faults=faults,
             ),
             stop=stop,
             heart=heart,
+            faults=faults,
             tracker=_start_tracking(job, sampler, env, attempt),
         )
     )
+    faults.hit("exit")
     del keep_alive
     group.close()
     return outcome
+
+
+def _faults(run_dir: RunDir, env: DistEnv, attempt: int) -> Faults:
+    """What is to break on purpose; said loudly, so that nobody takes it for an accident."""
+    wanted = os.environ.get(VARIABLE)
+    if wanted:
+        logging.getLogger(__name__).warning("FAULTS ARE INJECTED: %s=%s", VARIABLE, wanted)
+        if env.is_main:
+            run_dir.log_event("faults", attempt=attempt, wanted=wanted)
+    return Faults.from_environ(os.environ)
 
 
 def _set_up_process(job: TrainJob, env: DistEnv) -> None:

@@ -3,6 +3,7 @@
 Launcher and ranks meet here and nowhere else. Text before pickle; a file is either whole or absent.
 """
 
+import errno
 import json
 import os
 import time
@@ -43,16 +44,39 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def append_line(path: Path, row: dict[str, Any]) -> None:
+_DELAYED: dict[Path, list[bytes]] = {}
+"""Lines that a full disk did not take, until it takes them."""
+
+
+def append_line(path: Path, row: dict[str, Any], *, patient: bool = False) -> None:
     """Append one JSON line with a single write, so that concurrent writers never mix.
 
     A line that a full disk or a power cut left without its end is closed first, so that it spoils no other.
+
+    Args:
+        path: A .jsonl file.
+        row: What to write.
+        patient: Keep the line in memory while the disk is full, and write it with the next one.
+
+    Raises:
+        OSError: it cannot be written; not for a full disk when patient.
     """
+    line = json.dumps(row).encode() + b"\n"
+    waiting = _DELAYED.pop(path, [])
+    try:
+        _append(path, b"".join([*waiting, line]))
+    except OSError as error:
+        if not patient or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _DELAYED[path] = [*waiting, line]
+
+
+def _append(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, b"\n" * torn + json.dumps(row).encode() + b"\n")
+        os.write(descriptor, b"\n" * torn + data)
     finally:
         os.close(descriptor)
 
@@ -125,6 +149,11 @@ class RunDir:
         return self.root / "stop"
 
     @property
+    def save_request(self) -> Path:
+        """A touch of this file asks a running run to save now."""
+        return self.root / "save"
+
+    @property
     def metrics(self) -> Path:
         """One line per logged step: the truth of which W&B is a view."""
         return self.root / "metrics.jsonl"
@@ -170,7 +199,7 @@ class RunDir:
 
     def log_event(self, event: str, **fields: Any) -> None:
         """Append to the journal: what happened, when, and its facts."""
-        append_line(self.events, {"time": round(time.time(), 3), "event": event, **fields})
+        append_line(self.events, {"time": round(time.time(), 3), "event": event, **fields}, patient=True)
 
 
 def latest_by_step(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:

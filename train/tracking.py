@@ -8,7 +8,7 @@ import os
 from typing import Any, Literal
 
 from train.job import TrainJob
-from train.rundir import append_line
+from train.rundir import append_line, read_lines
 
 logger = logging.getLogger(__name__)
 _INIT_TIMEOUT_S = 20
@@ -23,17 +23,18 @@ class Tracker:
         self._job = job
         self._attempt = attempt
         self._wandb_run: Any = None
+        self._sent = _sent_before(job)
         if job.config.tracking.wandb != "disabled":
             self._open_wandb(job.config.tracking.wandb)
 
     def log_step(self, row: dict[str, Any]) -> None:
         """One line of metrics.jsonl, and the same numbers to W&B."""
-        append_line(self._job.run_dir.metrics, {"attempt": self._attempt, **row})
-        self._to_wandb({f"train/{key}": value for key, value in row.items()}, row["step"])
+        append_line(self._job.run_dir.metrics, {"attempt": self._attempt, **row}, patient=True)
+        self._to_wandb("train", row, row["step"])
 
     def log_values(self, prefix: str, values: dict[str, float], step: int) -> None:
         """Numbers that belong to a step but are not part of its line, such as a validation."""
-        self._to_wandb({f"{prefix}/{key}": value for key, value in values.items()}, step)
+        self._to_wandb(prefix, values, step)
 
     def close(self, summary: dict[str, Any]) -> None:
         """End the W&B run with its results."""
@@ -84,11 +85,13 @@ class Tracker:
             else:
                 self._give_up(error)
 
-    def _to_wandb(self, values: dict[str, Any], step: int) -> None:
-        if self._wandb_run is None:
+    def _to_wandb(self, prefix: str, values: dict[str, Any], step: int) -> None:
+        if self._wandb_run is None or step <= self._sent.get(prefix, 0):
             return
+        self._sent[prefix] = step
         try:
-            self._wandb_run.log({**values, "train/step": step})
+            named = {f"{prefix}/{key}": value for key, value in values.items()}
+            self._wandb_run.log({**named, "train/step": step})
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             self._give_up(error)
 
@@ -98,3 +101,10 @@ class Tracker:
             "tracking", attempt=self._attempt, why=f"W&B failed, metrics.jsonl goes on: {error}"
         )
         self._wandb_run = None
+
+
+def _sent_before(job: TrainJob) -> dict[str, int]:
+    """The newest step of each kind that W&B has had: after going back, these steps are not sent again."""
+    trained = max((row["step"] for row in read_lines(job.run_dir.metrics)), default=0)
+    validated = [row["step"] for row in read_lines(job.run_dir.events) if row["event"] == "validation"]
+    return {"train": trained, "validation": max(validated, default=0)}

@@ -85,13 +85,13 @@ class Run:
         """Return as soon as a step was logged."""
         self._wait(lambda: self.status.step >= step, f"step {step}")
 
-    def wait_for(self, *states: str) -> RunStatus:
+    def wait_for(self, *states: str, within_s: float = _PATIENCE_S) -> RunStatus:
         """Return when the run reaches one of these states."""
-        self._wait(lambda: self.status.state in states, " or ".join(states))
+        self._wait(lambda: self.status.state in states, " or ".join(states), within_s)
         return self.status
 
-    def _wait(self, condition: Any, what: str) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
+    def _wait(self, condition: Any, what: str, within_s: float = _PATIENCE_S) -> None:
+        deadline = time.monotonic() + within_s
         while not condition():
             if time.monotonic() > deadline or self.status.state == "FAILED":
                 raise AssertionError(f"waited for {what}; {self.status}\n{self.logs()[-3000:]}")

@@ -1,6 +1,8 @@
 """What makes a directory a checkpoint: a manifest with size and hash of every file. Torch-free."""
 
 import hashlib
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +30,20 @@ class Manifest(BaseModel):
     attempt: int
     world_size: int
     zero_stage: int
+    precision: str
+    optimizer_step: float
+    """AdamW's own count: steps that were skipped are not in it."""
+    loss: float | None
+    """Of the last step before; what the first step after a conversion is held against."""
     time: float
     versions: dict[str, str]
     files: dict[str, FileRecord]
     """By path relative to the checkpoint."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of all files."""
+        return sum(entry.size for entry in self.files.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ def record(path: Path) -> FileRecord:
 
 
 def inspect(path: Path) -> Verdict:
-    """Judge a checkpoint by its manifest and its files' sizes, without reading them."""
+    """Judge a checkpoint by its manifest and its files' sizes and owners, without reading them."""
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         return Verdict(path, None, "it was never committed (no manifest)")
@@ -65,14 +77,26 @@ def inspect(path: Path) -> Verdict:
     except (ValidationError, OSError):
         return Verdict(path, None, "its manifest cannot be read")
     for name, expected in manifest.files.items():
-        file = path / name
-        if not file.is_file():
-            return Verdict(path, manifest, f"{name} is missing")
-        if file.stat().st_size != expected.size:
-            return Verdict(
-                path, manifest, f"{name} has {file.stat().st_size} bytes instead of {expected.size}"
-            )
+        if problem := _look_at(path / name, name, expected.size):
+            return Verdict(path, manifest, problem)
     return Verdict(path, manifest, None)
+
+
+def _look_at(file: Path, name: str, size: int) -> str | None:
+    """What is wrong with a file before a byte of it is read: DeepSpeed would unpickle it."""
+    try:
+        facts = file.lstat()
+    except OSError:
+        return f"{name} is missing"
+    if not stat.S_ISREG(facts.st_mode):
+        return f"{name} is no plain file"
+    if facts.st_uid != os.getuid() and not file.parent.stat().st_mode & 0o020:
+        return f"{name} belongs to another user"
+    if facts.st_mode & 0o002:
+        return f"{name} can be written by anybody"
+    if facts.st_size != size:
+        return f"{name} has {facts.st_size} bytes instead of {size}"
+    return None
 
 
 def verify(verdict: Verdict, *, share: int = 0, shares: int = 1) -> Verdict:
@@ -81,6 +105,10 @@ def verify(verdict: Verdict, *, share: int = 0, shares: int = 1) -> Verdict:
         return verdict
     names = sorted(verdict.manifest.files)[share::shares]
     for name in names:
-        if record(verdict.path / name) != verdict.manifest.files[name]:
+        try:
+            same = record(verdict.path / name) == verdict.manifest.files[name]
+        except OSError as error:
+            return Verdict(verdict.path, verdict.manifest, f"{name} cannot be read: {error.strerror}")
+        if not same:
             return Verdict(verdict.path, verdict.manifest, f"{name} differs from what was committed")
     return verdict

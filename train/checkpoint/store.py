@@ -4,26 +4,34 @@ A checkpoint is staged under a hidden name, gets its manifest, and is renamed: f
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from train.checkpoint.manifest import MANIFEST, Manifest, Verdict, inspect
+from train.faults import NO_FAULTS, Faults
 from train.rundir import sync_directory, write_atomic, write_json
 
 _PREFIX = "step_"
 _STAGING = ".staging_"
+_UNIVERSAL = "universal_"
 LATEST, BEST = "latest", "best"
 
 
 class CheckpointStore:
     """`step_N` directories under one root, and the pointers `latest` and `best`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, faults: Faults = NO_FAULTS) -> None:
         """Take a root that need not exist yet."""
         self.root = root
+        self._faults = faults
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lives once committed."""
         return self.root / f"{_PREFIX}{step}"
+
+    def universal_path(self, step: int) -> Path:
+        """Where the same states lie parameter by parameter, made for another number of ranks or stage."""
+        return self.root / f".{_UNIVERSAL}{step}"
 
     def stage(self, step: int) -> Path:
         """A new, empty directory to write a checkpoint into."""
@@ -34,13 +42,17 @@ class CheckpointStore:
 
     def commit(self, staging: Path, manifest: Manifest) -> Path:
         """Publish a staged checkpoint: manifest, rename, pointer, each durable before the next."""
+        step = manifest.step
+        self._faults.hit("save.manifest", step=step)
         write_json(staging / MANIFEST, manifest)
-        target = self.path(manifest.step)
+        target = self.path(step)
         if target.exists():
             # Only an unusable one can stand here: resuming would have started from it otherwise.
             shutil.rmtree(target)
+        self._faults.hit("save.rename", step=step)
         staging.rename(target)
         sync_directory(self.root)
+        self._faults.hit("save.latest", step=step)
         write_atomic(self.root / LATEST, f"{target.name}\n")
         return target
 
@@ -66,24 +78,46 @@ class CheckpointStore:
         """All checkpoints, newest first, judged without reading their bytes."""
         return [inspect(self.path(step)) for step in self.steps()]
 
-    def prune(self, keep_last: int, best_step: int | None) -> list[int]:
-        """Drop usable checkpoints beyond the newest `keep_last`, never the best one.
+    def prune(self, keep_last: int, keep_every: int | None, best_step: int | None) -> list[int]:
+        """Drop usable checkpoints that nothing keeps: not among the newest, no multiple, not the best one.
 
         Returns:
             The steps that were dropped.
         """
         usable = [verdict.manifest.step for verdict in self.verdicts() if verdict.usable and verdict.manifest]
-        keep = {*usable[:keep_last], best_step}
-        dropped = [step for step in usable if step not in keep]
+        dropped = droppable(usable, keep_last, keep_every, best_step)
         for step in dropped:
+            self._faults.hit("prune", step=usable[0])
             # Renamed first, so that a kill in the middle leaves nothing that looks like a checkpoint.
             doomed = self.root / f"{_STAGING}drop_{step}"
             self.path(step).rename(doomed)
-            shutil.rmtree(doomed)
+            _remove(doomed)
         return dropped
 
     def discard_staging(self) -> None:
-        """Remove what an interrupted save or prune left."""
+        """Remove what an interrupted save, prune or conversion left."""
         if self.root.is_dir():
             for leftover in self.root.glob(f"{_STAGING}*"):
-                shutil.rmtree(leftover)
+                _remove(leftover)
+
+    def discard_universal(self, but_step: int | None = None) -> None:
+        """Remove conversions of other steps."""
+        for path in self.root.glob(f".{_UNIVERSAL}*"):
+            if but_step is None or path != self.universal_path(but_step):
+                _remove(path)
+
+
+def droppable(
+    usable: Sequence[int], keep_last: int, keep_every: int | None, best_step: int | None
+) -> list[int]:
+    """Which of these steps, newest first, nothing keeps. The newest is always kept."""
+    keep = {*usable[: max(keep_last, 1)], best_step}
+    return [step for step in usable if step not in keep and not (keep_every and step % keep_every == 0)]
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory and what is in it; a link is removed, never followed."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)

@@ -31,10 +31,16 @@ class Sampler:
         """Global batches; the last one may be smaller."""
         return math.ceil(self.total_samples / self.global_batch_size)
 
-    def batch(self, step: int) -> list[int]:
-        """Row numbers of global batch `step` (1-based), in order."""
-        start = (step - 1) * self.global_batch_size
-        stop = min(start + self.global_batch_size, self.total_samples)
+    def batch(self, step: int, number: int | None = None) -> list[int]:
+        """Row numbers of the global batch of a step, in order.
+
+        Args:
+            step: 1-based; the last one may be smaller than the others.
+            number: The batch to take when batches were left out before; the step's own otherwise.
+        """
+        size = min(self.global_batch_size, self.total_samples - (step - 1) * self.global_batch_size)
+        start = ((number or step) - 1) * self.global_batch_size
+        stop = start + size
         return [
             int(_permutation(self.rows, self.seed, position // self.rows)[position % self.rows])
             for position in range(start, stop)

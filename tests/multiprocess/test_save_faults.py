@@ -1,0 +1,116 @@
+"""Killed, or with a full disk, at every point of a save on either rank: nothing is lost or repeated."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.multiprocess.runs import Run, finish, start, traced_settings
+from train.checkpoint.store import CheckpointStore
+from train.faults import SAVE_POINTS, VARIABLE
+from train.rundir import read_lines
+
+STEPS = 120
+EVERY = 3
+ON_RANK_0_ONLY = ("save.manifest", "save.rename", "save.latest", "save.end", "prune")
+CASES = [(point, rank) for point in SAVE_POINTS for rank in (0, 1) if not (rank and point in ON_RANK_0_ONLY)]
+"""Rank 1 takes no part in publishing."""
+
+
+@pytest.fixture(scope="module")
+def settings(module_runs: Path) -> tuple[str, ...]:
+    more = ("train.micro_batch_size=2", f"checkpoint.every_steps={EVERY}", "checkpoint.keep_last=2")
+    return (*traced_settings(module_runs, STEPS), *more)
+
+
+@pytest.fixture(scope="module")
+def unbroken(settings: tuple[str, ...], module_runs: Path) -> Run:
+    return finish(*settings, "name=unbroken", f"runs_dir={module_runs}")
+
+
+def equals(run: Run, unbroken: Run) -> None:
+    assert run.trace() == unbroken.trace()
+    assert run.curve() == unbroken.curve()
+    store = CheckpointStore(run.dir.checkpoints)
+    assert all(verdict.usable for verdict in store.verdicts())
+    assert not list(store.root.glob(".staging*")), "something half-made is left"
+    assert (store.root / "latest").read_text() == f"step_{STEPS}\n"
+
+
+def test_killed_at_every_point_of_a_save(settings: tuple[str, ...], unbroken: Run):
+    """One run, killed once for each case; each time the ranks start again from what was committed."""
+    faults = ";".join(
+        f"kill9@{point}:rank={rank}:step={EVERY * (2 * number + 2)}:restart={number}"
+        for number, (point, rank) in enumerate(CASES)
+    )
+    run = start(*settings, "name=killed", **{VARIABLE: faults})
+    run.wait_for("COMPLETED", within_s=600)
+    crashes = [row for row in run.events if row["event"] == "crashed"]
+    assert len(crashes) == len(CASES), "a fault did not strike"
+    assert all("was killed by SIGKILL" in row["reason"] for row in crashes)
+    equals(run, unbroken)
+
+
+def test_a_full_disk_at_every_point_of_a_save(settings: tuple[str, ...], unbroken: Run):
+    """One run; every second save fails, the training goes on and says so."""
+    points = [(point, rank) for point, rank in CASES if point != "save.end"]
+    faults = ";".join(
+        f"enospc@{point}:rank={rank}:step={EVERY * (2 * number + 2)}"
+        for number, (point, rank) in enumerate(points)
+    )
+    run = finish(*settings, "name=full", **{VARIABLE: faults})
+    failed = [row for row in run.events if row["event"] == "save_failed"]
+    assert [row["step"] for row in failed] == [EVERY * (2 * n + 2) for n in range(len(points))]
+    assert all("No space left on device" in row["why"] and row["in_a_row"] == 1 for row in failed)
+    equals(run, unbroken)
+
+
+def test_three_failed_saves_in_a_row_end_the_run(settings: tuple[str, ...]):
+    faults = ";".join(f"enospc@save.shard:rank=1:step={EVERY * number}" for number in (4, 5, 6))
+    run = start(*settings, "name=no-room", **{VARIABLE: faults})
+    run.wait_for("FAILED", within_s=120)
+    assert run.result["exit_code"] == 95
+    assert "3 saves in a row failed" in run.result["why"]
+    kept = {path.name for path in run.dir.checkpoints.glob("step_*")}
+    assert kept == {f"step_{EVERY * 2}", f"step_{EVERY * 3}"}
+    run.resume()
+    assert run.status.state == "COMPLETED"
+
+
+def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_used(settings: tuple[str, ...], unbroken: Run):
+    faults = f"bitflip@save.written:rank=1:step={EVERY * 5};kill9@forward:rank=0:step={EVERY * 5 + 2}"
+    run = start(*settings, "name=flipped", **{VARIABLE: faults})
+    run.wait_for("COMPLETED", within_s=120)
+    [skipped] = [row for row in run.events if row["event"] == "skipped_checkpoints"]
+    assert "differs from what was committed" in skipped["why"][0]
+    assert next(row for row in run.events if row["event"] == "resumed")["step"] == EVERY * 4
+    equals(run, unbroken)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_on_any_rank(settings: tuple[str, ...], unbroken: Run):
+    """Skipped once; three in a row go back to the checkpoint before and leave these batches out."""
+    faults = "nan@backward:rank=1:step=10;" + ";".join(f"nan@backward:rank=0:step={n}" for n in (20, 21, 22))
+    run = finish(*settings, "name=not-finite", **{VARIABLE: faults})
+    bad = [(row["step"], row["kind"]) for row in run.events if row["event"] == "bad_step"]
+    assert bad == [(10, "skipped"), (20, "skipped"), (21, "skipped"), (22, "skipped")]
+    [back] = [row for row in run.events if row["event"] == "rollback"]
+    assert (back["step"], back["to_step"], back["skipped"]) == (22, 18, [20, 22])
+    ids = dict(run.trace())
+    before = dict(unbroken.trace())
+    assert ids[19] == before[19]
+    assert ids[20] == before[23], "the bad batches were taken again"
+    assert run.losses()[:10] == unbroken.losses()[:10]
+    assert run.losses()[10] != unbroken.losses()[10]
+    assert len(ids) == STEPS
+
+
+def test_metrics_are_json_whatever_the_numbers(settings: tuple[str, ...]):
+    run = finish(*settings, "name=json", "train.max_steps=40", **{VARIABLE: "nan@backward:step=5"})
+
+    def refuse(constant: str) -> float:
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = run.dir.metrics.read_text().splitlines()
+    rows = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert rows[4]["grad_norm"] is None
+    assert len(list(read_lines(run.dir.metrics))) == 40

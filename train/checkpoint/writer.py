@@ -1,0 +1,187 @@
+"""One save in the background: every rank writes its files, rank 0 proves and publishes them together.
+
+Ranks meet in the staging directory: each leaves a report when its files are on disk. No collective runs here,
+so the training goes on meanwhile.
+"""
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from train.checkpoint.host_copy import all_finite
+from train.checkpoint.manifest import FileRecord, record
+from train.faults import Faults
+from train.rundir import sync_directory, write_json
+
+REPORTS = "reports"
+_POLL_S = 0.02
+
+
+class RankReport(BaseModel):
+    """What one rank says when its part is done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    files: dict[str, FileRecord]
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOutcome:
+    """What became of one save."""
+
+    step: int
+    problem: str | None
+    """Why it was not published."""
+    disk_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFile:
+    """A state to be written, already out of the training's reach."""
+
+    path: Path
+    state: Any
+
+
+class BackgroundSave(threading.Thread):
+    """Writes this rank's files, reports, and on rank 0 publishes."""
+
+    def __init__(
+        self,
+        staging: Path,
+        step: int,
+        files: Sequence[PendingFile],
+        *,
+        rank: int,
+        world_size: int,
+        faults: Faults,
+        publish: Callable[[dict[str, FileRecord]], None],
+        problem: str | None,
+    ) -> None:
+        """Take over what was copied.
+
+        Args:
+            staging: Where all ranks write.
+            step: Of the save.
+            files: This rank's part.
+            rank: Of this process.
+            world_size: How many reports there will be.
+            faults: Strike in here too.
+            publish: Called on rank 0 with the records of all files; may raise OSError.
+            problem: Why this rank's part is not to be published, if that is known already.
+        """
+        super().__init__(daemon=True, name=f"save-{step}")
+        self.outcome: SaveOutcome | None = None
+        self._staging = staging
+        self._step = step
+        self._files = files
+        self._rank = rank
+        self._world_size = world_size
+        self._faults = faults
+        self._publish = publish
+        self._problem = problem
+        self._abandoned = threading.Event()
+
+    def run(self) -> None:
+        """Never raises: the outcome says what went wrong."""
+        problem, disk_full = self._guarded(self._write_own)
+        if problem is not None:
+            self._make_room()
+            self._guarded(lambda: self._report({}, problem))
+        if self._rank == 0 and problem is None:
+            problem, disk_full = self._guarded(self._publish_all)
+        self.outcome = SaveOutcome(self._step, problem, disk_full)
+
+    def abandon(self) -> None:
+        """Rank 0: a peer cannot even report; wait for it no longer."""
+        self._abandoned.set()
+
+    def _make_room(self) -> None:
+        """On a full disk a report fits only where this rank's own files were."""
+        for file in self._files:
+            file.path.unlink(missing_ok=True)
+
+    def _guarded(self, part: Callable[[], None]) -> tuple[str | None, bool]:
+        try:
+            part()
+        except OSError as error:
+            return f"{error.strerror or error}", error.errno in (errno.ENOSPC, errno.EDQUOT)
+        except UnusableStateError as error:
+            return str(error), False
+        return None, False
+
+    def _write_own(self) -> None:
+        if self._problem:
+            raise UnusableStateError(self._problem)
+        for file in self._files:
+            if not all_finite(file.state):
+                raise UnusableStateError(f"{file.path.name} holds NaN or infinity")
+        records = {str(file.path.relative_to(self._staging)): self._write(file) for file in self._files}
+        self._report(records, None)
+
+    def _write(self, file: PendingFile) -> FileRecord:
+        self._faults.hit("save.shard", step=self._step)
+        with file.path.open("wb") as raw:
+            hashing = _HashingFile(raw)
+            torch.save(file.state, cast("IO[bytes]", hashing))
+            raw.flush()
+            os.fsync(raw.fileno())
+        self._faults.hit("save.written", step=self._step, path=file.path)
+        return FileRecord(size=hashing.size, sha256=hashing.digest.hexdigest())
+
+    def _report(self, records: dict[str, FileRecord], problem: str | None) -> None:
+        self._faults.hit("save.report", step=self._step)
+        report = RankReport(files=records, problem=problem)
+        write_json(self._staging / REPORTS / f"rank_{self._rank}.json", report)
+
+    def _publish_all(self) -> None:
+        files: dict[str, FileRecord] = {}
+        for report in self._await_reports():
+            if report.problem:
+                raise UnusableStateError(report.problem)
+            files |= report.files
+        for path in self._staging.iterdir():
+            if path.is_file():
+                files[path.name] = record(path)
+        for path in {(self._staging / name).parent for name in files}:
+            sync_directory(path)
+        self._publish(files)
+
+    def _await_reports(self) -> list[RankReport]:
+        paths = [self._staging / REPORTS / f"rank_{rank}.json" for rank in range(self._world_size)]
+        while not all(path.exists() for path in paths):
+            if self._abandoned.wait(_POLL_S):
+                raise UnusableStateError("another rank could not write its part")
+        return [RankReport.model_validate_json(path.read_bytes()) for path in paths]
+
+
+class UnusableStateError(Exception):
+    """What was to be saved must not be published."""
+
+
+class _HashingFile:
+    """A file that knows the hash of what was meant to be written into it."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Write and remember."""
+        self.digest.update(data)
+        self.size += len(memoryview(data).cast("B"))
+        return self._raw.write(data)
+
+    def flush(self) -> None:
+        """To the operating system."""
+        self._raw.flush()
