@@ -101,6 +101,14 @@ def _add_run_verbs(subparsers: Subparsers) -> None:
     _add_run(_add(subparsers, verbs.results))
     resume = _add(subparsers, verbs.resume)
     _add_run(resume)
+    _add_overrides(resume)
+    resume.add_argument(
+        "--allow-change",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="change a key that what was trained so far depends on; the journal keeps it",
+    )
     _add_follow(resume)
     _add_run(_add(subparsers, verbs.stop))
     _add_run(_add(subparsers, verbs.cancel))

@@ -109,6 +109,42 @@ def compose_run(overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> Com
     return Composed(config, tuple(overrides), draft.choices)
 
 
+def compose_change(text: str, overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> Composed:
+    """A resolved config with some of its groups and keys replaced.
+
+    Args:
+        text: The config as YAML, as a run directory keeps it.
+        overrides: Hydra overrides; a group replaces the whole section of its name.
+        conf_dirs: As for `compose_run`.
+
+    Raises:
+        Refused: with all problems that were found.
+    """
+    roots = [*conf_dirs, packaged("conf")]
+    _register_resolvers()
+    draft = _sort_overrides(overrides, roots)
+    container = OmegaConf.create(text)
+    assert isinstance(container, DictConfig)
+    groups = [override.partition("=")[0] for override in draft.groups]
+    for group in groups:
+        if group in ("experiment", "site"):
+            draft.complain(
+                "config.group",
+                group,
+                f"{group} sets keys of every section",
+                "name the keys that should change",
+            )
+    if groups:
+        chosen = _compose_groups(draft, roots)
+        for group in groups:
+            if group in container:
+                container[group] = OmegaConf.to_container(chosen[group], resolve=True)
+    config = _type(draft, _apply_keys(draft, container), overrides)
+    if draft.problems or config is None:
+        raise Refused(draft.problems)
+    return Composed(config, tuple(overrides), draft.choices)
+
+
 def _register_resolvers() -> None:
     OmegaConf.register_new_resolver("examples", lambda name: str(packaged("examples") / name), replace=True)
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from launcher.compose import Composed
+from launcher.changes import LENGTH, Change, changes_between, refusals
+from launcher.compose import Composed, compose_change
 from launcher.errors import Refused, refuse
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
@@ -28,6 +30,8 @@ class Submission:
     run: RunDir
     job_id: str | None
     """None when the run had already finished and nothing was started."""
+    changes: Sequence[Change] = ()
+    """What differs from the config that it was submitted with before."""
 
 
 def submit_run(composed: Composed) -> Submission:
@@ -48,14 +52,15 @@ def submit_run(composed: Composed) -> Submission:
             if any(problem.code == NOT_SUBMITTED for problem in refusal.problems):
                 shutil.rmtree(run.root)
             raise
-    if _differs(run, composed):
-        raise refuse(
-            "run.differs",
-            "name",
-            f"{run.root.name} exists and was submitted with other settings of hardware, access or tracking",
-            f"go on with its own: shardline resume {name_to_type(run)}; or choose another name=",
-            ExitCode.REFUSED,
-        )
+    return change_run(run, composed, plan)
+
+
+def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence[str] = ()) -> Submission:
+    """Go on with a run under the config that it is given now.
+
+    Raises:
+        Refused: what was trained so far depends on something that differs; or it runs already.
+    """
     if changed := _changed_inputs(run, plan):
         raise refuse(
             "run.inputs",
@@ -64,29 +69,69 @@ def submit_run(composed: Composed) -> Submission:
             "choose another name= for a run on what is there now, or put it back",
             ExitCode.REFUSED,
         )
-    return resume_run(run, (composed, plan))
+    changes = changes_between(load_config(run), composed.config)
+    if problems := refusals(changes, allowed):
+        raise Refused(problems)
+    return resume_run(run, _Change(composed, plan, changes, allowed))
 
 
-def _differs(run: RunDir, composed: Composed) -> bool:
-    """Whether more than where the job goes has changed."""
-    where = {"slurm"}
-    return load_config(run).model_dump(exclude=where) != composed.config.model_dump(exclude=where)
+def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path]) -> tuple[Composed, RunPlan]:
+    """A run's own config with some keys and groups changed, and its plan; the run keeps its name.
+
+    Raises:
+        Refused: with every problem.
+    """
+    composed = compose_change(run.config.read_text(), overrides, conf_dirs)
+    plan, problems = examine(composed)
+    if problems or plan is None:
+        raise Refused(problems, exit_code_for(problems))
+    before = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
+    same = {"run": before.run, "wandb_id": before.wandb_id}
+    return composed, replace(plan, run=before.run, training=plan.training.model_copy(update=same))
 
 
 def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
     """Files that a run of this config was planned with and that differ now."""
     planned = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
     now = plan.training
-    changed = [file.path for role, file in planned.data.items() if now.data[role].sha256 != file.sha256]
+    same_place = {role: file for role, file in planned.data.items() if role in now.data}
+    changed = [
+        file.path
+        for role, file in same_place.items()
+        if now.data[role].path == file.path and now.data[role].sha256 != file.sha256
+    ]
     return changed + (["model.chat_template"] if planned.chat_template != now.chat_template else [])
 
 
-def resume_run(run: RunDir, again: tuple[Composed, RunPlan] | None = None) -> Submission:
-    """Start a run that is not running; it goes on from its newest verified checkpoint.
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Another config for a run, and what differs."""
 
-    Args:
-        run: The run.
-        again: The config that was submitted now, and its plan: another partition or time limit is taken over.
+    composed: Composed
+    plan: RunPlan
+    changes: Sequence[Change]
+    insisted: Sequence[str]
+
+    @property
+    def longer(self) -> bool:
+        """Whether a finished run is not finished under it."""
+        return any(change.key in LENGTH for change in self.changes)
+
+    def apply(self, run: RunDir) -> None:
+        """Write it into the run directory, and down in the journal."""
+        write_atomic(run.config, self.composed.yaml)
+        write_json(run.plan, self.plan)
+        write_json(run.deepspeed, self.plan.deepspeed)
+        if self.changes:
+            run.log_event(
+                "changed", keys=[change.text for change in self.changes], insisted=list(self.insisted)
+            )
+        if self.longer:
+            (run.evaluations / "tuned.json").unlink(missing_ok=True)
+
+
+def resume_run(run: RunDir, change: _Change | None = None) -> Submission:
+    """Start a run that is not running; it goes on from its newest verified checkpoint.
 
     Raises:
         Refused: it is running, or another command is starting it at this moment.
@@ -98,13 +143,13 @@ def resume_run(run: RunDir, again: tuple[Composed, RunPlan] | None = None) -> Su
             status = read_status(run)
             if status.state in ("RUNNING", "PENDING"):
                 raise _active(run, f"is {status.state.lower()} already")
-            if status.state == "COMPLETED":
+            if status.state == "COMPLETED" and not (change and change.longer):
                 return Submission(run, None)
+            run.adopt_umask()
             run.result.unlink(missing_ok=True)
-            if again:
-                write_atomic(run.config, again[0].yaml)
-                write_json(run.plan, again[1])
-            return Submission(run, start_job(run))
+            if change:
+                change.apply(run)
+            return Submission(run, start_job(run), change.changes if change else ())
     except Timeout:
         raise _active(run, "is being started by another command") from None
 

@@ -65,11 +65,15 @@ def submit(options: argparse.Namespace) -> int:
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Go on with a stopped or failed run from its newest verified checkpoint."""
+    """Go on with a run from its newest verified checkpoint, with other GPUs or settings if asked."""
     from launcher.runs import find_run
-    from launcher.submit import resume_run
+    from launcher.submit import change_run, recomposed, resume_run
 
-    return _after_start(options, resume_run(find_run(options.run)))
+    run = find_run(options.run)
+    if not options.overrides:
+        return _after_start(options, resume_run(run))
+    composed, plan = recomposed(run, options.overrides, options.conf)
+    return _after_start(options, change_run(run, composed, plan, options.allow_change))
 
 
 def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
@@ -88,6 +92,9 @@ def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
         show_result(console, run)
         show_next_commands(console, run)
         return 0
+    for change in submission.changes:
+        if change.kind != "free":
+            console.print(f"changed {change.text}", markup=False, highlight=False, soft_wrap=True)
     where = "started as local job" if run_executor(run) == "local" else "submitted to Slurm as job"
     console.print(f"[bold]{run.root.name}[/] {where} {job_id}")
     if not options.follow:

@@ -13,7 +13,7 @@ import deepspeed
 import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from train.checkpoint.elastic import CONVERTIBLE, share_out_states
+from train.checkpoint.elastic import CONVERTIBLE, OPTIMIZER_ORDER, share_out_states
 from train.checkpoint.host_copy import HostCopy
 from train.checkpoint.writer import PendingFile
 from train.data.collate import Batch
@@ -38,6 +38,10 @@ class Engine:
         """Shard the model as the config says."""
         self._causal = causal
         self._world_size = world_size
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._optimizer_order = [
+            names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]
+        ]
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=config
         )
@@ -116,7 +120,7 @@ class Engine:
 
     def copy_states(self, directory: Path) -> list[PendingFile]:
         """Copy all that this rank would write into a directory; the training may go on at once."""
-        order = {"parameter_order": [name for name, _ in self.module.named_parameters()]}
+        order = {OPTIMIZER_ORDER: self._optimizer_order}
         self._engine.save_checkpoint(
             str(directory), tag=SHARDS, client_state={**order, **CONVERTIBLE}, save_latest=False
         )

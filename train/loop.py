@@ -61,6 +61,7 @@ class _Training:
         self._schedule = SaveSchedule(self._config.checkpoint, context.job.run_dir.save_request)
         self._notice = _Notice(context)
         self._saved_step = progress.step
+        self._clean = True
         self._loss_before = progress.loss if check_first_loss else None
 
     def run(self) -> bool:
@@ -85,7 +86,8 @@ class _Training:
         context, step = self._context, self._progress.step
         context.heart.tick("agreement")
         context.faults.step = step
-        new = step != self._saved_step
+        # In the middle of bad steps nothing is saved that a return could not go behind.
+        new = step != self._saved_step and self._clean
         stop, save = context.group.any(
             bool(context.stop), context.is_main and new and self._schedule.due(step)
         )
@@ -140,6 +142,7 @@ class _Training:
 
     def _judge(self, applied: bool, loss: float | None) -> Judgement:
         judgement = self._guard.judge(applied=applied, loss=loss)
+        self._clean = judgement.kind == "fine"
         if judgement.kind != "fine" and self._context.is_main:
             self._context.job.run_dir.log_event(
                 "bad_step",

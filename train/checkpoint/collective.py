@@ -50,8 +50,8 @@ class Shape:
 
     @property
     def plain(self) -> bool:
-        """Neither ZeRO nor mixed precision: every rank holds everything, and nothing has to be converted."""
-        return self.zero_stage == 0 and self.precision == "fp32"
+        """Without ZeRO every rank holds everything: their number does not matter."""
+        return self.zero_stage == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,10 @@ DeepSpeed's own converter takes the shards apart; how they are put together agai
 came from, so every stage can follow every other.
 """
 
-import os
-import sys
+import io
+import itertools
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from deepspeed.checkpoint.constants import (
     UNIVERSAL_CHECKPOINT_VERSION_VALUE,
 )
 
+OPTIMIZER_ORDER = "optimizer_order"
+"""Names of the parameters in the order of the optimizer's groups."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 CONVERTIBLE: dict[str, Any] = {
     UNIVERSAL_CHECKPOINT_INFO: {UNIVERSAL_CHECKPOINT_VERSION_KEY: UNIVERSAL_CHECKPOINT_VERSION_VALUE}
@@ -32,7 +33,7 @@ def take_apart(shards: Path, out: Path, *, plain: bool) -> None:
     Args:
         shards: DeepSpeed's directory of one checkpoint.
         out: A new directory.
-        plain: Written without ZeRO, in fp32: there are no shards, only the optimizer's own states.
+        plain: Written without ZeRO: there are no shards, only the optimizer's own states.
     """
     out.mkdir(parents=True)
     if plain:
@@ -49,34 +50,23 @@ def take_apart(shards: Path, out: Path, *, plain: bool) -> None:
         strict=True,
         inject_missing_state=True,
     )
-    with redirect_stdout(sys.stderr), _quiet_bars():
+    # Banners and progress bars have no place in a rank's log.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         ds_to_universal.main(arguments)
 
 
 def _take_apart_plain(shards: Path, out: Path) -> None:
     # The manifest's hash was checked before: these are the bytes that we wrote.
     state = torch.load(shards / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
-    moments = state["optimizer"]["state"]
-    for number, name in enumerate(state["parameter_order"]):
+    optimizer = state["optimizer"]
+    masters = itertools.chain.from_iterable(optimizer.get("fp32_groups", []))
+    moments = optimizer.get("optimizer_state_dict", optimizer)["state"]
+    weights = dict(state["module"]) | dict(zip(state[OPTIMIZER_ORDER], masters, strict=False))
+    for number, name in enumerate(state[OPTIMIZER_ORDER]):
         folder = out / "zero" / name
         folder.mkdir(parents=True)
-        torch.save({"param": state["module"][name]}, folder / "fp32.pt")
-        for key in MOMENTS:
-            torch.save({"param": moments[number][key]}, folder / f"{key}.pt")
-
-
-@contextmanager
-def _quiet_bars() -> Iterator[None]:
-    """The converter draws a progress bar per phase into the rank's log."""
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before
+        for key, tensor in {"fp32": weights[name], **{key: moments[number][key] for key in MOMENTS}}.items():
+            torch.save(tensor, folder / f"{key}.pt")
 
 
 def share_out_states(engine: Any, folder: Path, optimizer_step: float) -> None:
@@ -91,18 +81,18 @@ def share_out_states(engine: Any, folder: Path, optimizer_step: float) -> None:
     optimizer = engine.optimizer
     if stage == 3:
         _fill_stage_3(engine, folder, optimizer_step)
-    elif isinstance(optimizer, torch.optim.Optimizer):
+    elif stage == 0:
         _fill_plain(engine, folder, optimizer_step)
     else:
-        flats = getattr(optimizer, "single_partition_of_fp32_groups", None)
-        _fill_flat(engine, flats or optimizer.fp32_groups_flat_partition, folder, optimizer_step)
+        _fill_flat(engine, optimizer.single_partition_of_fp32_groups, folder, optimizer_step)
 
 
 def _read(folder: Path, name: str, key: str) -> torch.Tensor:
-    state: dict[str, torch.Tensor] = torch.load(
-        folder / "zero" / name / f"{key}.pt", map_location="cpu", weights_only=False
-    )
-    return state["param"].flatten().float()
+    path = folder / "zero" / name / f"{key}.pt"
+    state: Any = torch.load(path, map_location="cpu", weights_only=False)
+    # DeepSpeed's converter wraps what came from stages 1 and 2, and not what came from stage 3.
+    tensor: torch.Tensor = state["param"] if isinstance(state, dict) else state
+    return tensor.flatten().float()
 
 
 def _new_state(flat: torch.Tensor, optimizer_step: float) -> dict[str, torch.Tensor]:
@@ -112,16 +102,26 @@ def _new_state(flat: torch.Tensor, optimizer_step: float) -> dict[str, torch.Ten
 
 
 def _fill_plain(engine: Any, folder: Path, optimizer_step: float) -> None:
+    """Every rank has everything; in mixed precision a list of fp32 masters stands beside the weights."""
+    optimizer = engine.optimizer
+    inner = getattr(optimizer, "optimizer", optimizer)
+    pairs = zip(
+        itertools.chain.from_iterable(getattr(optimizer, "fp16_groups", [])),
+        itertools.chain.from_iterable(getattr(optimizer, "fp32_groups", [])),
+        strict=True,
+    )
+    masters = {id(weight): master for weight, master in pairs}
     for name, parameter in engine.module.named_parameters():
-        parameter.data.copy_(_read(folder, name, "fp32").view_as(parameter))
-        state = _new_state(parameter, optimizer_step)
-        for key in MOMENTS:
-            state[key].copy_(_read(folder, name, key).view_as(parameter))
-        engine.optimizer.state[parameter] = state
+        master = masters.get(id(parameter), parameter)
+        state = _new_state(master, optimizer_step)
+        for key, target in {"fp32": master.data, **{key: state[key] for key in MOMENTS}}.items():
+            target.copy_(_read(folder, name, key).view_as(master))
+        parameter.data.copy_(master.data)
+        inner.state[master] = state
 
 
 def _fill_flat(engine: Any, flats: list[torch.Tensor], folder: Path, optimizer_step: float) -> None:
-    """Stages 1 and 2, and bf16 without ZeRO: one flat fp32 tensor per group and rank."""
+    """Stages 1 and 2: one flat fp32 tensor per group and rank."""
     states = {id(flat): _new_state(flat, optimizer_step) for flat in flats}
     for name, parameter in engine.module.named_parameters():
         mapping = getattr(parameter, "_hp_mapping", None)

@@ -1,0 +1,115 @@
+"""Going on with a run under another config: what may differ, what is said of it, what is refused. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from launcher.config import RunConfig
+from launcher.errors import Problem
+
+Kind = Literal["free", "notice", "refused", "never"]
+
+_FREE = (
+    "slurm",
+    "tracking",
+    "checkpoint",
+    "hardware",
+    "train.log_every_steps",
+    "train.hang_timeout_s",
+    "train.trace",
+    "eval.answers",
+    "eval.answer_tokens",
+    "eval.batch_size",
+)
+_NOTICE = {
+    "hardware.nodes": "the states are dealt out anew; the global batches stay the same",
+    "hardware.gpus_per_node": "the states are dealt out anew; the global batches stay the same",
+    "zero": "the states are dealt out anew",
+    "train.max_steps": "the learning rate follows the new length from here on",
+    "train.epochs": "the learning rate follows the new length from here on",
+    "train.max_tokens": "the learning rate follows the new length from here on",
+    "train.micro_batch_size": "accumulation makes up for it",
+    "train.bad_steps": "from here on",
+    "train.spike": "from here on",
+    "model.activation_checkpointing": "the results stay the same",
+    "model.attention": "sums are rounded otherwise",
+    "eval": "scores before and after may not compare",
+}
+_NEVER = ("name", "runs_dir", "access")
+LENGTH = ("train.max_steps", "train.epochs", "train.max_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One key that differs."""
+
+    key: str
+    old: Any
+    new: Any
+    kind: Kind
+    note: str
+
+    @property
+    def text(self) -> str:
+        """Old and new value, and what follows from it."""
+        return f"{self.key}: {self.old!r} -> {self.new!r}" + (f" ({self.note})" if self.note else "")
+
+
+def changes_between(old: RunConfig, new: RunConfig) -> list[Change]:
+    """All keys that differ, each with its class."""
+    before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
+    keys = sorted(before.keys() | after.keys())
+    return [
+        Change(key=key, old=before.get(key), new=after.get(key), kind=_kind(key), note=_note(key))
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def refusals(changes: Sequence[Change], allowed: Sequence[str]) -> list[Problem]:
+    """What must not differ, unless the user says by name that it may."""
+    return [
+        Problem(
+            code="resume.changed",
+            field=change.key,
+            message=f"{change.key} was {change.old!r} and would become {change.new!r}: {_why(change.kind)}",
+            fix="submit it as a run of its own"
+            if change.kind == "never"
+            else f"put it back, submit it as a run of its own, or insist: --allow-change {change.key}",
+        )
+        for change in changes
+        if change.kind == "never" or (change.kind == "refused" and change.key not in allowed)
+    ]
+
+
+def _why(kind: Kind) -> str:
+    return "it says where the run lives" if kind == "never" else "what was trained so far depends on it"
+
+
+def _kind(key: str) -> Kind:
+    if _under(key, _NEVER):
+        return "never"
+    if _under(key, tuple(_NOTICE)):
+        return "free" if _is_free(key) else "notice"
+    return "free" if _is_free(key) else "refused"
+
+
+def _is_free(key: str) -> bool:
+    return _under(key, _FREE) and key not in _NOTICE
+
+
+def _note(key: str) -> str:
+    best = max((name for name in _NOTICE if _under(key, (name,))), key=len, default=None)
+    return _NOTICE[best] if best and not _is_free(key) else ""
+
+
+def _under(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _leaves(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{at}{name}.")
+        else:
+            yield f"{at}{name}", value

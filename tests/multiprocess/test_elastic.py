@@ -1,0 +1,119 @@
+"""Other numbers of ranks, other ZeRO stages, other settings: the same run goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.multiprocess.runs import Run, command, finish, start, traced_settings
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def settings(module_runs: Path) -> tuple[str, ...]:
+    """Without dropout: its mask depends on which rank has which row."""
+    more = ("train.micro_batch_size=1", "checkpoint.every_steps=50", "model.dropout=0.0")
+    return (*traced_settings(module_runs, STEPS), *more)
+
+
+@pytest.fixture(scope="module")
+def unbroken(settings: tuple[str, ...], module_runs: Path) -> Run:
+    return finish(*settings, "zero=stage1", "name=unbroken", f"runs_dir={module_runs}")
+
+
+def go_on(run: Run, *changes: str, until: int | None) -> None:
+    done = command("resume", str(run.dir.root), *changes)
+    assert done.returncode == 0, done.stderr
+    if until is None:
+        run.wait_for("COMPLETED")
+    else:
+        run.wait_for_step(until)
+        run.stop()
+
+
+def same(run: Run, unbroken: Run) -> None:
+    assert run.status.state == "COMPLETED"
+    assert run.trace() == unbroken.trace()
+    assert [(step, lr) for step, lr, _ in run.curve()] == [(step, lr) for step, lr, _ in unbroken.curve()]
+    assert run.losses() == pytest.approx(unbroken.losses(), abs=1e-5)
+
+
+def test_two_then_one_then_four_then_two_ranks(settings: tuple[str, ...], unbroken: Run):
+    run = start(*settings, "zero=stage2", "name=ranks")
+    run.wait_for_step(12)
+    run.stop()
+    go_on(run, "hardware.gpus_per_node=1", until=25)
+    go_on(run, "hardware.gpus_per_node=4", until=40)
+    go_on(run, "hardware.gpus_per_node=2", until=None)
+    same(run, unbroken)
+    worlds = [row["world_size"] for row in run.events if row["event"] == "started"]
+    assert worlds == [2, 1, 4, 2]
+    origins = [row["converted_from"]["world_size"] for row in run.events if row["event"] == "resumed"]
+    assert origins == [2, 1, 4]
+    assert not list(run.dir.checkpoints.glob(".universal*")), "what was taken apart is left"
+
+
+def test_stage_one_then_two_then_three_then_two(settings: tuple[str, ...], unbroken: Run):
+    run = start(*settings, "zero=stage1", "name=stages")
+    run.wait_for_step(12)
+    run.stop()
+    go_on(run, "zero=stage2", until=25)
+    go_on(run, "zero=stage3", until=40)
+    go_on(run, "zero=stage2", until=None)
+    same(run, unbroken)
+    assert [row["converted_from"]["zero_stage"] for row in run.events if row["event"] == "resumed"] == [
+        1,
+        2,
+        3,
+    ]
+
+
+def test_from_no_zero_to_stage_three_and_more_ranks_and_back(settings: tuple[str, ...], unbroken: Run):
+    run = start(*settings, "zero=stage0", "name=plain")
+    run.wait_for_step(12)
+    run.stop()
+    go_on(run, "zero=stage3", "hardware.gpus_per_node=4", until=25)
+    go_on(run, "zero=stage0", "hardware.gpus_per_node=1", until=None)
+    same(run, unbroken)
+
+
+def test_mixed_precision_goes_on_where_it_was(settings: tuple[str, ...]):
+    """bf16 weights come from the fp32 ones, so the loss goes on without a jump."""
+    run = start(*settings, "train.precision=bf16", "zero=stage3", "name=mixed")
+    run.wait_for_step(20)
+    run.stop()
+    go_on(run, "zero=stage1", "hardware.gpus_per_node=4", until=40)
+    go_on(run, "zero=stage0", "hardware.gpus_per_node=2", until=None)
+    straight = finish(*settings, "train.precision=bf16", "zero=stage2", "name=mixed-straight")
+    assert run.losses() == pytest.approx(straight.losses(), abs=2e-2)
+
+
+def test_what_training_depends_on_is_refused_with_both_values(settings: tuple[str, ...]):
+    run = start(*settings, "name=changed")
+    run.wait_for_step(5)
+    run.stop()
+    name = str(run.dir.root)
+    refused = command("resume", name, "seed=3", "optim.lr=0.5", "hardware.gpus_per_node=4")
+    assert refused.returncode == 2
+    assert "seed was 0 and would become 3: what was trained so far depends on it" in refused.stderr
+    assert "--allow-change optim.lr" in refused.stderr
+    assert "hardware" not in refused.stderr
+    assert command("resume", name, "train.global_batch_size=10").returncode == 2
+    odd = command("resume", name, "hardware.gpus_per_node=3")
+    assert odd.returncode == 2
+    assert "does not divide" in odd.stderr
+    done = command("resume", name, "optim.lr=5e-4", "--allow-change", "optim.lr", "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed optim.lr: 0.001 -> 0.0005" in done.stdout
+    [changed] = [row for row in run.events if row["event"] == "changed"]
+    assert changed["insisted"] == ["optim.lr"]
+
+
+def test_a_finished_run_can_be_made_longer(settings: tuple[str, ...]):
+    run = finish(*settings, "name=longer", "train.max_steps=20", "optim.warmup_steps=0")
+    assert command("resume", str(run.dir.root), "--follow").returncode == 0
+    assert run.status.attempt == 1
+    done = command("resume", str(run.dir.root), "train.max_steps=30", "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train.max_steps: 20 -> 30" in done.stdout
+    assert (run.result["step"], run.status.attempt, len(run.trace())) == (30, 2, 30)
