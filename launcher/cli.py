@@ -110,6 +110,19 @@ def _add_run_verbs(subparsers: Subparsers) -> None:
         help="change a key that what was trained so far depends on; the journal keeps it",
     )
     _add_follow(resume)
+    checkpoints = _add(subparsers, verbs.checkpoints)
+    _add_run(checkpoints)
+    checkpoints.add_argument("--verify", action="store_true", help="read every byte")
+    rehearse = _add(subparsers, verbs.rehearse)
+    _add_overrides(rehearse)
+    rehearse.add_argument("--steps", type=int, default=12, help="of each of the two trainings (default: 12)")
+    rehearse.add_argument(
+        "--within-min",
+        type=float,
+        default=120.0,
+        metavar="MINUTES",
+        help="give up after so long, queue included",
+    )
     _add_run(_add(subparsers, verbs.stop))
     _add_run(_add(subparsers, verbs.cancel))
 

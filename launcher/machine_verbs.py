@@ -8,7 +8,7 @@ from launcher.output import make_console, print_json
 def doctor(options: argparse.Namespace) -> int:
     """Check this machine, and with --job a node of the cluster against it."""
     from launcher.doctor import check_here, check_node
-    from launcher.show import show_findings
+    from launcher.show_checks import show_findings
 
     findings = check_here()
     if options.job:

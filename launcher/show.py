@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from launcher.doctor import Finding
 from launcher.errors import Problem
 from launcher.plan import RunPlan, batch_summary
 from launcher.runs import name_to_type
@@ -106,13 +105,14 @@ def _length(plan: RunPlan) -> str:
 
 
 def _time(plan: RunPlan) -> str:
-    limit = f"limit {_duration(plan.time.time_limit_s)}"
+    limit = f"limit {duration(plan.time.time_limit_s)}"
     if plan.time.seconds is None:
         return f"{limit}; no estimate without the hardware's peak"
-    return f"about {_duration(plan.time.seconds)} of training; {limit}"
+    return f"about {duration(plan.time.seconds)} of training; {limit}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people would use."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
@@ -150,7 +150,7 @@ def show_status(console: Console, statuses: Sequence[RunStatus], *, details: boo
             escape(status.run),
             f"[{_STATE_STYLE[status.state]}]{status.state}[/]",
             f"{status.step}/{status.total_steps or '?'}",
-            _duration(status.eta_s) if status.eta_s is not None else "-",
+            duration(status.eta_s) if status.eta_s is not None else "-",
             f"{status.attempt}{restarts}",
             status.job_id or "-",
             status.nodes or "-",
@@ -179,15 +179,6 @@ def _show_attempts(console: Console, status: RunStatus) -> None:
         )
     console.print()
     console.print(table)
-
-
-def show_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """What the doctor found, one line each."""
-    marks = {"good": "[green]good [/]", "note": "[yellow]note [/]", "wrong": "[bold red]wrong[/]"}
-    for finding in findings:
-        console.print(
-            f"{marks[finding.level]} [bold]{escape(finding.topic)}[/]: {escape(finding.text)}", soft_wrap=True
-        )
 
 
 def show_result(console: Console, run: RunDir) -> None:

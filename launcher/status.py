@@ -147,8 +147,7 @@ def _status(files: _Files, view: QueueView) -> RunStatus:
 
 
 def _judge(files: _Files, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
-    settled = _settled(files)
-    if settled:
+    if settled := _settled(files, record):
         return settled
     if not files.jobs:
         return "FAILED", "it was made and never started; resume starts it"
@@ -172,12 +171,13 @@ def _judge(files: _Files, record: JobRecord | None, view: QueueView) -> tuple[St
     return "FAILED", "its process ended without a word (killed, or the machine went down); resume goes on"
 
 
-def _settled(files: _Files) -> tuple[State, str] | None:
+def _settled(files: _Files, record: JobRecord | None) -> tuple[State, str] | None:
     """What no process and no queue can change."""
     if files.result and files.result["outcome"] == "COMPLETED":
         return "COMPLETED", ""
     if any(row["event"] == "cancelled" for row in files.since):
-        return "CANCELLED", "cancelled by you"
+        going = record is not None and record.phase == "active"
+        return ("RUNNING", "being cancelled") if going else ("CANCELLED", "cancelled by you")
     return ("FAILED", str(files.result["why"])) if files.result else None
 
 
