@@ -18,7 +18,7 @@ OWNERS = {
     "submitit": {"slurm/executor.py"},
     "wandb": {"train/tracking.py"},
     "torch.distributed": {"train/dist.py", "train/agent.py", "train/rendezvous.py"},
-    "deepspeed": {"train/engine.py", "train/dist.py"},
+    "deepspeed": {"train/engine.py", "train/dist.py", "train/checkpoint/elastic.py"},
     "datasets": {"train/data/prepare.py"},
     "gguf": {"train/sources.py"},
 }
@@ -34,6 +34,9 @@ TORCH_FREE = (
     "heartbeat",
     "watchdog",
     "leftovers",
+    "faults",
+    "guard",
+    "checkpoint.schedule",
 )
 HEAVY = {"torch", "transformers", "datasets", "deepspeed", "sklearn"}
 

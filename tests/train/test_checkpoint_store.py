@@ -1,6 +1,7 @@
 """The checkpoint directory without ranks: commit, judge, prune."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,17 @@ def commit(store: CheckpointStore, step: int) -> Path:
     (staging / "shards" / "rank_0.pt").write_bytes(bytes(range(200)) + str(step).encode())
     files = {"shards/rank_0.pt": record(staging / "shards" / "rank_0.pt")}
     manifest = Manifest(
-        step=step, samples=step, attempt=1, world_size=1, zero_stage=0, time=0.0, versions={}, files=files
+        step=step,
+        samples=step,
+        attempt=1,
+        world_size=1,
+        zero_stage=0,
+        precision="fp32",
+        optimizer_step=float(step),
+        loss=None,
+        time=0.0,
+        versions={},
+        files=files,
     )
     return store.commit(staging, manifest)
 
@@ -73,7 +84,7 @@ def test_one_flipped_bit_is_found_by_reading(store: CheckpointStore):
 def test_pruning_keeps_the_newest_and_the_best(store: CheckpointStore):
     for step in (1, 2, 3, 4):
         commit(store, step)
-    assert store.prune(keep_last=2, best_step=1) == [2]
+    assert store.prune(keep_last=2, keep_every=None, best_step=1) == [2]
     assert store.steps() == [4, 3, 1]
 
 
@@ -81,7 +92,7 @@ def test_pruning_counts_usable_ones_only(store: CheckpointStore):
     for step in (1, 2):
         commit(store, step)
     (store.path(2) / MANIFEST).unlink()
-    assert store.prune(keep_last=1, best_step=None) == []
+    assert store.prune(keep_last=1, keep_every=None, best_step=None) == []
     assert store.steps() == [2, 1]
 
 
@@ -91,7 +102,7 @@ def test_pruning_follows_no_link(store: CheckpointStore, tmp_path: Path):
     shutil.copytree(store.path(5), outside)
     (store.root / "step_1").symlink_to(outside)
     commit(store, 6)
-    store.prune(keep_last=1, best_step=None)
+    store.prune(keep_last=1, keep_every=None, best_step=None)
     assert (outside / MANIFEST).exists()
 
 
@@ -100,3 +111,19 @@ def test_the_manifest_names_size_and_hash(store: CheckpointStore):
     files = json.loads((path / MANIFEST).read_text())["files"]
     assert files["shards/rank_0.pt"]["size"] == 201
     assert len(files["shards/rank_0.pt"]["sha256"]) == 64
+
+
+def test_what_another_could_have_written_is_not_read(store: CheckpointStore, tmp_path: Path):
+    shard = commit(store, 3) / "shards" / "rank_0.pt"
+    shard.chmod(0o666)
+    assert inspect(store.path(3)).problem == "shards/rank_0.pt can be written by anybody"
+    shard.chmod(0o600)
+    assert inspect(store.path(3)).usable
+    if os.geteuid() == 0:
+        os.chown(shard, 12345, -1)
+        assert inspect(store.path(3)).problem == "shards/rank_0.pt belongs to another user"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(shard.read_bytes())
+    shard.unlink()
+    shard.symlink_to(elsewhere)
+    assert inspect(store.path(3)).problem == "shards/rank_0.pt is no plain file"

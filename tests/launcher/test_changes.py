@@ -1,0 +1,62 @@
+"""What may differ when a run goes on: free, with a notice, refused."""
+
+import pytest
+
+from launcher.changes import changes_between, refusals
+from launcher.compose import compose_change, compose_run
+from launcher.errors import Refused
+
+OLD = compose_run(["experiment=smoke"])
+
+
+def changed(*overrides: str) -> dict[str, str]:
+    new = compose_change(OLD.yaml, overrides)
+    return {change.key: change.kind for change in changes_between(OLD.config, new.config)}
+
+
+@pytest.mark.parametrize(
+    ("override", "kind"),
+    [
+        ("train.log_every_steps=5", "free"),
+        ("tracking.wandb=offline", "free"),
+        ("checkpoint.keep_last=5", "free"),
+        ("slurm.time_min=10", "free"),
+        ("hardware.node_mem_gb=64", "free"),
+        ("hardware.gpus_per_node=4", "notice"),
+        ("zero.stage=3", "notice"),
+        ("train.max_steps=99", "notice"),
+        ("eval.every_steps=7", "notice"),
+        ("seed=1", "refused"),
+        ("data.max_length=128", "refused"),
+        ("optim.lr=1e-5", "refused"),
+        ("train.global_batch_size=16", "refused"),
+        ("train.precision=fp32", "refused"),
+        ("model.source=hub:x/y", "refused"),
+        ("name=other", "never"),
+    ],
+)
+def test_each_key_has_its_class(override: str, kind: str):
+    assert changed(override) == {override.partition("=")[0]: kind}
+
+
+def test_a_group_replaces_its_section_and_leaves_the_others():
+    assert changed("zero=stage3-offload") == {
+        "zero.stage": "notice",
+        "zero.offload_optimizer": "notice",
+        "zero.offload_params": "notice",
+    }
+
+
+def test_insisting_is_by_name():
+    new = compose_change(OLD.yaml, ["optim.lr=1e-5", "seed=4"])
+    changes = changes_between(OLD.config, new.config)
+    assert [problem.field for problem in refusals(changes, ["seed"])] == ["optim.lr"]
+    assert refusals(changes, ["seed", "optim.lr"]) == []
+    assert "optim.lr: 0.001 -> 1e-05" in [change.text for change in changes]
+
+
+def test_an_experiment_cannot_be_changed_and_unknown_keys_are_named():
+    with pytest.raises(Refused, match="sets keys of every section"):
+        compose_change(OLD.yaml, ["experiment=demo"])
+    with pytest.raises(Refused, match=r"optim\.rl"):
+        compose_change(OLD.yaml, ["optim.rl=1"])
