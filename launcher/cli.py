@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher import __version__, machine_verbs, verbs
+from launcher import __version__, checkpoint_verbs, machine_verbs, verbs
 from launcher.shadow import shadowing_file
 
 _EPILOG = """\
@@ -110,10 +110,16 @@ def _add_run_verbs(subparsers: Subparsers) -> None:
         help="change a key that what was trained so far depends on; the journal keeps it",
     )
     _add_follow(resume)
-    checkpoints = _add(subparsers, verbs.checkpoints)
+    checkpoints = _add(subparsers, checkpoint_verbs.checkpoints)
     _add_run(checkpoints)
     checkpoints.add_argument("--verify", action="store_true", help="read every byte")
-    rehearse = _add(subparsers, verbs.rehearse)
+    export = _add(subparsers, checkpoint_verbs.export)
+    _add_run(export)
+    export.add_argument("--step", type=int, help="which checkpoint (default: the newest usable one)")
+    export.add_argument(
+        "--out", type=Path, metavar="DIR", help="a new folder (default: in the run directory)"
+    )
+    rehearse = _add(subparsers, checkpoint_verbs.rehearse)
     _add_overrides(rehearse)
     rehearse.add_argument("--steps", type=int, default=12, help="of each of the two trainings (default: 12)")
     rehearse.add_argument(

@@ -227,56 +227,6 @@ def results(options: argparse.Namespace) -> int:
     return 0
 
 
-def checkpoints(options: argparse.Namespace) -> int:
-    """A run's checkpoints: step, size, ranks, age, and whether each can be used."""
-    from launcher.runs import find_run
-    from launcher.show_checks import show_checkpoints
-    from train.checkpoint.manifest import verify
-    from train.checkpoint.store import CheckpointStore
-
-    verdicts = CheckpointStore(find_run(options.run).checkpoints).verdicts()
-    if options.verify:
-        verdicts = [verify(verdict) for verdict in verdicts]
-    if options.json:
-        print_json(
-            [
-                {
-                    "dir": str(verdict.path),
-                    "usable": verdict.usable,
-                    "verified": options.verify,
-                    "problem": verdict.problem,
-                    "bytes": verdict.manifest.nbytes if verdict.manifest else None,
-                    "manifest": verdict.manifest.model_dump(exclude={"files"}) if verdict.manifest else None,
-                }
-                for verdict in verdicts
-            ]
-        )
-    else:
-        show_checkpoints(make_console(), verdicts, verified=options.verify)
-    return 0 if all(verdict.usable for verdict in verdicts) else 2
-
-
-def rehearse(options: argparse.Namespace) -> int:
-    """Train your config for some steps, unbroken and broken, and compare: before a week-long job."""
-    from launcher.compose import compose_run
-    from launcher.rehearse import rehearse as drill
-    from launcher.show_checks import show_drill
-
-    console = make_console()
-
-    def say(line: str) -> None:
-        if not options.json:
-            console.print(line, style="dim", markup=False, highlight=False)
-
-    composed = compose_run(options.overrides, options.conf)
-    items = drill(composed, steps=options.steps, within_min=options.within_min, say=say)
-    if options.json:
-        print_json(items)
-    else:
-        show_drill(console, items)
-    return 0 if all(item.equal for item in items) else 4
-
-
 def stop(options: argparse.Namespace) -> int:
     """Ask a running run to save at its next step and end; resume goes on."""
     from launcher.cancel import stop_run

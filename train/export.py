@@ -1,23 +1,69 @@
-"""The finished model as a transformers directory."""
+"""Models as transformers directories: the finished one by its ranks, a checkpoint's by a process alone.
+
+`python -m train.export RUN STEP OUT` is the second; it needs neither ranks nor the memory of training.
+"""
 
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from train.checkpoint.elastic import read_weights, take_apart
+from train.checkpoint.manifest import inspect, verify
+from train.checkpoint.store import CheckpointStore
 from train.dist import Group
-from train.engine import Engine
+from train.engine import SHARDS, Engine
+from train.failures import UserError
+from train.job import load_job
+from train.model import DTYPES, load_plain_model, load_tokenizer, prepare_model
 
 
 def export_model(engine: Engine, tokenizer: Any, group: Group, out: Path) -> None:
     """Write model and tokenizer so that `from_pretrained(out)` opens them; whole or not at all."""
     weights = engine.full_state_dict()
     if group.env.is_main:
-        staging = out.with_name(f".{out.name}.staging")
-        shutil.rmtree(staging, ignore_errors=True)
         model: Any = engine.module
         model.config.use_cache = True
-        model.save_pretrained(staging, state_dict=weights)
-        tokenizer.save_pretrained(staging)
-        shutil.rmtree(out, ignore_errors=True)
-        staging.rename(out)
+        _write(model, weights, tokenizer, out)
     group.barrier()
+
+
+def export_checkpoint(root: Path, step: int, out: Path) -> None:
+    """Write the model of a committed checkpoint, in the precision of the training.
+
+    Raises:
+        UserError: there is no such checkpoint, or it cannot be used.
+    """
+    job = load_job(root)
+    verdict = verify(inspect(CheckpointStore(job.run_dir.checkpoints).path(step)))
+    if verdict.problem or verdict.manifest is None:
+        raise UserError(f"step {step} cannot be exported: {verdict.problem}")
+    directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
+    model = load_plain_model(directory, job.config.model)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
+        parts = Path(scratch) / "parts"
+        take_apart(verdict.path / SHARDS, parts, plain=verdict.manifest.zero_stage == 0)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(read_weights(parts, name).view_as(parameter))
+    model.to(dtype=DTYPES[job.config.train.precision])
+    _write(model, None, load_tokenizer(directory, job.plan.chat_template), out)
+
+
+def _write(model: Any, weights: dict[str, torch.Tensor] | None, tokenizer: Any, out: Path) -> None:
+    staging = out.with_name(f".{out.name}.staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    model.save_pretrained(staging, state_dict=weights)
+    tokenizer.save_pretrained(staging)
+    shutil.rmtree(out, ignore_errors=True)
+    staging.rename(out)
+
+
+if __name__ == "__main__":
+    try:
+        export_checkpoint(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    except UserError as error:
+        sys.exit(str(error))

@@ -78,6 +78,11 @@ def prepare_model(config: ModelConfig, *, seed: int, labels: list[str]) -> Path:
     return files.directory
 
 
+def load_plain_model(directory: Path, config: ModelConfig) -> Any:
+    """The model in fp32, on the CPU, as transformers makes it."""
+    return _auto_class(config).from_pretrained(directory, dtype=torch.float32)
+
+
 def load_model(
     directory: Path, config: ModelConfig, *, precision: str, deepspeed: dict[str, Any]
 ) -> tuple[torch.nn.Module, HfDeepSpeedConfig | None]:

@@ -97,7 +97,12 @@ def test_every_stage_exports_the_live_weights(stage: int, tied: bool, tmp_path: 
         "eval.base=false",
         "train.max_steps=5",
     )
+    again = command("export", str(run.dir.root), "--step", "5", "--out", str(tmp_path / "again"))
+    assert again.returncode == 0, again.stderr
     model = transformers.AutoModelForCausalLM.from_pretrained(run.dir.export, dtype=torch.float32)
+    other = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "again", dtype=torch.float32)
+    ids = torch.arange(3, 40).view(1, -1)
+    torch.testing.assert_close(other(ids).logits, model(ids).logits, rtol=0, atol=0)
     tokenizer = transformers.AutoTokenizer.from_pretrained(run.dir.export)
     assert recomputed_loss(model, tokenizer, run) == pytest.approx(
         run.result["evaluation"]["tuned"]["task"]["loss"], rel=1e-5

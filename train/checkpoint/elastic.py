@@ -87,6 +87,11 @@ def share_out_states(engine: Any, folder: Path, optimizer_step: float) -> None:
         _fill_flat(engine, optimizer.single_partition_of_fp32_groups, folder, optimizer_step)
 
 
+def read_weights(folder: Path, name: str) -> torch.Tensor:
+    """One parameter's fp32 weights, flat, from what `take_apart` wrote."""
+    return _read(folder, name, "fp32")
+
+
 def _read(folder: Path, name: str, key: str) -> torch.Tensor:
     path = folder / "zero" / name / f"{key}.pt"
     state: Any = torch.load(path, map_location="cpu", weights_only=False)

@@ -1,0 +1,213 @@
+"""What saving costs: DeepSpeed's own synchronous save beside ours, in one process tree, interleaved.
+
+    python -m benchmarks.checkpoint [--parameters-m 100] [--repeats 3] [--ranks 2]
+
+Prints a table or, with --json, the numbers. Stall: what a training step waits for. Extra: wall time that one
+save adds to training until it is published, with everything that runs beside it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+from train.checkpoint.collective import Checkpoints, Progress, Shape
+from train.config import CheckpointConfig, OptimConfig
+from train.dist import DistEnv, Group
+from train.engine import Engine
+from train.faults import NO_FAULTS
+from train.optim import build_optimizer
+from train.rundir import RunDir
+
+HIDDEN, VOCABULARY = 768, 16_384
+STEPS_BETWEEN = 6
+
+
+def main() -> None:
+    """Parse, spawn the ranks, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parameters-m", type=float, default=100.0, help="size of the model in millions")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_rank, (port, folder, options), nprocs=options.ranks)
+        result = json.loads((Path(folder) / "result.json").read_text())
+    print(json.dumps(result, indent=2) if options.json else _table(result))
+
+
+def _rank(rank: int, port: int, folder: str, options: argparse.Namespace) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(options.ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "DS_ACCELERATOR": "cpu",
+    }
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.ranks))
+    group = Group(DistEnv.from_environ("cpu"))
+    engine = _engine(options.parameters_m, options.ranks)
+    result = _measure(group, engine, Path(folder), options.repeats)
+    if group.env.is_main:
+        result |= {
+            "ranks": options.ranks,
+            "cores": os.cpu_count(),
+            "versions": {name: version(name) for name in ("torch", "deepspeed", "transformers")},
+        }
+        (Path(folder) / "result.json").write_text(json.dumps(result))
+    group.close()
+
+
+def _engine(parameters_m: float, ranks: int) -> Engine:
+    """A Llama of about this size with random weights, bf16, ZeRO-2, fused AdamW."""
+    import transformers
+
+    per_layer = 4 * HIDDEN**2 + 3 * HIDDEN * 4 * HIDDEN
+    layers = max(1, round((parameters_m * 1e6 - VOCABULARY * HIDDEN) / per_layer))
+    settings = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        intermediate_size=4 * HIDDEN,
+        num_hidden_layers=layers,
+        num_attention_heads=12,
+        tie_word_embeddings=True,
+        use_cache=False,
+    )
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
+    config = {
+        "train_batch_size": ranks,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 1.0,
+        "zero_optimization": {"stage": 2, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": True},
+        "steps_per_print": 2**31 - 1,
+    }
+    optimizer = build_optimizer(model, OptimConfig())
+    return Engine(model, optimizer, config, causal=True, world_size=ranks)
+
+
+def _measure(group: Group, engine: Engine, folder: Path, repeats: int) -> dict[str, Any]:
+    shape = Shape(world_size=group.env.world_size, zero_stage=2, precision="bf16")
+    run_dir = RunDir(folder / "run")
+    if group.env.is_main:
+        run_dir.root.mkdir()
+    group.barrier()
+    checkpoints = Checkpoints(
+        run_dir, group, shape=shape, config=CheckpointConfig(keep_last=1), attempt=1, faults=NO_FAULTS
+    )
+    progress = Progress()
+    _steps(group, engine, progress)
+    # The first save makes the buffers; it is not counted, as neither is DeepSpeed's first.
+    checkpoints.save(engine, progress)
+    checkpoints.join()
+    theirs, stalls, calm, disturbed = [], [], [], []
+    for number in range(repeats):
+        calm.append(_steps(group, engine, progress))
+        theirs.append(_deepspeed_save(group, engine, folder / f"theirs_{number}"))
+        began = time.perf_counter()
+        progress.step += 1
+        stalls.append(checkpoints.save(engine, progress))
+        _steps(group, engine, progress)
+        checkpoints.join()
+        group.barrier()
+        disturbed.append(time.perf_counter() - began)
+    verdict = checkpoints.store.verdicts()[0]
+    assert verdict.manifest
+    assert verdict.usable, verdict.problem
+    parameters = sum(parameter.numel() for parameter in engine.module.parameters())
+    copies = sum(group.gather(engine.copy_bytes))
+    return {
+        "parameters": parameters,
+        "deepspeed_save_s": theirs,
+        "stall_s": stalls,
+        "stall_ratio": statistics.mean(stalls) / statistics.mean(theirs),
+        "steps_without_save_s": calm,
+        "steps_with_save_s": disturbed,
+        "extra_s": statistics.mean(disturbed) - statistics.mean(calm),
+        "bytes_per_parameter": verdict.manifest.nbytes / parameters,
+        "copy_bytes_per_parameter": copies / parameters,
+    }
+
+
+def _steps(group: Group, engine: Engine, progress: Progress) -> float:
+    """Some steps of ordinary training; seconds."""
+    torch.manual_seed(group.env.rank)
+    group.barrier()
+    began = time.perf_counter()
+    for _ in range(STEPS_BETWEEN):
+        ids = torch.randint(0, VOCABULARY, (1, 128))
+        output = engine.module(input_ids=ids, labels=ids)
+        engine.backward(output.loss, 1)
+        engine.step(1e-5)
+        progress.step += 1
+    group.barrier()
+    return time.perf_counter() - began
+
+
+def _deepspeed_save(group: Group, engine: Engine, folder: Path) -> float:
+    """DeepSpeed's own save with its own writer; seconds until all ranks are through."""
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+
+    inner = engine._engine
+    ours, inner.checkpoint_engine = inner.checkpoint_engine, TorchCheckpointEngine()
+    group.barrier()
+    began = time.perf_counter()
+    inner.save_checkpoint(str(folder), tag="x")
+    group.barrier()
+    seconds = time.perf_counter() - began
+    inner.checkpoint_engine = ours
+    if group.env.is_main:
+        shutil.rmtree(folder)
+    group.barrier()
+    return seconds
+
+
+def _table(result: dict[str, Any]) -> str:
+    def row(name: str, values: list[float]) -> str:
+        return f"| {name} | {statistics.median(values):.3f} | {min(values):.3f} to {max(values):.3f} |"
+
+    interval_s = 300.0
+    return "\n".join(
+        [
+            f"{result['parameters'] / 1e6:.0f}M parameters, bf16 Adam, ZeRO-2, {result['ranks']} ranks on"
+            f" {result['cores']} cores, torch {result['versions']['torch']},"
+            f" deepspeed {result['versions']['deepspeed']}",
+            "",
+            "| seconds | median | range |",
+            "|---|---|---|",
+            row("DeepSpeed's save (the training waits for all of it)", result["deepspeed_save_s"]),
+            row("our stall", result["stall_s"]),
+            row(f"{STEPS_BETWEEN} steps", result["steps_without_save_s"]),
+            row(f"{STEPS_BETWEEN} steps and a save, until it is published", result["steps_with_save_s"]),
+            "",
+            f"stall, ours / DeepSpeed's: {result['stall_ratio']:.3f}",
+            f"extra wall time of a save: {result['extra_s']:.2f} s"
+            f" ({100 * result['extra_s'] / interval_s:.2f} % at one save in five minutes)",
+            f"bytes on disk per parameter: {result['bytes_per_parameter']:.3f}",
+            f"bytes of host copies per parameter: {result['copy_bytes_per_parameter']:.3f}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
