@@ -21,7 +21,9 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from train.checkpoint.collective import Checkpoints, Progress, Shape
+from train.checkpoint.progress import Progress, Shape
+from train.checkpoint.saving import Saver
+from train.checkpoint.store import CheckpointStore
 from train.config import CheckpointConfig, OptimConfig
 from train.dist import DistEnv, Group
 from train.engine import Engine
@@ -112,26 +114,26 @@ def _measure(group: Group, engine: Engine, folder: Path, repeats: int) -> dict[s
     if group.env.is_main:
         run_dir.root.mkdir()
     group.barrier()
-    checkpoints = Checkpoints(
-        run_dir, group, shape=shape, config=CheckpointConfig(keep_last=1), attempt=1, faults=NO_FAULTS
-    )
+    store = CheckpointStore(run_dir.checkpoints)
+    config = CheckpointConfig(keep_last=1)
+    saver = Saver(run_dir, group, store, shape=shape, config=config, attempt=1, faults=NO_FAULTS)
     progress = Progress()
     _steps(group, engine, progress)
     # The first save makes the buffers; it is not counted, as neither is DeepSpeed's first.
-    checkpoints.save(engine, progress)
-    checkpoints.join()
+    saver.save(engine, progress)
+    saver.join()
     theirs, stalls, calm, disturbed = [], [], [], []
     for number in range(repeats):
         calm.append(_steps(group, engine, progress))
         theirs.append(_deepspeed_save(group, engine, folder / f"theirs_{number}"))
         began = time.perf_counter()
         progress.step += 1
-        stalls.append(checkpoints.save(engine, progress))
+        stalls.append(saver.save(engine, progress))
         _steps(group, engine, progress)
-        checkpoints.join()
+        saver.join()
         group.barrier()
         disturbed.append(time.perf_counter() - began)
-    verdict = checkpoints.store.verdicts()[0]
+    verdict = store.verdicts()[0]
     assert verdict.manifest
     assert verdict.usable, verdict.problem
     parameters = sum(parameter.numel() for parameter in engine.module.parameters())

@@ -16,7 +16,7 @@ OWNERS = {
     "hydra": {"launcher/compose.py"},
     "omegaconf": {"launcher/compose.py"},
     "submitit": {"slurm/executor.py"},
-    "wandb": {"train/tracking.py"},
+    "wandb": {"train/tracking.py", "train/wandb_files.py"},
     "torch.distributed": {"train/dist.py", "train/agent.py", "train/rendezvous.py"},
     "deepspeed": {"train/engine.py", "train/dist.py", "train/checkpoint/elastic.py"},
     "datasets": {"train/data/prepare.py"},

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from train.checkpoint.collective import Checkpoints
+from train.checkpoint.restoring import Restorer
+from train.checkpoint.saving import Saver
 from train.data.collate import TokenSet
 from train.data.sampler import Sampler
 from train.dist import Group
@@ -27,7 +28,8 @@ class RankContext:
     sets: dict[str, TokenSet]
     """By role: train, validation, test, general."""
     sampler: Sampler
-    checkpoints: Checkpoints
+    saver: Saver
+    restorer: Restorer
     stop: StopRequest
     heart: Heartbeat
     faults: Faults

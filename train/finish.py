@@ -5,7 +5,7 @@ import resource
 import time
 from typing import Any
 
-from train.checkpoint.collective import Progress
+from train.checkpoint.progress import Progress
 from train.context import RankContext
 from train.evaluate.assess import assess_once
 from train.export import export_model
@@ -14,7 +14,8 @@ from train.rundir import read_lines, write_json
 
 def finish(context: RankContext, progress: Progress) -> None:
     """Assess and export the best checkpoint by validation (else the last), then write result.json."""
-    chosen_step = context.checkpoints.load_best(context.engine, progress)
+    context.saver.join()
+    chosen_step = context.restorer.load_best(context.engine, progress)
     tuned = assess_once(context, "tuned")
     context.announce("export")
     export_model(context.engine, context.tokenizer, context.group, context.job.run_dir.export)

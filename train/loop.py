@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import torch
 
-from train.checkpoint.collective import Progress, Resumed
+from train.checkpoint.progress import Progress, Resumed
 from train.checkpoint.schedule import SaveSchedule
 from train.context import RankContext
 from train.data.sampler import share_out
@@ -29,7 +29,7 @@ class Outcome(StrEnum):
 
 def run(context: RankContext) -> Outcome:
     """Train from wherever the run stands to its end, or to an agreed stop."""
-    resumed = context.checkpoints.resume(context.engine)
+    resumed = context.restorer.resume(context.engine)
     progress = resumed.progress
     _note_resume(context, resumed)
     if context.job.config.eval.base and progress.step == 0:
@@ -169,8 +169,8 @@ class _Training:
         context, bad_until = self._context, self._progress.step
         last = batch_number(bad_until, self._skipped)
         window = (last - judgement.bad_steps + 1, last)
-        context.checkpoints.join()
-        resumed = context.checkpoints.resume(context.engine).progress
+        context.saver.join()
+        resumed = context.restorer.resume(context.engine).progress
         if resumed.step == 0 or len(self._skipped) >= MAX_ROLLBACKS:
             why = (
                 "no checkpoint was made before"
@@ -199,10 +199,10 @@ class _Training:
 
     def _save(self) -> None:
         self._context.heart.beat("save")
-        stall_s = self._context.checkpoints.save(self._context.engine, self._progress)
+        stall_s = self._context.saver.save(self._context.engine, self._progress)
         self._schedule.saved(stall_s)
         self._saved_step = self._progress.step
-        self._notice.check(self._meter.last_step_s, self._context.checkpoints.longest_save_s)
+        self._notice.check(self._meter.last_step_s, self._context.saver.longest_save_s)
 
     def _stop(self) -> None:
         """All ranks stand at the same boundary: save there, once."""
@@ -212,7 +212,7 @@ class _Training:
         if self._progress.step != self._saved_step:
             self._save()
         context.heart.beat("save")
-        context.checkpoints.join()
+        context.saver.join()
         if context.is_main:
             context.job.run_dir.log_event(
                 "preempted",

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from train.checkpoint.collective import Progress
+from train.checkpoint.progress import Progress
 from train.context import RankContext
 
 

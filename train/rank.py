@@ -10,7 +10,10 @@ import numpy as np
 import torch
 import transformers
 
-from train.checkpoint.collective import Checkpoints, Shape
+from train.checkpoint.progress import Shape
+from train.checkpoint.restoring import Restorer
+from train.checkpoint.saving import Saver
+from train.checkpoint.store import CheckpointStore
 from train.context import RankContext
 from train.data.collate import TokenSet
 from train.data.prepare import prepare
@@ -51,6 +54,13 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
     group.check()
     announce("load model")
     engine, keep_alive = _build_engine(job, directory, tokenizer, env)
+    store = CheckpointStore(run_dir.checkpoints, faults)
+    shape = Shape(
+        world_size=env.world_size,
+        zero_stage=job.config.zero.stage,
+        precision=job.config.train.precision,
+    )
+    common: dict[str, Any] = {"shape": shape, "attempt": attempt, "faults": faults}
     outcome = run(
         RankContext(
             job=job,
@@ -60,18 +70,8 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
             tokenizer=tokenizer,
             sets=sets,
             sampler=sampler,
-            checkpoints=Checkpoints(
-                run_dir,
-                group,
-                shape=Shape(
-                    world_size=env.world_size,
-                    zero_stage=job.config.zero.stage,
-                    precision=job.config.train.precision,
-                ),
-                config=job.config.checkpoint,
-                attempt=attempt,
-                faults=faults,
-            ),
+            saver=Saver(run_dir, group, store, config=job.config.checkpoint, **common),
+            restorer=Restorer(run_dir, group, store, **common),
             stop=stop,
             heart=heart,
             faults=faults,

@@ -8,7 +8,8 @@ import os
 from typing import Any, Literal
 
 from train.job import TrainJob
-from train.rundir import append_line, read_lines
+from train.rundir import append_line, latest_by_step, read_lines
+from train.wandb_files import recorded_steps
 
 logger = logging.getLogger(__name__)
 _INIT_TIMEOUT_S = 20
@@ -26,6 +27,7 @@ class Tracker:
         self._sent = _sent_before(job)
         if job.config.tracking.wandb != "disabled":
             self._open_wandb(job.config.tracking.wandb)
+            self._fill_in()
 
     def log_step(self, row: dict[str, Any]) -> None:
         """One line of metrics.jsonl, and the same numbers to W&B."""
@@ -84,6 +86,18 @@ class Tracker:
                 self._open_wandb("offline")
             else:
                 self._give_up(error)
+
+    def _fill_in(self) -> None:
+        """Give W&B's files what a killed attempt had measured and its W&B service had not written."""
+        if self._wandb_run is None or not self._wandb_run.offline:
+            return
+        try:
+            there = recorded_steps(self._job.run_dir.root)
+            for row in latest_by_step(read_lines(self._job.run_dir.metrics)):
+                if row["step"] not in there:
+                    self._wandb_run.log({f"train/{key}": value for key, value in row.items()})
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            self._give_up(error)
 
     def _to_wandb(self, prefix: str, values: dict[str, Any], step: int) -> None:
         if self._wandb_run is None or step <= self._sent.get(prefix, 0):

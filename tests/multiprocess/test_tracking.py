@@ -8,6 +8,7 @@ import pytest
 from tests.multiprocess.runs import Run, start, traced_settings
 from train.faults import VARIABLE
 from train.rundir import read_lines
+from train.wandb_files import _records
 
 
 @pytest.fixture
@@ -22,22 +23,17 @@ def settings(tmp_path: Path) -> tuple[str, ...]:
 
 def sent(run: Run) -> tuple[set[str], list[int]]:
     """Ids of the W&B runs, and the training steps, in the files that W&B keeps for its server."""
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
+    from wandb.proto.wandb_internal_pb2 import Record
 
     ids, steps = set(), []
     for path in sorted(run.dir.root.glob("wandb/offline-run-*/run-*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        while data := store.scan_data():
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
+        for data in _records(path.read_bytes()):
+            record = Record.FromString(data)
             if record.run.run_id:
                 ids.add(record.run.run_id)
-            for item in record.history.item:
-                if (item.key or "/".join(item.nested_key)) == "train/loss":
-                    entry = {i.key or "/".join(i.nested_key): i.value_json for i in record.history.item}
-                    steps.append(int(json.loads(entry["train/step"])))
+            entry = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+            if "train/loss" in entry:
+                steps.append(int(json.loads(entry["train/step"])))
     return ids, steps
 
 

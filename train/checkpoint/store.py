@@ -56,8 +56,10 @@ class CheckpointStore:
         write_atomic(self.root / LATEST, f"{target.name}\n")
         return target
 
-    def mark_best(self, step: int) -> None:
+    def mark_best(self, step: int | None) -> None:
         """Point `best` at a committed step, for people; what decides is the progress in the checkpoints."""
+        if step is None or not self.path(step).is_dir():
+            return
         write_atomic(self.root / BEST, f"{self.path(step).name}\n")
 
     def steps(self) -> list[int]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, f1_score
 
 from train.data.collate import TokenSet
 from train.data.render import IGNORED
@@ -49,6 +48,9 @@ def evaluate(engine: Engine, rows: TokenSet, group: Group, batch_size: int, *, c
         return Scores(len(rows), int(trained), loss, perplexity=math.exp(min(loss, 700.0)))
     pairs = [pair for part in group.gather(predicted) for pair in part.values()]
     truth, guess = zip(*pairs, strict=True)
+    # Classifiers only: importing it takes a second of every start.
+    from sklearn.metrics import accuracy_score, f1_score
+
     return Scores(
         len(rows),
         int(trained),
