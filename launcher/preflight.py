@@ -205,12 +205,12 @@ def _resources(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
         )
     host = config.hardware.node_mem_gb
     ranks = plan.placement.ranks_per_node
-    if memory and host and plan.placement.device == "cuda" and memory.offloaded_gb * ranks > host:
+    if memory and host and plan.placement.device == "cuda" and memory.host_gb * ranks > host:
         yield Problem(
             code="memory.host",
             field="hardware.node_mem_gb",
-            message=f"offload puts {memory.offloaded_gb:.1f} GB a rank on the host: {ranks} ranks need"
-            f" {memory.offloaded_gb * ranks:.1f} GB, a node has {host:.1f} GB",
+            message=f"offload and the copy for saving put {memory.host_gb:.1f} GB a rank on the host: {ranks}"
+            f" ranks need {memory.host_gb * ranks:.1f} GB, a node has {host:.1f} GB",
             fix="more nodes, or offload less",
         )
     disk = plan.disk

@@ -14,6 +14,7 @@ from launcher.submit import resume_run, submit_run
 from train.failures import ExitCode
 from train.faults import VARIABLE
 from train.rundir import RunDir, latest_by_step, read_lines
+from train.wandb_files import recorded_steps
 
 _POLL_S = 0.1
 Say = Callable[[str], None]
@@ -64,6 +65,8 @@ def compare(unbroken: RunDir, broken: RunDir) -> list[Item]:
         _same("sample ids", [[row["sample_ids"] for row in trace] for trace in traces]),
         _same("learning rates", [[row["lr"] for row in curve] for curve in curves]),
         _same("tokens", [[row["tokens"] for row in curve] for curve in curves]),
+        _same("random numbers", [[row["random"] for row in trace] for trace in traces]),
+        _same("W&B steps", [sorted(recorded_steps(run.root)) for run in (unbroken, broken)]),
         _close("losses", losses[0], losses[1], exact=exact),
         Item(
             name="interruptions",
@@ -90,7 +93,7 @@ def _short(composed: Composed, name: str, steps: int) -> Composed:
             "eval.answers=0",
             "data.test=null",
             "eval.general=null",
-            "tracking.wandb=disabled",
+            "tracking.wandb=offline",
         ],
     )
 

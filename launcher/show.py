@@ -130,6 +130,7 @@ def _parts(plan: RunPlan) -> str:
         "activations": memory.activations_gb,
         "logits": memory.logits_gb,
         "runtime": memory.runtime_gb,
+        "copy for saving": memory.save_copy_gb if memory.device == "cpu" else 0.0,
     }
     text = ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value >= 0.005)
     offloaded = f"; {memory.offloaded_gb:.2f} on the host" if memory.offloaded_gb else ""

@@ -116,7 +116,12 @@ class _Training:
         progress.tokens += int(rows.tokens[ids].sum())
         self._meter.end_step(tokens=int(rows.tokens[ids].sum()), trained=trained)
         if self._config.train.trace and context.is_main:
-            row = {"attempt": context.attempt, "step": step, "sample_ids": ids}
+            row = {
+                "attempt": context.attempt,
+                "step": step,
+                "sample_ids": ids,
+                "random": float(torch.rand(())),
+            }
             append_line(context.job.run_dir.trace, row, patient=True)
         reporting = _due(step, self._config.train.log_every_steps) or step == context.sampler.total_steps
         loss = self._meter.report(progress) if reporting else None

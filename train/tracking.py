@@ -92,7 +92,7 @@ class Tracker:
         if self._wandb_run is None or not self._wandb_run.offline:
             return
         try:
-            there = recorded_steps(self._job.run_dir.root)
+            there = set(recorded_steps(self._job.run_dir.root))
             for row in latest_by_step(read_lines(self._job.run_dir.metrics)):
                 if row["step"] not in there:
                     self._wandb_run.log({f"train/{key}": value for key, value in row.items()})

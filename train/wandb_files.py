@@ -9,17 +9,17 @@ _LAST_PARTS = (1, 4)
 """Whole records, and the ends of those that were cut into parts."""
 
 
-def recorded_steps(root: Path) -> set[int]:
-    """Training steps that stand in the offline files of a run directory, whoever wrote them."""
+def recorded_steps(root: Path) -> list[int]:
+    """Training steps that stand in the offline files of a run directory, as often as they do."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    steps = set()
+    steps = []
     for path in root.glob("wandb/offline-run-*/run-*.wandb"):
         for data in _records(path.read_bytes()):
             items = Record.FromString(data).history.item
             values = {item.key or "/".join(item.nested_key): item.value_json for item in items}
             if "train/loss" in values and "train/step" in values:
-                steps.add(int(json.loads(values["train/step"])))
+                steps.append(int(json.loads(values["train/step"])))
     return steps
 
 

@@ -25,6 +25,8 @@ class MemoryEstimate:
     runtime_gb: float
     offloaded_gb: float
     """Moved to the host by offload: not on a GPU any more, but on a CPU rank still its own."""
+    save_copy_gb: float
+    """Host memory of the copy that a save makes, on the rank that writes most."""
 
     @property
     def total_gb(self) -> float:
@@ -36,8 +38,13 @@ class MemoryEstimate:
             + self.activations_gb
             + self.logits_gb
             + self.runtime_gb
-            + (self.offloaded_gb if self.device == "cpu" else 0)
+            + (self.host_gb if self.device == "cpu" else 0)
         )
+
+    @property
+    def host_gb(self) -> float:
+        """What a rank keeps on the host, wherever its model lives."""
+        return self.offloaded_gb + self.save_copy_gb
 
 
 def estimate_memory(
@@ -58,6 +65,8 @@ def estimate_memory(
     offloaded = (optimizer if config.zero.offload_optimizer else 0) + (
         weights if config.zero.offload_params else 0
     )
+    # Rank 0 writes most: the weights, whole below stage 3, and its shard of moments and master copy.
+    save_copy = (parameters * width if stage < 3 else 0) + parameters * (8 + master) / (ranks if stage else 1)
     tokens = batch.micro_batch_size * config.data.max_length
     kept_layers = 1 if config.model.activation_checkpointing else shape.layers
     per_token = 34 * shape.hidden * width / 2
@@ -73,6 +82,7 @@ def estimate_memory(
         logits_gb=logits / GB,
         runtime_gb=_RUNTIME_GB[device],
         offloaded_gb=offloaded / GB,
+        save_copy_gb=save_copy / GB,
     )
 
 
@@ -86,4 +96,6 @@ def checkpoint_bytes(config: TrainingConfig, shape: ModelShape) -> int:
 def disk_bytes(config: TrainingConfig, shape: ModelShape) -> int:
     """Most that a run directory holds at once: kept checkpoints, the best, one being written, the export."""
     kept = config.checkpoint.keep_last + 1 + (1 if config.data.validation else 0)
+    if config.checkpoint.keep_every_steps and config.train.max_steps:
+        kept += config.train.max_steps // config.checkpoint.keep_every_steps
     return kept * checkpoint_bytes(config, shape) + 2 * shape.parameters * 2

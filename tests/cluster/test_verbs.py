@@ -46,6 +46,8 @@ def test_every_verb(kind: str, request: pytest.FixtureRequest, settings: tuple[s
     assert run.status.attempt == 2
     assert "verbs-" in command("results", name).stdout
     assert "finished" in command("status", name).stdout
+    assert command("doctor", "--json").returncode == 0
+    assert "complete" in command("checkpoints", name).stdout
     held = submit(*HELD, "name=held")
     assert "held by you" in command("status", str(held.dir.root)).stdout
     assert command("cancel", str(held.dir.root)).returncode == 0

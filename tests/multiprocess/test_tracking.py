@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.multiprocess.runs import Run, start, traced_settings
+from tests.multiprocess.runs import start, traced_settings
 from train.faults import VARIABLE
 from train.rundir import read_lines
-from train.wandb_files import _records
+from train.wandb_files import recorded_steps
 
 
 @pytest.fixture
@@ -21,22 +21,6 @@ def settings(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-def sent(run: Run) -> tuple[set[str], list[int]]:
-    """Ids of the W&B runs, and the training steps, in the files that W&B keeps for its server."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    ids, steps = set(), []
-    for path in sorted(run.dir.root.glob("wandb/offline-run-*/run-*.wandb")):
-        for data in _records(path.read_bytes()):
-            record = Record.FromString(data)
-            if record.run.run_id:
-                ids.add(record.run.run_id)
-            entry = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-            if "train/loss" in entry:
-                steps.append(int(json.loads(entry["train/step"])))
-    return ids, steps
-
-
 def test_one_run_for_all_attempts_and_each_step_once(settings: tuple[str, ...]):
     """A kill takes the training back from step 17 to 10; a stop makes a second attempt."""
     run = start(
@@ -44,9 +28,9 @@ def test_one_run_for_all_attempts_and_each_step_once(settings: tuple[str, ...]):
     )
     run.wait_for("PREEMPTED")
     run.resume()
-    ids, steps = sent(run)
+    ids = {path.stem.removeprefix("run-") for path in run.dir.root.glob("wandb/offline-run-*/run-*.wandb")}
     assert ids == {json.loads(run.dir.plan.read_text())["training"]["wandb_id"]}
-    assert sorted(steps) == list(range(1, 41)), "a step was sent twice, or not at all"
+    assert sorted(recorded_steps(run.dir.root)) == list(range(1, 41)), "a step was sent twice, or not at all"
     written = [row["step"] for row in read_lines(run.dir.metrics)]
     assert written.count(15) == 2, "the test did not go back"
     assert len(run.curve()) == 40
