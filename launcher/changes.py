@@ -36,6 +36,7 @@ _NOTICE = {
     "eval": "scores before and after may not compare",
 }
 _NEVER = ("name", "runs_dir", "access")
+COMPUTING = ("torch", "deepspeed", "transformers")
 LENGTH = ("train.max_steps", "train.epochs", "train.max_tokens")
 
 
@@ -66,6 +67,21 @@ def changes_between(old: RunConfig, new: RunConfig) -> list[Change]:
     ]
 
 
+def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Change]:
+    """Packages whose version has changed since the run was made: another minor may compute otherwise."""
+    return [
+        Change(
+            key=f"versions.{name}",
+            old=before[name],
+            new=now.get(name),
+            kind="notice" if _minor(before[name]) == _minor(now.get(name, "")) else "refused",
+            note="",
+        )
+        for name in COMPUTING
+        if name in before and before[name] != now.get(name)
+    ]
+
+
 def refusals(changes: Sequence[Change], allowed: Sequence[str]) -> list[Problem]:
     """What must not differ, unless the user says by name that it may."""
     return [
@@ -80,6 +96,10 @@ def refusals(changes: Sequence[Change], allowed: Sequence[str]) -> list[Problem]
         for change in changes
         if change.kind == "never" or (change.kind == "refused" and change.key not in allowed)
     ]
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
 
 
 def _why(kind: Kind) -> str:

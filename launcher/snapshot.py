@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def freeze_code(destination: Path) -> None:
             "git_commit": _git(home, "rev-parse", "HEAD").strip() or None,
             "git_dirty": bool(_git(home, "status", "--porcelain", "--", *PACKAGES).strip()),
             "python": sys.version.split()[0],
-            "versions": {name: number for name, number in _versions() if name in _NOTABLE},
-            "all_versions": dict(_versions()),
+            "versions": {name: number for name, number in versions().items() if name in _NOTABLE},
+            "all_versions": versions(),
         },
     )
 
@@ -59,8 +60,10 @@ def _refuse_large(sources: Sequence[Path], home: Path) -> None:
     )
 
 
-def _versions() -> list[tuple[str, str]]:
-    return sorted((dist.metadata["Name"], dist.version) for dist in distributions())
+@cache
+def versions() -> dict[str, str]:
+    """Every installed package."""
+    return dict(sorted((dist.metadata["Name"], dist.version) for dist in distributions()))
 
 
 def _git(home: Path, *arguments: str) -> str:

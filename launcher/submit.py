@@ -8,14 +8,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from launcher.changes import LENGTH, Change, changes_between, refusals
+from launcher.changes import LENGTH, Change, changes_between, refusals, version_changes
 from launcher.compose import Composed, compose_change
 from launcher.errors import Refused, refuse
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
 from launcher.runs import ensure_ours, load_config, name_to_type, stage_run
 from launcher.secrets import refuse_secrets_in
-from launcher.snapshot import freeze_code
+from launcher.snapshot import freeze_code, versions
 from launcher.start import NOT_SUBMITTED, start_job
 from launcher.status import read_status
 from train.failures import ExitCode
@@ -72,7 +72,7 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
     changes = changes_between(load_config(run), composed.config)
     if problems := refusals(changes, allowed):
         raise Refused(problems)
-    return resume_run(run, _Change(composed, plan, changes, allowed))
+    return resume_run(run, _Change(composed, plan, changes, allowed), allowed)
 
 
 def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path]) -> tuple[Composed, RunPlan]:
@@ -130,13 +130,16 @@ class _Change:
             (run.evaluations / "tuned.json").unlink(missing_ok=True)
 
 
-def resume_run(run: RunDir, change: _Change | None = None) -> Submission:
+def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str] = ()) -> Submission:
     """Start a run that is not running; it goes on from its newest verified checkpoint.
 
     Raises:
         Refused: it is running, or another command is starting it at this moment.
     """
     ensure_ours(run)
+    moved = version_changes(json.loads((run.code / "code.json").read_text())["versions"], versions())
+    if problems := refusals(moved, allowed):
+        raise Refused(problems)
     try:
         # Two commands must not both find it stopped and both start it.
         with FileLock(run.root / ".start.lock", timeout=0):
@@ -149,7 +152,9 @@ def resume_run(run: RunDir, change: _Change | None = None) -> Submission:
             run.result.unlink(missing_ok=True)
             if change:
                 change.apply(run)
-            return Submission(run, start_job(run), change.changes if change else ())
+            if moved:
+                run.log_event("changed", keys=[entry.text for entry in moved], insisted=list(allowed))
+            return Submission(run, start_job(run), [*(change.changes if change else ()), *moved])
     except Timeout:
         raise _active(run, "is being started by another command") from None
 

@@ -71,7 +71,7 @@ def resume(options: argparse.Namespace) -> int:
 
     run = find_run(options.run)
     if not options.overrides:
-        return _after_start(options, resume_run(run))
+        return _after_start(options, resume_run(run, allowed=options.allow_change))
     composed, plan = recomposed(run, options.overrides, options.conf)
     return _after_start(options, change_run(run, composed, plan, options.allow_change))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.changes import changes_between, refusals
+from launcher.changes import changes_between, refusals, version_changes
 from launcher.compose import compose_change, compose_run
 from launcher.errors import Refused
 
@@ -45,6 +45,19 @@ def test_a_group_replaces_its_section_and_leaves_the_others():
         "zero.offload_optimizer": "notice",
         "zero.offload_params": "notice",
     }
+
+
+def test_another_minor_of_what_computes_is_refused():
+    before = {"torch": "2.12.1", "deepspeed": "0.19.7", "transformers": "5.23.0", "numpy": "1.0"}
+    now = {"torch": "2.13.0", "deepspeed": "0.19.8", "transformers": "5.23.0", "numpy": "2.0"}
+    changes = version_changes(before, now)
+    assert {change.key: change.kind for change in changes} == {
+        "versions.torch": "refused",
+        "versions.deepspeed": "notice",
+    }
+    [problem] = refusals(changes, [])
+    assert "--allow-change versions.torch" in problem.fix
+    assert refusals(changes, ["versions.torch"]) == []
 
 
 def test_insisting_is_by_name():
