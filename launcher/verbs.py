@@ -31,7 +31,7 @@ def refused(error: Exception, options: argparse.Namespace) -> int:
 
         from launcher.show import show_problems
 
-        composing = hasattr(options, "overrides")
+        composing = options.verb.__name__ in ("plan", "submit")
         show_problems(Console(stderr=True, highlight=False), error.problems, before_a_run=composing)
     return int(error.exit_code)
 
