@@ -92,8 +92,8 @@ def test_another_time_limit_may_be_given_to_a_run_that_ended(cluster: ClusterLay
 
 
 def test_the_time_limit(cluster: ClusterLayout, settings: tuple[str, ...], unbroken: ClusterRun):
-    """Slurm asks to stop 25 to 55 s into one minute; until then a rank is held, so that time passes."""
-    run = submit(*settings, "name=limit", "slurm.time_min=1", "slurm.signal_delay_s=5")
+    """Slurm asks to stop 60 to 90 s into two minutes; until then a rank is held, so that time passes."""
+    run = submit(*settings, "name=limit", "slurm.time_min=2", "slurm.signal_delay_s=30")
     run.wait_for_step(30)
     held = run.ranks()[1]
     held.suspend()
