@@ -23,6 +23,7 @@ import torch.multiprocessing as mp
 
 from train.checkpoint.progress import Progress, Shape
 from train.checkpoint.saving import Saver
+from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.store import CheckpointStore
 from train.config import CheckpointConfig, OptimConfig
 from train.dist import DistEnv, Group
@@ -115,8 +116,10 @@ def _measure(group: Group, engine: Engine, folder: Path, repeats: int) -> dict[s
         run_dir.root.mkdir()
     group.barrier()
     store = CheckpointStore(run_dir.checkpoints)
-    config = CheckpointConfig(keep_last=1)
-    saver = Saver(run_dir, group, store, shape=shape, config=config, attempt=1, faults=NO_FAULTS)
+    scope = CheckpointScope(
+        run_dir=run_dir, group=group, store=store, shape=shape, attempt=1, faults=NO_FAULTS
+    )
+    saver = Saver(scope, CheckpointConfig(keep_last=1))
     progress = Progress()
     _steps(group, engine, progress)
     # The first save makes the buffers; it is not counted, as neither is DeepSpeed's first.

@@ -109,9 +109,9 @@ def _why(kind: Kind) -> str:
 def _kind(key: str) -> Kind:
     if _under(key, _NEVER):
         return "never"
-    if _under(key, tuple(_NOTICE)):
-        return "free" if _is_free(key) else "notice"
-    return "free" if _is_free(key) else "refused"
+    if _is_free(key):
+        return "free"
+    return "notice" if _under(key, tuple(_NOTICE)) else "refused"
 
 
 def _is_free(key: str) -> bool:

@@ -15,7 +15,7 @@ from launcher.shadow import shadowing_file
 
 _EPILOG = """\
 exit codes: 0 done, 2 user error, 3 refused by plan, 4 run failed, 75 preempted, 93 no progress,
-94 no usable checkpoint. Start with: shardline submit experiment=smoke --follow"""
+94 no usable checkpoint, 95 nothing can be saved. Start with: shardline submit experiment=smoke --follow"""
 
 Verb = Callable[[argparse.Namespace], int]
 Subparsers = Any

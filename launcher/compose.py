@@ -21,15 +21,14 @@ from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from launcher.config import RunConfig
 from launcher.errors import Problem, Refused, nearest, refuse
+from launcher.explain import explain, names_in
+from slurm.values import SECRET_NAME
 
-_SECRET_VARIABLE = re.compile(
-    r"\$\{oc\.env:[^},]*(?<![A-Z])(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD)(?![A-Z])[^}]*\}", re.IGNORECASE
-)
+_SECRET_VARIABLE = re.compile(rf"\$\{{oc\.env:[^}},]*{SECRET_NAME.pattern}[^}}]*\}}", re.IGNORECASE)
 _HERE = Path(__file__).resolve().parent
 
 
@@ -191,23 +190,23 @@ def _options(group: str, roots: Sequence[Path]) -> set[str]:
 
 def _unknown_key(key: str, roots: Sequence[Path]) -> Problem | None:
     """A problem if no section has this key, with the nearest name that is valid."""
-    section: Any = RunConfig
-    walked: list[str] = []
-    for part in key.split("."):
-        is_section = isinstance(section, type) and issubclass(section, BaseModel)
-        valid = set(section.model_fields) if is_section else set()
-        if part not in valid:
-            at = ".".join(walked)
-            names = {f"{at}.{name}" if at else name for name in valid}
-            names |= set() if walked else {p.name for root in roots for p in root.iterdir() if p.is_dir()}
+    *sections, name = key.split(".")
+    for depth in range(len(sections) + 1):
+        at, part = ".".join(sections[:depth]), (*sections, name)[depth]
+        names = names_in(at)
+        if names is None:
+            # A mapping of the user's own, such as slurm.variables.
+            return None
+        if part not in {known.rpartition(".")[2] for known in names}:
+            groups = (
+                set() if at else {path.name for root in roots for path in root.iterdir() if path.is_dir()}
+            )
             return Problem(
                 code="config.unknown_key",
                 field=key,
                 message=f"{key} (from the command line) is no key" + (f" of {at}" if at else " or group"),
-                fix=nearest(key, names) if names else f"{at} holds a single value",
+                fix=nearest(key, names | groups) if names else f"{at} holds a single value",
             )
-        walked.append(part)
-        section = section.model_fields[part].annotation
     return None
 
 
@@ -262,47 +261,5 @@ def _type(draft: _Draft, values: dict[str, Any], overrides: Sequence[str]) -> Ru
         return RunConfig.model_validate(values)
     except ValidationError as error:
         spoken = {text.split("=")[0].lstrip("+") for text in overrides}
-        draft.problems += [_explain(entry, draft.choices, spoken) for entry in error.errors()]
+        draft.problems += [explain(entry, draft.choices, spoken) for entry in error.errors()]
         return None
-
-
-def _explain(entry: ErrorDetails, choices: dict[str, str], spoken: set[str]) -> Problem:
-    """A pydantic error in our words: where the value came from, what it was, what is allowed."""
-    key = ".".join(str(part) for part in entry["loc"])
-    source = _source(key, choices, spoken)
-    if entry["type"] == "extra_forbidden":
-        parent, _, _name = key.rpartition(".")
-        section: Any = RunConfig.model_fields[parent].annotation if parent else RunConfig
-        names = {f"{parent}.{name}" if parent else name for name in section.model_fields}
-        return Problem(
-            code="config.unknown_key",
-            field=key,
-            message=f"{key} ({source}) is no key",
-            fix=nearest(key, names),
-        )
-    if entry["type"] == "missing":
-        return Problem(
-            code="config.missing",
-            field=key,
-            message=f"{key} has no value ({source})",
-            fix=f"choose a group that sets it, or give {key}=...",
-        )
-    allowed = entry["msg"][0].lower() + entry["msg"][1:]
-    return Problem(
-        code="config.value",
-        field=key,
-        message=f"{key}={entry['input']!r} ({source}): {allowed}",
-        fix=f"change {key}",
-    )
-
-
-def _source(key: str, choices: dict[str, str], spoken: set[str]) -> str:
-    if key in spoken:
-        return "from the command line"
-    section = key.split(".", maxsplit=1)[0]
-    files = [
-        f"conf/{name}/{choices[name]}.yaml"
-        for name in (section, "experiment")
-        if choices.get(name, "None") != "None"
-    ]
-    return "from " + (" or ".join(files) or "conf/config.yaml")

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -27,6 +28,7 @@ from train.rundir import write_json
 _SHARED_TYPES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "panfs", "wekafs", "orangefs", "9p")
 _SMALL_SHM_GB = 1.0
 _NODE_WITHIN_S = 300.0
+_POLL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +194,7 @@ def _await_report(path: Path, name: str) -> dict[str, Any] | None:
         job = find_job(name)
         if job and job.phase == "ended" and not path.exists():
             return None
-        time.sleep(0.5)
+        time.sleep(_POLL_S)
     return None
 
 
@@ -207,9 +209,11 @@ def _no_report(root: Path, name: str) -> Finding:
 
 
 def _cancel(name: str) -> None:
-    job = find_job(name)
-    if job and job.phase != "ended":
-        cancel(job.job_id)
+    """What Slurm said before matters more than that it does not answer now; the job ends within a minute."""
+    with suppress(SlurmError):
+        job = find_job(name)
+        if job and job.phase != "ended":
+            cancel(job.job_id)
 
 
 def _compare(node: dict[str, Any], here: dict[str, Any]) -> Iterator[Finding]:

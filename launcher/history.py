@@ -21,8 +21,6 @@ class Attempt:
     """Seconds since the epoch."""
     progressed: bool
     """Whether it made a checkpoint of a step that none before it had reached."""
-    over: bool
-    """Whether the run was finished in it, or failed for good."""
     stopped_by_user: bool
     ended: str | None
     """Why it ended; None while it runs, and when it was killed without a word."""
@@ -96,7 +94,6 @@ def _attempt(number: int, rows: Sequence[Event], *, progressed: bool) -> Attempt
         nodes=begun.get("nodes"),
         started=begun["time"],
         progressed=progressed,
-        over=finished or any(row["then"] == "stop" for row in crashes),
         stopped_by_user=stop is not None and stop["reason"] == STOPPED_BY_USER,
         ended=ended,
     )

@@ -17,7 +17,7 @@ def next_name(run_name: str, root: str, earlier: int) -> str:
 
 def intents(run: RunDir) -> int:
     """How often a job was about to be started."""
-    return sum("intent" in row for row in read_lines(run.jobs)) if run.jobs.exists() else 0
+    return sum("intent" in row for row in read_lines(run.jobs))
 
 
 def record_intent(run: RunDir, executor: str, name: str | None) -> None:

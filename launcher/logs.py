@@ -24,15 +24,18 @@ class LogFile:
     label: str
 
 
+def attempts_with_logs(run: RunDir) -> list[int]:
+    """Their numbers, oldest first."""
+    return sorted(int(path.name.removeprefix("attempt_")) for path in run.logs.glob("attempt_*"))
+
+
 def log_files(run: RunDir, attempt: int | None, rank: int | None) -> list[LogFile]:
     """Logs of an attempt (default: the last) and of one rank or all.
 
     Raises:
         Refused: there is no such attempt or rank.
     """
-    attempts = sorted(
-        int(path.name.removeprefix("attempt_")) for path in run.logs.glob("attempt_*") if path.is_dir()
-    )
+    attempts = attempts_with_logs(run)
     if not attempts:
         raise refuse("logs.none", "RUN", f"{run.root.name} has not started yet", "add -f to wait for it")
     chosen = attempt if attempt is not None else attempts[-1]

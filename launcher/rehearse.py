@@ -1,5 +1,6 @@
 """A drill before a long job: a short training, unbroken and broken, compared item by item."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +9,8 @@ from dataclasses import dataclass
 
 from launcher.compose import Composed, compose_change
 from launcher.errors import Refused, refuse
-from launcher.runs import load_config, name_to_type
+from launcher.queue_view import RecentView
+from launcher.runs import name_to_type
 from launcher.status import read_status
 from launcher.submit import resume_run, submit_run
 from train.failures import ExitCode
@@ -38,16 +40,15 @@ def rehearse(composed: Composed, *, steps: int, within_min: float, say: Say) -> 
     deadline = time.monotonic() + within_min * 60
     drill = f"rehearse-{int(time.time())}"
     unbroken = _start(_short(composed, f"{drill}-unbroken", steps))
-    _until(unbroken, lambda: _completed(unbroken), deadline, say, "unbroken")
+    _until(unbroken, ("COMPLETED",), deadline, say, "unbroken")
     stop_at, kill_at = max(1, steps // 3), max(2, 2 * steps // 3)
     faults = f"term@forward:rank=0:step={stop_at};kill9@backward:rank=0:step={kill_at}:attempt=2"
     with _environment(VARIABLE, faults):
         broken = _start(_short(composed, f"{drill}-broken", steps))
         # Slurm's jobs go back into the queue by themselves.
-        ends = ("COMPLETED", "PREEMPTED")
-        _until(broken, lambda: read_status(broken).state in ends, deadline, say, f"stopped in step {stop_at}")
+        _until(broken, ("COMPLETED", "PREEMPTED"), deadline, say, f"stopped in step {stop_at}")
         resume_run(broken)
-    _until(broken, lambda: _completed(broken), deadline, say, f"resumed, killed in step {kill_at}")
+    _until(broken, ("COMPLETED",), deadline, say, f"resumed, killed in step {kill_at}")
     return compare(unbroken, broken)
 
 
@@ -55,7 +56,7 @@ def compare(unbroken: RunDir, broken: RunDir) -> list[Item]:
     """Every item of the verdict."""
     curves = [latest_by_step(read_lines(run.metrics)) for run in (unbroken, broken)]
     traces = [latest_by_step(read_lines(run.trace)) for run in (unbroken, broken)]
-    exact = load_config(unbroken).hardware.device != "cuda"
+    exact = json.loads(unbroken.plan.read_text())["training"]["device"] == "cpu"
     losses = [[row["loss"] for row in curve] for curve in curves]
     attempts = max(row["attempt"] for row in read_lines(broken.events) if "attempt" in row)
     kinds = [row["event"] for row in read_lines(broken.events)]
@@ -102,10 +103,10 @@ def _start(composed: Composed) -> RunDir:
     return submit_run(composed).run
 
 
-def _until(run: RunDir, reached: Callable[[], bool], deadline: float, say: Say, what: str) -> None:
+def _until(run: RunDir, states: Sequence[str], deadline: float, say: Say, what: str) -> None:
     say(f"{run.root.name}: {what}")
-    while not reached():
-        status = read_status(run)
+    recent = RecentView()
+    while (status := read_status(run, recent.look)).state not in states:
         if status.state == "FAILED" or time.monotonic() > deadline:
             why = status.why if status.state == "FAILED" else f"it is {status.state.lower()} ({status.why})"
             raise _gave_up(run, why)
@@ -117,10 +118,6 @@ def _gave_up(run: RunDir, why: str) -> Refused:
     return refuse(
         "rehearse.failed", "RUN", f"{run.root.name} did not get on: {why}", fix, ExitCode.RUN_FAILED
     )
-
-
-def _completed(run: RunDir) -> bool:
-    return read_status(run).state == "COMPLETED"
 
 
 @contextmanager

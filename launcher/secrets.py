@@ -1,20 +1,21 @@
 """Values that must stand in no file: what the environment holds under names such as WANDB_API_KEY."""
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.errors import refuse
+from slurm.values import SECRET_NAME
 
-_NAME = re.compile(r"(?<![A-Z])(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD)(?![A-Z])", re.IGNORECASE)
 _SHORTEST = 8
 """Shorter values stand in texts by chance."""
 
 
 def secret_values(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment's secrets, by name."""
-    return {name: value for name, value in environ.items() if _NAME.search(name) and len(value) >= _SHORTEST}
+    return {
+        name: value for name, value in environ.items() if SECRET_NAME.search(name) and len(value) >= _SHORTEST
+    }
 
 
 def refuse_secrets_in(folder: Path) -> None:

@@ -176,7 +176,7 @@ def logs(options: argparse.Namespace) -> int:
     import re
 
     from launcher.errors import refuse
-    from launcher.logs import as_json, first_error, follow, log_files
+    from launcher.logs import as_json, attempts_with_logs, first_error, follow, log_files
     from launcher.queue_view import RecentView
     from launcher.runs import find_run
     from launcher.status import read_status
@@ -194,7 +194,7 @@ def logs(options: argparse.Namespace) -> int:
     while not any(run.attempt_logs(1).glob("rank_*.log")) and alive():
         time.sleep(0.2)
     log_files(run, options.attempt, options.rank)
-    attempt = options.attempt or max(int(path.name[8:]) for path in run.logs.glob("attempt_*"))
+    attempt = options.attempt or attempts_with_logs(run)[-1]
     if (first := first_error(run, attempt)) and not options.json:
         print(f"{first}\n", flush=True)
     for label, line in follow(lambda: log_files(run, options.attempt, options.rank), alive):

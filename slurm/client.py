@@ -9,7 +9,7 @@ from shutil import which
 from typing import TypeVar
 
 from slurm.environment import outside_of_jobs
-from slurm.states import SACCT_FIELDS, SQUEUE_FORMAT, JobRecord, parse_jobs
+from slurm.states import SACCT_FIELDS, SQUEUE_FORMAT, JobRecord, newest, parse_jobs
 
 _AWAY = (
     "Unable to contact slurm controller",
@@ -104,8 +104,7 @@ def accounting(names: Iterable[str]) -> list[JobRecord]:
 
 def find_job(name: str) -> JobRecord | None:
     """The job of this name, if Slurm has it: the way to learn whether an unanswered sbatch went through."""
-    named = [record for record in queue() if record.name == name]
-    return named[-1] if named else None
+    return newest(queue()).get(name)
 
 
 def state_of(job_id: str) -> JobRecord | None:

@@ -92,7 +92,6 @@ def _setup(config: SlurmConfig, spec: JobSpec) -> str:
         "PYTHONPATH": str(spec.code),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
-        "SHARDLINE_JOB": spec.name,
         "SUBMITIT_EXECUTOR": "slurm",
         **config.variables,
     }

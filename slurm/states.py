@@ -6,8 +6,8 @@ from typing import Literal
 
 Phase = Literal["waiting", "active", "ended"]
 
-SQUEUE_FORMAT = "%i|%T|%j|%u|%S|%N|%r"
-SACCT_FIELDS = "JobID,State,JobName,User,Start,NodeList,Reason"
+SQUEUE_FORMAT = "%i|%T|%j|%S|%N|%r"
+SACCT_FIELDS = "JobID,State,JobName,Start,NodeList,Reason"
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 _ACTIVE = {
     "RUNNING",
@@ -75,7 +75,6 @@ class JobRecord:
     job_id: str
     state: str
     name: str
-    user: str
     start: str | None
     """When it started, or is expected to; local time as Slurm prints it."""
     nodes: str
@@ -91,16 +90,15 @@ class JobRecord:
 
 def parse_jobs(text: str) -> list[JobRecord]:
     """Lines of squeue in SQUEUE_FORMAT or of sacct in SACCT_FIELDS; the last field may hold anything."""
-    return [_parse(line) for line in text.splitlines() if line.count("|") >= 6]
+    return [_parse(line) for line in text.splitlines() if line.count("|") >= 5]
 
 
 def _parse(line: str) -> JobRecord:
-    job_id, state, name, user, start, nodes, reason = line.split("|", maxsplit=6)
+    job_id, state, name, start, nodes, reason = line.split("|", maxsplit=5)
     return JobRecord(
         job_id=job_id,
         state=state.split(" ")[0].rstrip("+"),
         name=name,
-        user=user,
         start=start if start[:1].isdigit() else None,
         nodes="" if nodes == "None assigned" else nodes,
         reason=reason.strip("()"),

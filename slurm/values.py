@@ -53,7 +53,7 @@ EXTRA_OPTIONS = frozenset(
     ]
 )
 """What slurm.extra may set: sbatch's long options that no field of ours covers and that run nothing."""
-_SECRET = re.compile(r"(?<![A-Za-z])(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD)(?![A-Za-z])", re.IGNORECASE)
+SECRET_NAME = re.compile(r"(?<![A-Za-z])(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD)(?![A-Za-z])", re.IGNORECASE)
 
 
 def _made_of(pattern: str, allowed: str) -> Callable[[str], str]:
@@ -75,7 +75,7 @@ def _word(characters: str, allowed: str, longest: int = 200) -> object:
 def _setup_line(line: str) -> str:
     if not line.strip() or not line.isprintable():
         raise ValueError("one command on one line, without control characters")
-    if _SECRET.search(line.partition("=")[0]) and "=" in line:
+    if SECRET_NAME.search(line.partition("=")[0]) and "=" in line:
         raise ValueError(
             "a secret would stand in the job's script: leave it in the environment, jobs inherit it"
         )
@@ -85,7 +85,7 @@ def _setup_line(line: str) -> str:
 def _variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name, flags=re.ASCII):
         raise ValueError("allowed here: letters, digits and underscore")
-    if _SECRET.search(name):
+    if SECRET_NAME.search(name):
         raise ValueError(
             "a secret would stand in the job's script: leave it in the environment, jobs inherit it"
         )

@@ -13,6 +13,7 @@ import transformers
 from train.checkpoint.progress import Shape
 from train.checkpoint.restoring import Restorer
 from train.checkpoint.saving import Saver
+from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.store import CheckpointStore
 from train.context import RankContext
 from train.data.collate import TokenSet
@@ -54,13 +55,18 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
     group.check()
     announce("load model")
     engine, keep_alive = _build_engine(job, directory, tokenizer, env)
-    store = CheckpointStore(run_dir.checkpoints, faults)
-    shape = Shape(
-        world_size=env.world_size,
-        zero_stage=job.config.zero.stage,
-        precision=job.config.train.precision,
+    scope = CheckpointScope(
+        run_dir=run_dir,
+        group=group,
+        store=CheckpointStore(run_dir.checkpoints, faults),
+        shape=Shape(
+            world_size=env.world_size,
+            zero_stage=job.config.zero.stage,
+            precision=job.config.train.precision,
+        ),
+        attempt=attempt,
+        faults=faults,
     )
-    common: dict[str, Any] = {"shape": shape, "attempt": attempt, "faults": faults}
     outcome = run(
         RankContext(
             job=job,
@@ -70,8 +76,8 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
             tokenizer=tokenizer,
             sets=sets,
             sampler=sampler,
-            saver=Saver(run_dir, group, store, config=job.config.checkpoint, **common),
-            restorer=Restorer(run_dir, group, store, **common),
+            saver=Saver(scope, job.config.checkpoint),
+            restorer=Restorer(scope),
             stop=stop,
             heart=heart,
             faults=faults,

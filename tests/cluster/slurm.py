@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 
-from slurm.states import JobRecord
 from tests.multiprocess.runs import Run, command, traced_settings
 from train.rundir import RunDir
 
@@ -146,11 +145,3 @@ def bring_back(node: str) -> None:
     """Make a node usable again, if it has not come back by itself."""
     if "down" in slurm("sinfo", "--noheader", f"--nodes={node}", "--format=%t"):
         slurm("scontrol", "update", f"nodename={node}", "state=resume")
-
-
-def record(job_id: str) -> JobRecord:
-    from slurm.client import state_of
-
-    found = state_of(job_id)
-    assert found
-    return found

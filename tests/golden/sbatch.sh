@@ -31,7 +31,6 @@
 export PYTHONPATH=/shared/runs/demo-1a2b3c4d/code
 export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
-export SHARDLINE_JOB=demo-1a2b3c4d.0f0f0f0f
 export SUBMITIT_EXECUTOR=slurm
 export NCCL_SOCKET_IFNAME=ib0
 export NOTE='it'"'"'s; $(so)'

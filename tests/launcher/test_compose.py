@@ -169,3 +169,27 @@ def test_identity_depends_on_what_is_trained_only():
         == base.identity
     )
     assert compose_run(["experiment=smoke", "seed=1"]).config.identity != base.identity
+
+
+def test_a_wrong_key_deep_in_a_file_is_named_with_the_nearest(tmp_path: Path):
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm" / "mine.yaml").write_text("environment:\n  knd: conda\n")
+    with pytest.raises(Refused) as refusal:
+        compose_run(["experiment=smoke", "slurm=mine"], [tmp_path])
+    [problem] = refusal.value.problems
+    assert (problem.code, problem.field) == ("config.unknown_key", "slurm.environment.knd")
+    assert problem.fix == "did you mean slurm.environment.kind?"
+
+
+def test_a_mapping_of_ones_own_takes_any_name():
+    config = compose_run(
+        ["experiment=smoke", "slurm.variables.NCCL_IB_HCA=mlx5", "slurm.extra.switches='1'"]
+    ).config
+    assert config.slurm.variables == {"NCCL_IB_HCA": "mlx5"}
+    assert config.slurm.extra == {"switches": "1"}
+    with pytest.raises(
+        Refused, match=r"slurm\.environment\.knd \(from the command line\) is no key of slurm\.env"
+    ):
+        compose_run(["experiment=smoke", "slurm.environment.knd=conda"])
+    with pytest.raises(Refused, match="is no key"):
+        compose_run(["experiment=smoke", "optim.lr.x=1"])

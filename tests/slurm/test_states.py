@@ -6,7 +6,7 @@ from slurm.client import is_away
 from slurm.requeue import Ending, GiveUp, Leave, Requeue, decide
 from slurm.states import newest, parse_jobs, why_ended, why_waiting
 
-LINE = "12|PENDING|demo-1.ab|me|2026-11-24T10:00:00|None assigned|(QOSMaxGRESPerUser)"
+LINE = "12|PENDING|demo-1.ab|2026-11-24T10:00:00|None assigned|(QOSMaxGRESPerUser)"
 
 
 def test_a_waiting_job_in_words():
@@ -27,20 +27,20 @@ def test_a_waiting_job_in_words():
     ],
 )
 def test_reasons(reason: str, words: str):
-    [job] = parse_jobs(f"1|PENDING|n|me|N/A||{reason}")
+    [job] = parse_jobs(f"1|PENDING|n|N/A||{reason}")
     assert why_waiting(job).startswith(words)
 
 
 def test_states_have_phases():
     states = {"PENDING": "waiting", "COMPLETING": "active", "CANCELLED by 0": "ended", "NODE_FAIL": "ended"}
     for state, phase in states.items():
-        assert parse_jobs(f"1|{state}|n|me|N/A||")[0].phase == phase
+        assert parse_jobs(f"1|{state}|n|N/A||")[0].phase == phase
     assert "memory" in why_ended("OUT_OF_MEMORY")
     assert "NEW_STATE" in why_ended("NEW_STATE")
 
 
 def test_the_newest_job_of_a_name_counts():
-    lines = "9|FAILED|a|me|N/A||\n11|RUNNING|a|me|N/A||\n10|FAILED|a|me|N/A||\nslurm_load: noise"
+    lines = "9|FAILED|a|N/A||\n11|RUNNING|a|N/A||\n10|FAILED|a|N/A||\nslurm_load: noise"
     assert newest(parse_jobs(lines))["a"].job_id == "11"
 
 

@@ -7,15 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from train.checkpoint.manifest import FileRecord, Manifest
-from train.checkpoint.progress import PROGRESS, Progress, Shape
-from train.checkpoint.store import CheckpointStore
+from train.checkpoint.progress import PROGRESS, Progress
+from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.writer import REPORTS, BackgroundSave, SaveOutcome
 from train.config import CheckpointConfig
-from train.dist import Group
 from train.engine import SHARDS, Engine
 from train.failures import SavesFailedError
-from train.faults import Faults
-from train.rundir import RunDir, write_json
+from train.rundir import write_json
 
 _PACKAGES = ("torch", "deepspeed", "transformers")
 FAILED_SAVES = 3
@@ -25,24 +23,9 @@ FAILED_SAVES = 3
 class Saver:
     """Makes checkpoints. Every method is collective."""
 
-    def __init__(
-        self,
-        run_dir: RunDir,
-        group: Group,
-        store: CheckpointStore,
-        *,
-        shape: Shape,
-        config: CheckpointConfig,
-        attempt: int,
-        faults: Faults,
-    ) -> None:
-        """Bind the store to the ranks that use it."""
-        self.store = store
-        self._run_dir = run_dir
-        self._group = group
-        self._shape = shape
-        self._attempt = attempt
-        self._faults = faults
+    def __init__(self, scope: CheckpointScope, config: CheckpointConfig) -> None:
+        """Save what `scope` names, as often and as long as `config` says."""
+        self._scope = scope
         self._config = config
         self._running: BackgroundSave | None = None
         self._failures = 0
@@ -60,29 +43,27 @@ class Saver:
         """
         self.join()
         started = time.monotonic()
-        begun = self._group.gather(self._begin(progress))
+        begun = self._scope.group.gather(self._begin(progress))
         problems = [problem for _, problem in begun if problem]
         staging = begun[0][0]
         if problems or staging is None:
-            self._note(SaveOutcome(progress.step, problems[0], disk_full=True))
+            self._note(SaveOutcome(progress.step, problems[0]))
             return time.monotonic() - started
         files = engine.copy_states(staging)
-        copied, manifest = self._copied(), self._manifest(replace(progress), engine)
+        now = replace(progress)
+        copied, manifest = self._copied(), self._manifest(now, engine)
         stall_s = time.monotonic() - started
 
         def publish(records: dict[str, FileRecord]) -> None:
-            self._publish(
-                staging, manifest.model_copy(update={"files": records}), progress_now, started, stall_s
-            )
+            self._publish(staging, manifest.model_copy(update={"files": records}), now, started, stall_s)
 
-        progress_now = replace(progress)
         self._running = BackgroundSave(
             staging,
             progress.step,
             files,
-            rank=self._group.env.rank,
-            world_size=self._group.env.world_size,
-            faults=self._faults,
+            rank=self._scope.group.env.rank,
+            world_size=self._scope.group.env.world_size,
+            faults=self._scope.faults,
             publish=publish,
             problem=copied,
         )
@@ -94,7 +75,7 @@ class Saver:
     def _copied(self) -> str | None:
         """Where a fault may strike between the copy and the writing; a full disk shows in writing only."""
         try:
-            self._faults.hit("save.copy")
+            self._scope.faults.hit("save.copy")
         except OSError as error:
             return str(error.strerror)
         return None
@@ -109,17 +90,17 @@ class Saver:
         if save is None:
             return None
         self._running = None
-        main = self._group.env.is_main
+        main = self._scope.group.env.is_main
         if not main:
             save.join()
         # Rank 0 waits for reports that a rank on a full disk may not be able to leave.
-        theirs = self._group.gather(None if main else save.outcome)
+        theirs = self._scope.group.gather(None if main else save.outcome)
         failed = [outcome for outcome in theirs if outcome and outcome.problem]
         if main:
             if failed:
                 save.abandon()
             save.join()
-        outcome = self._group.from_main(failed[0] if failed else save.outcome)
+        outcome = self._scope.group.from_main(failed[0] if failed else save.outcome)
         assert outcome is not None
         self._note(outcome)
         return outcome
@@ -127,10 +108,10 @@ class Saver:
     def _begin(self, progress: Progress) -> tuple[Path | None, str | None]:
         """On rank 0 the staging directory, on every rank what went wrong."""
         try:
-            self._faults.hit("save.begin")
-            if not self._group.env.is_main:
+            self._scope.faults.hit("save.begin")
+            if not self._scope.group.env.is_main:
                 return None, None
-            staging = self.store.stage(progress.step)
+            staging = self._scope.store.stage(progress.step)
             for name in (REPORTS, SHARDS):
                 (staging / name).mkdir()
             write_json(staging / PROGRESS, progress)
@@ -145,33 +126,33 @@ class Saver:
     ) -> None:
         """On rank 0, in the background: prove, rename, then drop what is no longer kept."""
         shutil.rmtree(staging / REPORTS)
-        self.store.commit(staging, manifest)
-        self.store.mark_best(progress.best_step)
-        self._run_dir.log_event(
+        self._scope.store.commit(staging, manifest)
+        self._scope.store.mark_best(progress.best_step)
+        self._scope.run_dir.log_event(
             "checkpoint",
-            attempt=self._attempt,
+            attempt=self._scope.attempt,
             step=manifest.step,
             bytes=manifest.nbytes,
             seconds=round(time.monotonic() - started, 3),
             stall_s=round(stall_s, 4),
-            dropped=self.store.prune(
+            dropped=self._scope.store.prune(
                 self._config.keep_last, self._config.keep_every_steps, progress.best_step
             ),
         )
         self.longest_save_s = max(self.longest_save_s, time.monotonic() - started)
-        self.store.discard_universal()
-        self._faults.hit("save.end", step=manifest.step)
+        self._scope.store.discard_universal()
+        self._scope.faults.hit("save.end", step=manifest.step)
 
     def _note(self, outcome: SaveOutcome) -> None:
         if outcome.problem is None:
             self._failures = 0
             return
         self._failures += 1
-        if self._group.env.is_main:
-            self.store.discard_staging()
-            self._run_dir.log_event(
+        if self._scope.group.env.is_main:
+            self._scope.store.discard_staging()
+            self._scope.run_dir.log_event(
                 "save_failed",
-                attempt=self._attempt,
+                attempt=self._scope.attempt,
                 step=outcome.step,
                 why=outcome.problem,
                 in_a_row=self._failures,
@@ -186,10 +167,10 @@ class Saver:
         return Manifest(
             step=progress.step,
             samples=progress.samples,
-            attempt=self._attempt,
-            world_size=self._shape.world_size,
-            zero_stage=self._shape.zero_stage,
-            precision=self._shape.precision,
+            attempt=self._scope.attempt,
+            world_size=self._scope.shape.world_size,
+            zero_stage=self._scope.shape.zero_stage,
+            precision=self._scope.shape.precision,
             optimizer_step=engine.optimizer_step(),
             loss=progress.loss,
             time=time.time(),

@@ -4,7 +4,6 @@ Ranks meet in the staging directory: each leaves a report when its files are on 
 so the training goes on meanwhile.
 """
 
-import errno
 import hashlib
 import os
 import threading
@@ -41,7 +40,6 @@ class SaveOutcome:
     step: int
     problem: str | None
     """Why it was not published."""
-    disk_full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +91,13 @@ class BackgroundSave(threading.Thread):
 
     def run(self) -> None:
         """Never raises: the outcome says what went wrong."""
-        problem, disk_full = self._guarded(self._write_own)
+        problem = self._guarded(self._write_own)
         if problem is not None:
             self._make_room()
             self._guarded(lambda: self._report({}, problem))
         if self._rank == 0 and problem is None:
-            problem, disk_full = self._guarded(self._publish_all)
-        self.outcome = SaveOutcome(self._step, problem, disk_full)
+            problem = self._guarded(self._publish_all)
+        self.outcome = SaveOutcome(self._step, problem)
 
     def abandon(self) -> None:
         """Rank 0: a peer cannot even report; wait for it no longer."""
@@ -110,14 +108,15 @@ class BackgroundSave(threading.Thread):
         for file in self._files:
             file.path.unlink(missing_ok=True)
 
-    def _guarded(self, part: Callable[[], None]) -> tuple[str | None, bool]:
+    def _guarded(self, part: Callable[[], None]) -> str | None:
+        """What went wrong in a part of the save."""
         try:
             part()
         except OSError as error:
-            return f"{error.strerror or error}", error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return f"{error.strerror or error}"
         except UnusableStateError as error:
-            return str(error), False
-        return None, False
+            return str(error)
+        return None
 
     def _write_own(self) -> None:
         if self._problem:

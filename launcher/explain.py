@@ -1,0 +1,74 @@
+"""What pydantic says of a config, in our words: where the value came from, what it was, what is allowed."""
+
+from collections.abc import Mapping
+from typing import Any, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from launcher.config import RunConfig
+from launcher.errors import Problem, nearest
+
+
+def names_in(section: str) -> set[str] | None:
+    """Dotted names of the keys of a section; empty for a single value, None for a mapping with any keys.
+
+    Args:
+        section: Dotted, and known to exist; the empty one is the root.
+    """
+    annotation: Any = RunConfig
+    for part in section.split(".") if section else ():
+        if get_origin(annotation) is dict:
+            return None
+        annotation = annotation.model_fields[part].annotation
+    if get_origin(annotation) is dict:
+        return None
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return set()
+    return {f"{section}.{name}" if section else name for name in annotation.model_fields}
+
+
+def explain(entry: ErrorDetails, choices: Mapping[str, str], spoken: set[str]) -> Problem:
+    """One error of a validation.
+
+    Args:
+        entry: What pydantic found.
+        choices: Which file each group came from.
+        spoken: Keys that the command line named.
+    """
+    key = ".".join(str(part) for part in entry["loc"])
+    source = _source(key, choices, spoken)
+    if entry["type"] == "extra_forbidden":
+        names = names_in(key.rpartition(".")[0]) or set()
+        return Problem(
+            code="config.unknown_key",
+            field=key,
+            message=f"{key} ({source}) is no key",
+            fix=nearest(key, names),
+        )
+    if entry["type"] == "missing":
+        return Problem(
+            code="config.missing",
+            field=key,
+            message=f"{key} has no value ({source})",
+            fix=f"choose a group that sets it, or give {key}=...",
+        )
+    allowed = entry["msg"][0].lower() + entry["msg"][1:]
+    return Problem(
+        code="config.value",
+        field=key,
+        message=f"{key}={entry['input']!r} ({source}): {allowed}",
+        fix=f"change {key}",
+    )
+
+
+def _source(key: str, choices: Mapping[str, str], spoken: set[str]) -> str:
+    if key in spoken:
+        return "from the command line"
+    section = key.split(".", maxsplit=1)[0]
+    files = [
+        f"conf/{name}/{choices[name]}.yaml"
+        for name in (section, "experiment")
+        if choices.get(name, "None") != "None"
+    ]
+    return "from " + (" or ".join(files) or "conf/config.yaml")
