@@ -72,7 +72,7 @@ def export(options: argparse.Namespace) -> int:
 
 def rehearse(options: argparse.Namespace) -> int:
     """Train your config for some steps, unbroken and broken, and compare: before a week-long job."""
-    from launcher.compose import compose_run
+    from launcher.compose.run import compose_run
     from launcher.rehearse import rehearse as drill
     from launcher.show_checks import show_drill
 

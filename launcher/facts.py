@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -31,6 +33,8 @@ class Facts:
     """The Python that submits, and that nodes run unless slurm.environment says otherwise."""
     earlier_starts: int
     """How often a job of this run was started before."""
+    parent: Path
+    """Where the run directory is made: the runs directory, or that of a sweep."""
     runs_place: Path
     """The nearest existing ancestor of the runs directory, or that itself."""
     disk_free_gb: float
@@ -41,28 +45,60 @@ class Facts:
     """The text that model.chat_template names."""
 
 
-def gather(config: RunConfig) -> tuple[Facts, list[Problem]]:
-    """Look at the machine, the model and every data row; what is wrong comes back as problems."""
-    model, problems = look_at_model(config)
-    data, labels, data_problems = look_at_data(config)
-    template = Path(config.model.chat_template) if config.model.chat_template else None
+class Observer:
+    """Looks at the machine, the models and every data row: at each once, however many configs name it."""
+
+    def __init__(self) -> None:
+        """Nothing is looked at yet."""
+        self._seen: dict[Any, Any] = {}
+
+    def gather(self, config: RunConfig, parent: Path | None = None) -> tuple[Facts, list[Problem]]:
+        """What a plan of this config needs to know; what is wrong comes back as problems.
+
+        Args:
+            config: What is asked for.
+            parent: Where the run directory will be made, if not in config.runs_dir.
+        """
+        model_key = config.model.model_dump_json()
+        data_key = config.model_dump_json(include={"data": True, "eval": {"general"}, "cv": True})
+        model, problems = self._once(("model", model_key), lambda: look_at_model(config))
+        data, labels, data_problems = self._once(("data", data_key), lambda: look_at_data(config))
+        machine = self._once(("machine", config.runs_dir), lambda: _machine(config))
+        home = parent or Path(config.runs_dir)
+        facts = Facts(
+            **machine,
+            parent=home,
+            earlier_starts=0 if parent else intents(RunDir(home / config.run_name)),
+            model=model,
+            data=data,
+            labels=labels,
+            chat_template=self._once(("template", model_key), lambda: _chat_template(config)),
+        )
+        return facts, [*problems, *data_problems]
+
+    def _once(self, key: Any, look: Callable[[], Any]) -> Any:
+        if key not in self._seen:
+            self._seen[key] = look()
+        return self._seen[key]
+
+
+def _machine(config: RunConfig) -> dict[str, Any]:
     existing = Path(config.runs_dir)
     while not existing.exists():
         existing = existing.parent
-    facts = Facts(
-        visible_gpus=count_gpus(),
-        gpu_mem_gb=_gpu_memory_gb(),
-        memory_gb=psutil.virtual_memory().total / 1e9,
-        python=sys.executable,
-        earlier_starts=intents(RunDir(Path(config.runs_dir) / config.run_name)),
-        runs_place=existing,
-        disk_free_gb=shutil.disk_usage(existing).free / 1e9,
-        model=model,
-        data=data,
-        labels=labels,
-        chat_template=template.read_text() if template and template.is_file() else None,
-    )
-    return facts, problems + data_problems
+    return {
+        "visible_gpus": count_gpus(),
+        "gpu_mem_gb": _gpu_memory_gb(),
+        "memory_gb": psutil.virtual_memory().total / 1e9,
+        "python": sys.executable,
+        "runs_place": existing,
+        "disk_free_gb": shutil.disk_usage(existing).free / 1e9,
+    }
+
+
+def _chat_template(config: RunConfig) -> str | None:
+    template = Path(config.model.chat_template) if config.model.chat_template else None
+    return template.read_text() if template and template.is_file() else None
 
 
 def count_gpus() -> int:

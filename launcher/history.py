@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from train.rundir import STOPPED_BY_USER
+from train.rundir import FINAL_STOPS
 
 Event = dict[str, Any]
 
@@ -21,7 +21,8 @@ class Attempt:
     """Seconds since the epoch."""
     progressed: bool
     """Whether it made a checkpoint of a step that none before it had reached."""
-    stopped_by_user: bool
+    stopped_for_good: bool
+    """By `shardline stop`, or at a rung of a sweep."""
     ended: str | None
     """Why it ended; None while it runs, and when it was killed without a word."""
 
@@ -94,6 +95,6 @@ def _attempt(number: int, rows: Sequence[Event], *, progressed: bool) -> Attempt
         nodes=begun.get("nodes"),
         started=begun["time"],
         progressed=progressed,
-        stopped_by_user=stop is not None and stop["reason"] == STOPPED_BY_USER,
+        stopped_for_good=stop is not None and stop["reason"] in FINAL_STOPS,
         ended=ended,
     )

@@ -12,7 +12,7 @@ def doctor(options: argparse.Namespace) -> int:
 
     findings = check_here()
     if options.job:
-        from launcher.compose import compose_run
+        from launcher.compose.run import compose_run
 
         overrides = ["experiment=smoke", "slurm=cluster", *options.overrides]
         findings += check_node(compose_run(overrides, options.conf).config)

@@ -113,7 +113,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         notice_s=config.slurm.signal_delay_s if config.slurm.executor == "slurm" else None,
         labels=facts.labels,
         chat_template=facts.chat_template,
-        wandb_id=_wandb_id(config),
+        wandb_id=_wandb_id(config, facts.parent),
     )
     return RunPlan(
         run=config.run_name,
@@ -131,10 +131,28 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
 
 
 def slurm_script(
-    slurm: SlurmConfig, training: TrainPlan, root: Path, *, earlier_starts: int, python: str
-) -> tuple[str, str]:
-    """The name of a start under Slurm, and the script that sbatch gets for it."""
-    name = next_name(training.run, str(root), earlier_starts)
+    slurm: SlurmConfig,
+    training: TrainPlan,
+    root: Path,
+    *,
+    name: str,
+    python: str,
+    code: Path | None = None,
+    array: str | None = None,
+    after: str | None = None,
+) -> str:
+    """The script that sbatch gets.
+
+    Args:
+        slurm: Where it goes.
+        training: On what it is placed.
+        root: The run directory, or that of a sweep.
+        name: Of the job; no other has it.
+        python: The Python that submits.
+        code: The frozen sources, if not those of the run directory.
+        array: For many trials: their indices and how many run at once.
+        after: Id of a job that has to end first.
+    """
     ranks = training.ranks_per_node
     default_gpus = ranks if training.device == "cuda" else 0
     spec = JobSpec(
@@ -143,24 +161,26 @@ def slurm_script(
         ranks_per_node=ranks,
         gpus_per_node=slurm.gpus_per_node if slurm.gpus_per_node is not None else default_gpus,
         folder=root / "submitit",
-        code=root / "code",
+        code=code or root / "code",
         python=python,
         tail=("launcher.tail", str(root)),
+        array=array,
+        after=after,
     )
-    return name, batch_script(slurm, spec)
+    return batch_script(slurm, spec)
 
 
 def _sbatch(config: RunConfig, training: TrainPlan, facts: Facts) -> str | None:
     if config.slurm.executor != "slurm":
         return None
-    root = Path(config.runs_dir) / config.run_name
-    starts = facts.earlier_starts
-    return slurm_script(config.slurm, training, root, earlier_starts=starts, python=facts.python)[1]
+    root = facts.parent / config.run_name
+    name = next_name(root.name, str(root), facts.earlier_starts)
+    return slurm_script(config.slurm, training, root, name=name, python=facts.python)
 
 
-def _wandb_id(config: RunConfig) -> str:
+def _wandb_id(config: RunConfig, parent: Path) -> str:
     """One W&B run per trial and place: stable over attempts, different for two runs directories."""
-    return hashlib.sha256(f"{config.identity}:{config.runs_dir}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{config.identity}:{parent}".encode()).hexdigest()[:16]
 
 
 def _memory_limit(config: RunConfig, facts: Facts, placement: Placement) -> float | None:

@@ -1,14 +1,14 @@
 """Rules that a config must meet here, each with its reason and its fix. All of them are always checked."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from launcher.compose import Composed
+from launcher.compose.run import Composed
 from launcher.config import RunConfig
 from launcher.errors import Problem
 from launcher.estimate.shape import positions_of
-from launcher.facts import Facts, gather
+from launcher.facts import Facts, Observer
 from launcher.plan import RunPlan, make_plan, place
 from launcher.slurm_rules import asks_the_queue, goes_to_slurm, stays_local
 from train.failures import ExitCode
@@ -22,8 +22,17 @@ def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
     Returns:
         The plan (None where not even the batch can be solved), and all problems.
     """
-    config = composed.config
-    facts, problems = gather(config)
+    plan, problems = examine_config(composed.config, *Observer().gather(composed.config))
+    if plan and not problems:
+        problems += asks_the_queue(plan.sbatch)
+    return plan, problems
+
+
+def examine_config(
+    config: RunConfig, facts: Facts, found: Sequence[Problem]
+) -> tuple[RunPlan | None, list[Problem]]:
+    """As `examine`, from facts and what was found wrong with them; asks no queue."""
+    problems = list(found)
     for rule in _CONFIG_RULES:
         problems += rule(config, facts)
     try:
@@ -38,10 +47,7 @@ def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
             )
         )
         return None, problems
-    problems += [*_warm_up(config, plan), *_resources(config, plan)]
-    if not problems:
-        problems += asks_the_queue(config, plan)
-    return plan, problems
+    return plan, [*problems, *_warm_up(config, plan), *_resources(config, plan)]
 
 
 def exit_code_for(problems: list[Problem]) -> ExitCode:

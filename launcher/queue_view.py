@@ -12,7 +12,7 @@ _PATIENCE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """Jobs by name, as the controller and the accounting database know them."""
+    """Jobs by key, as the controller and the accounting database know them."""
 
     jobs: Mapping[str, JobRecord] = field(default_factory=dict)
     starts: Mapping[str, Sequence[JobRecord]] = field(default_factory=dict)
@@ -25,7 +25,7 @@ NOTHING_ASKED = QueueView()
 
 
 def look(names: Collection[str], silent: Collection[str] = ()) -> QueueView:
-    """Ask about jobs by name.
+    """Ask about jobs by key (`slurm.environment.job_key`).
 
     Args:
         names: Jobs whose state is wanted.
@@ -34,12 +34,12 @@ def look(names: Collection[str], silent: Collection[str] = ()) -> QueueView:
     if not names and not silent:
         return NOTHING_ASKED
     try:
-        jobs = newest(record for record in queue(_PATIENCE_S) if record.name in names)
+        jobs = newest(record for record in queue(_PATIENCE_S) if record.key in names)
     except SlurmError as error:
         return QueueView(error=str(error))
     starts: dict[str, list[JobRecord]] = {}
     for record in sorted(accounting({*names, *silent} - (jobs.keys() - set(silent))), key=_start):
-        starts.setdefault(record.name, []).append(record)
+        starts.setdefault(record.key, []).append(record)
     past = {name: records[-1] for name, records in starts.items()}
     return QueueView({**past, **jobs}, starts)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from launcher.compose import Composed, compose_change
+from launcher.compose.run import Composed, compose_change
 from launcher.errors import Refused, refuse
 from launcher.queue_view import RecentView
 from launcher.runs import name_to_type

@@ -2,7 +2,9 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -60,6 +62,11 @@ def ensure_ours(run: RunDir) -> None:
         raise refuse("run.owner", "RUN", f"{run.root} belongs to another user", "ask them, or copy it")
 
 
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """A config as run directories keep it."""
+    return yaml.safe_dump(dict(values), sort_keys=False)
+
+
 def load_config(run: RunDir) -> RunConfig:
     """What a run was last submitted with."""
     return RunConfig.model_validate(yaml.safe_load(run.config.read_text()))
@@ -72,14 +79,20 @@ def name_to_type(run: RunDir) -> str:
 
 def stage_run(final: Path, access: Access) -> RunDir:
     """A new directory beside the final place, to be filled and renamed; private, or its group's as well."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    run = RunDir(final.with_name(f".{final.name}.{os.getpid()}.new"))
-    run.root.mkdir(mode=0o700)
-    if access == "group":
-        run.root.chmod(0o2770)
-    run.adopt_umask()
+    run = RunDir(stage_directory(final, access))
     run.logs.mkdir()
     return run
+
+
+def stage_directory(final: Path, access: Access) -> Path:
+    """As `stage_run`, but empty."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    staged = final.with_name(f".{final.name}.{os.uname().nodename}.{os.getpid()}.new")
+    staged.mkdir(mode=0o700)
+    if access == "group":
+        staged.chmod(0o2770)
+    RunDir(staged).adopt_umask()
+    return staged
 
 
 def _is_run(path: Path) -> bool:

@@ -24,16 +24,28 @@ def refuse_secrets_in(folder: Path) -> None:
     Raises:
         Refused: a file holds a secret of this environment.
     """
+    refuse_secrets(
+        {
+            str(path.relative_to(folder)): path.read_text(errors="replace")
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+    )
+
+
+def refuse_secrets(texts: Mapping[str, str]) -> None:
+    """Look through texts by name, before they are written.
+
+    Raises:
+        Refused: one of them holds a secret of this environment.
+    """
     secrets = secret_values(os.environ)
-    if not secrets:
-        return
-    for path in folder.rglob("*"):
-        text = path.read_text(errors="replace") if path.is_file() else ""
+    for where, text in texts.items():
         for name, value in secrets.items():
             if value in text:
                 raise refuse(
                     "run.secret",
-                    str(path.relative_to(folder)),
+                    where,
                     f"the value of ${name} would stand in it",
                     "take it out of the config or the code: jobs inherit the environment",
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from launcher.config import RunConfig
 from launcher.errors import Problem
 from launcher.facts import Facts
-from launcher.plan import RunPlan, place
+from launcher.plan import place
 from slurm.client import SlurmAwayError, SlurmError, would_accept
 from slurm.config import SlurmConfig
 
@@ -112,12 +112,12 @@ def _paths(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def asks_the_queue(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
-    """Let sbatch itself look at the script, without submitting it."""
-    if plan.sbatch is None or shutil.which("sbatch") is None:
+def asks_the_queue(sbatch: str | None) -> Iterator[Problem]:
+    """Let sbatch itself look at a script, without submitting it."""
+    if sbatch is None or shutil.which("sbatch") is None:
         return
     try:
-        would_accept(plan.sbatch)
+        would_accept(sbatch)
     except SlurmAwayError:
         # submit waits for the controller and tells what it says; a plan cannot know better.
         return

@@ -1,48 +1,85 @@
 """The code that a run uses, frozen into its directory: what is edited later changes nothing."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
 from launcher.errors import refuse
 from launcher.shadow import PACKAGES
-from train.rundir import write_atomic, write_json
 
 _LARGEST_BYTES = 20_000_000
+_LOGIN_ONLY = ("launcher/compose/", "launcher/report/", "slurm/devcluster/")
+"""What no node ever runs."""
 _NOTABLE = ("torch", "deepspeed", "transformers", "datasets", "hydra-core", "submitit", "wandb", "numpy")
 
 
 def freeze_code(destination: Path) -> None:
-    """Copy the three packages' sources and record where they came from: no data, no other file.
+    """Copy the sources that nodes run, and record where they came from: no data, no other file.
+
+    Raises:
+        Refused: the sources are larger than sources are.
+    """
+    for name, content in frozen_files().items():
+        target = destination / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def zip_code(files: Mapping[str, bytes], destination: Path) -> None:
+    """The same in one file, from which Python imports as it is: for many runs."""
+    with zipfile.ZipFile(destination, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def frozen_files() -> dict[str, bytes]:
+    """What is frozen, by name.
 
     Raises:
         Refused: the sources are larger than sources are.
     """
     home = Path(__file__).resolve().parent.parent
-    sources = {package: sorted((home / package).rglob("*.py")) for package in PACKAGES}
-    _refuse_large([source for found in sources.values() for source in found], home)
-    for found in sources.values():
-        for source in found:
-            target = destination / source.relative_to(home)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    diff = _git(home, "diff", "HEAD", "--", *PACKAGES)
-    if diff:
-        write_atomic(destination / "dirty.diff", diff)
-    write_json(
-        destination / "code.json",
-        {
-            "git_commit": _git(home, "rev-parse", "HEAD").strip() or None,
-            "git_dirty": bool(_git(home, "status", "--porcelain", "--", *PACKAGES).strip()),
-            "python": sys.version.split()[0],
-            "versions": {name: number for name, number in versions().items() if name in _NOTABLE},
-            "all_versions": versions(),
-        },
-    )
+    sources = [
+        source
+        for package in PACKAGES
+        for source in sorted((home / package).rglob("*.py"))
+        if not source.relative_to(home).as_posix().startswith(_LOGIN_ONLY)
+    ]
+    _refuse_large(sources, home)
+    files = {source.relative_to(home).as_posix(): source.read_bytes() for source in sources}
+    if diff := _git(home, "diff", "HEAD", "--", *PACKAGES):
+        files["dirty.diff"] = diff.encode()
+    origin = {
+        "git_commit": _git(home, "rev-parse", "HEAD").strip() or None,
+        "git_dirty": bool(_git(home, "status", "--porcelain", "--", *PACKAGES).strip()),
+        "python": sys.version.split()[0],
+        "versions": {name: number for name, number in versions().items() if name in _NOTABLE},
+        "all_versions": versions(),
+    }
+    return {**files, "code.json": json.dumps(origin, indent=2).encode()}
+
+
+def code_hash(files: Mapping[str, bytes]) -> str:
+    """Hash of the sources alone, whatever the state of git."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        if name.endswith(".py"):
+            digest.update(f"{name}:{len(content)}:".encode() + content)
+    return digest.hexdigest()
+
+
+def frozen_versions(code: Path) -> dict[str, str]:
+    """Versions of the packages that compute, as they were when a folder or archive of code was frozen."""
+    place = zipfile.Path(code, "code.json") if code.is_file() else code / "code.json"
+    found: dict[str, str] = json.loads(place.read_text(encoding="utf-8"))["versions"]
+    return found
 
 
 def _refuse_large(sources: Sequence[Path], home: Path) -> None:

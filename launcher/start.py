@@ -5,7 +5,7 @@ import os
 import sys
 
 from launcher.errors import Refused, refuse
-from launcher.jobs import intents, record_intent, record_job
+from launcher.jobs import intents, next_name, record_intent, record_job
 from launcher.node import VISIBLE_DEVICES, run_node
 from launcher.plan import slurm_script
 from launcher.runs import load_config
@@ -20,14 +20,19 @@ NOT_SUBMITTED = "slurm.refused"
 """Code of the refusal when Slurm took no job."""
 
 
-def start_job(run: RunDir) -> str:
+def start_job(run: RunDir, stop_at_step: int | None = None) -> str:
     """Write the intent, start the job, write its id; returns the id.
+
+    Args:
+        run: What is started.
+        stop_at_step: Where it saves and stops; None: at its end.
 
     Raises:
         Refused: Slurm did not take it.
     """
     run.adopt_umask()
     run.stop_request.unlink(missing_ok=True)
+    run.ask_to_pause(stop_at_step)
     config = load_config(run)
     start = _start_slurm if config.slurm.executor == "slurm" else _start_local
     return start(run, config.slurm)
@@ -68,7 +73,8 @@ def _local_environ(run: RunDir) -> dict[str, str]:
 def _start_slurm(run: RunDir, slurm: SlurmConfig) -> str:
     """One sbatch, whatever happens to its answer: before each try, the queue is asked for the job's name."""
     training = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
-    name, script = slurm_script(slurm, training, run.root, earlier_starts=intents(run), python=sys.executable)
+    name = next_name(run.root.name, str(run.root), intents(run))
+    script = slurm_script(slurm, training, run.root, name=name, python=sys.executable)
     request = SlurmRequest(folder=run.root / "submitit", script=script, nodes=training.nodes)
     record_intent(run, "slurm", name)
     run.log_event("submitted", executor="slurm", name=name)

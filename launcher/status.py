@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,21 @@ class RunStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unstarted:
+    """A trial of a sweep that has not begun since it was last handed over."""
+
+    name: str
+    root: Path
+    key: str | None
+    """Of its element in a job array; None on this machine, and if it was never handed over."""
+    job: Mapping[str, Any] | None
+    """What is known of the job that will start it: its row in the sweep's jobs.jsonl."""
+    handed_over: float | None
+    """When, in seconds since the epoch."""
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
     """What one run directory says."""
 
@@ -76,19 +91,29 @@ class _Files:
         return f"{phase}; {short_notice(short[-1])}"
 
 
-def read_statuses(runs: Sequence[RunDir], ask: Look = look) -> list[RunStatus]:
-    """Judge runs; one whose files cannot be read is FAILED with that reason, and hides no other."""
-    read = [_read(run) for run in runs]
+def read_statuses(
+    runs: Sequence[RunDir | Unstarted], ask: Look = look, *, attempts: bool = True
+) -> list[RunStatus]:
+    """Judge runs with one question to the queue; one whose files cannot be read is FAILED and hides no other.
+
+    Args:
+        runs: Run directories, and trials that have none yet.
+        ask: Asks Slurm.
+        attempts: Read the journals of finished runs too, for why each attempt ended.
+    """
+    read = [run if isinstance(run, Unstarted) else _read(run, attempts=attempts) for run in runs]
     open_runs = [files for files in read if isinstance(files, _Files) and files.job_name and not files.result]
-    view = (
-        ask(
-            [str(files.job_name) for files in open_runs],
-            [str(files.job_name) for files in open_runs if files.silent],
-        )
-        if open_runs
-        else NOTHING_ASKED
-    )
-    return [_status(files, view) if isinstance(files, _Files) else files for files in read]
+    waiting = [trial.key for trial in read if isinstance(trial, Unstarted) and trial.key]
+    names = [*waiting, *(str(files.job_name) for files in open_runs)]
+    silent = [str(files.job_name) for files in open_runs if files.silent]
+    view = ask(names, silent) if names else NOTHING_ASKED
+    return [_judged(found, view) for found in read]
+
+
+def _judged(found: "_Files | Unstarted | RunStatus", view: QueueView) -> RunStatus:
+    if isinstance(found, _Files):
+        return _status(found, view)
+    return _unstarted(found, view) if isinstance(found, Unstarted) else found
 
 
 def read_status(run: RunDir, ask: Look = look) -> RunStatus:
@@ -97,8 +122,10 @@ def read_status(run: RunDir, ask: Look = look) -> RunStatus:
     return status
 
 
-def _read(run: RunDir) -> "_Files | RunStatus":
+def _read(run: RunDir, *, attempts: bool) -> "_Files | RunStatus":
     try:
+        if not attempts and (finished := _finished(run)):
+            return finished
         events = list(read_lines(run.events))
         return _Files(
             run=run,
@@ -120,6 +147,63 @@ def _read(run: RunDir) -> "_Files | RunStatus":
             job_id=None,
             why=f"its files cannot be read: {type(error).__name__}: {error}",
         )
+
+
+def _finished(run: RunDir) -> RunStatus | None:
+    """What result.json alone tells of a run that is over for good."""
+    if not run.result.exists():
+        return None
+    result = json.loads(run.result.read_text())
+    if result["outcome"] != "COMPLETED":
+        return None
+    return RunStatus(
+        run=run.root.name,
+        dir=str(run.root),
+        state="COMPLETED",
+        step=result["step"],
+        total_steps=result["total_steps"],
+        attempt=result["attempts"],
+        restarts=result["restarts"],
+        job_id=result["job_id"],
+        why="",
+    )
+
+
+def _unstarted(trial: Unstarted, view: QueueView) -> RunStatus:
+    record = view.jobs.get(trial.key or "")
+    state, why = _judge_unstarted(trial, record, view)
+    return RunStatus(
+        run=trial.name,
+        dir=str(trial.root),
+        state=state,
+        step=0,
+        total_steps=None,
+        attempt=0,
+        restarts=0,
+        job_id=record.job_id if record else None,
+        why=why,
+    )
+
+
+def _judge_unstarted(trial: Unstarted, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
+    if trial.cancelled:
+        return "CANCELLED", "cancelled before it started"
+    if trial.handed_over is None:
+        return "FAILED", "it was never submitted; submit the sweep again"
+    if record and record.phase != "ended":
+        return "PENDING", why_waiting(record) if record.phase == "waiting" else "starting"
+    if record and record.state == "CANCELLED":
+        return "CANCELLED", "cancelled in Slurm before it started"
+    if record:
+        return "FAILED", f"it did not start: {why_ended(record.state)}"
+    if trial.key and view.error:
+        return "PENDING", f"Slurm does not answer: {view.error}"
+    if trial.job is None:
+        fresh = time.time() - trial.handed_over < _START_S
+        return ("PENDING", "being submitted") if fresh else ("FAILED", "its submission was cut short")
+    if trial.key is None and is_alive(trial.job):
+        return "PENDING", "the trials before it come first"
+    return "FAILED", "it was never started; submit the sweep again"
 
 
 def _status(files: _Files, view: QueueView) -> RunStatus:
@@ -220,7 +304,7 @@ def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list
     return explained
 
 
-def is_alive(job: dict[str, Any]) -> bool:
+def is_alive(job: Mapping[str, Any]) -> bool:
     """Whether a local job's own process still runs, not a later one with the same number."""
     if job["host"] != os.uname().nodename:
         return False

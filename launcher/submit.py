@@ -9,13 +9,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from launcher.changes import LENGTH, Change, changes_between, refusals, version_changes
-from launcher.compose import Composed, compose_change
+from launcher.compose.run import Composed, compose_change
 from launcher.errors import Refused, refuse
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
 from launcher.runs import ensure_ours, load_config, name_to_type, stage_run
 from launcher.secrets import refuse_secrets_in
-from launcher.snapshot import freeze_code, versions
+from launcher.snapshot import freeze_code, frozen_versions, versions
 from launcher.start import NOT_SUBMITTED, start_job
 from launcher.status import read_status
 from train.failures import ExitCode
@@ -137,7 +137,7 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
         Refused: it is running, or another command is starting it at this moment.
     """
     ensure_ours(run)
-    moved = version_changes(json.loads((run.code / "code.json").read_text())["versions"], versions())
+    moved = version_changes(frozen_versions(run.code), versions())
     if problems := refusals(moved, allowed):
         raise Refused(problems)
     try:

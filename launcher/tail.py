@@ -1,4 +1,4 @@
-"""The last line of a batch script: `python -m launcher.tail RUN`. Is the job over, or does it go back?
+"""The last line of a batch script: `python -m launcher.tail RUN|SWEEP`. Is the job over, or does it go back?
 
 It runs whatever became of the ranks, the agents or srun, and reads what they left behind. No torch.
 """
@@ -12,7 +12,10 @@ from pathlib import Path
 from launcher.history import attempts_of, silent_end, stalled_attempts, unfit_nodes
 from launcher.node import give_up
 from launcher.runs import load_config
+from launcher.sweep.directory import SweepDir
+from launcher.sweep.trial import trial_at
 from slurm.client import SlurmError, requeue, state_of
+from slurm.environment import job_id_here, task_place
 from slurm.requeue import Ending, GiveUp, Leave, Requeue, decide
 from train.failures import ExitCode
 from train.rundir import RunDir, read_lines, write_json
@@ -20,11 +23,11 @@ from train.rundir import RunDir, read_lines, write_json
 
 def main() -> None:
     """Decide, act, and leave with the run's exit code."""
-    run = RunDir(Path(sys.argv[1]))
-    run.adopt_umask()
     # Requeueing a job ends its processes, this one too: it has to finish first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    job_id = os.environ["SLURM_JOB_ID"]
+    run = _run_of(Path(sys.argv[1]))
+    run.adopt_umask()
+    job_id = job_id_here(os.environ)
     config = load_config(run).slurm
     decision = decide(_ending(run, job_id, may_requeue=config.requeue))
     if isinstance(decision, GiveUp):
@@ -34,6 +37,19 @@ def main() -> None:
     sys.exit(int(_exit_code(run, decision)))
 
 
+def _run_of(root: Path) -> RunDir:
+    """The run of this job: what was named, or the trial of this element of a sweep's array."""
+    sweep = SweepDir(root)
+    if not sweep.exists():
+        return RunDir(root)
+    name = trial_at(sweep, task_place(os.environ))
+    if name is None:
+        sys.exit(0)
+    if not sweep.run(name).root.exists():
+        sys.exit(int(ExitCode.RUN_FAILED))
+    return sweep.run(name)
+
+
 def _ending(run: RunDir, job_id: str, *, may_requeue: bool) -> Ending:
     events = list(read_lines(run.events))
     attempts = [attempt for attempt in attempts_of(events) if attempt.job_id == job_id]
@@ -41,7 +57,7 @@ def _ending(run: RunDir, job_id: str, *, may_requeue: bool) -> Ending:
     record = state_of(job_id)
     return Ending(
         over=run.result.exists(),
-        stopped_by_user=bool(attempts) and attempts[-1].stopped_by_user,
+        stopped_for_good=bool(attempts) and attempts[-1].stopped_for_good,
         # Past its time limit a job is ended for good, unless it asks for more.
         taken_away=record is not None and record.state != "RUNNING" and record.reason != "TimeLimit",
         stalled=len(stalled),

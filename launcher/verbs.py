@@ -38,7 +38,7 @@ def refused(error: Exception, options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Compose a config, check everything, show what would run; creates nothing."""
-    from launcher.compose import compose_run
+    from launcher.compose.run import compose_run
     from launcher.errors import Refused
     from launcher.preflight import examine, exit_code_for
     from launcher.show import plan_as_json, show_plan
@@ -58,7 +58,7 @@ def submit(options: argparse.Namespace) -> int:
     """Plan, freeze and start a run; returns at once."""
     if options.dry_run:
         return plan(options)
-    from launcher.compose import compose_run
+    from launcher.compose.run import compose_run
     from launcher.submit import submit_run
 
     return _after_start(options, submit_run(compose_run(options.overrides, options.conf)))

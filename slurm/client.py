@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from shutil import which
 from typing import TypeVar
 
-from slurm.environment import outside_of_jobs
+from slurm.environment import job_name_of, outside_of_jobs
 from slurm.states import SACCT_FIELDS, SQUEUE_FORMAT, JobRecord, newest, parse_jobs
 
 _AWAY = (
@@ -79,18 +79,19 @@ def call(*command: str, stdin: str | None = None) -> str:
 
 def queue(patience_s: float = PATIENCE_S) -> list[JobRecord]:
     """All jobs of this user that the controller remembers, in one call."""
-    command = ("squeue", "--noheader", "--states=all", f"--user={getpass.getuser()}")
+    command = ("squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}")
     return parse_jobs(patiently(lambda: call(*command, f"--format={SQUEUE_FORMAT}"), patience_s))
 
 
-def accounting(names: Iterable[str]) -> list[JobRecord]:
-    """What the accounting database says of jobs by their names; nothing where there is no database."""
-    wanted = ",".join(names)
+def accounting(keys: Iterable[str]) -> list[JobRecord]:
+    """What the accounting database says of jobs by their keys; nothing where there is no database."""
+    wanted = ",".join(sorted({job_name_of(key) for key in keys}))
     if not wanted or which("sacct") is None:
         return []
     command = [
         "sacct",
         "--allocations",
+        "--array",
         "--duplicates",
         "--noheader",
         "--parsable2",
@@ -102,9 +103,9 @@ def accounting(names: Iterable[str]) -> list[JobRecord]:
         return []
 
 
-def find_job(name: str) -> JobRecord | None:
-    """The job of this name, if Slurm has it: the way to learn whether an unanswered sbatch went through."""
-    return newest(queue()).get(name)
+def find_job(key: str) -> JobRecord | None:
+    """The job of this key, if Slurm has it: the way to learn whether an unanswered sbatch went through."""
+    return newest(queue()).get(key)
 
 
 def state_of(job_id: str) -> JobRecord | None:
@@ -149,6 +150,15 @@ def partitions() -> list[str]:
         name, nodes, state, limit, gres = line.strip().split("|")
         texts.append(f"{name} {nodes} {state}, limit {limit}{'' if gres == '(null)' else f', {gres}'}")
     return texts
+
+
+def largest_array() -> int:
+    """How many elements a job array may have at this site."""
+    for line in patiently(lambda: call("scontrol", "show", "config")).splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "MaxArraySize":
+            return int(value)
+    raise SlurmError("scontrol show config names no MaxArraySize")
 
 
 def accounting_answers() -> bool:

@@ -16,6 +16,16 @@ def outside_of_jobs(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def job_key(name: str, index: str | int | None) -> str:
+    """What tells a job from all others, with or without an id: its name, and its index in an array."""
+    return name if index is None else f"{name}[{index}]"
+
+
+def job_name_of(key: str) -> str:
+    """The name that Slurm knows of a job's key."""
+    return key.partition("[")[0]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlace:
     """One task per node: which job, which node of how many."""
@@ -30,7 +40,7 @@ class TaskPlace:
     node_list: str | None
     """All nodes of the job, as Slurm writes them."""
     job_name: str | None
-    """The name under which the job was submitted."""
+    """The key of the job: see `job_key`."""
 
 
 def task_place(environ: Mapping[str, str]) -> TaskPlace:
@@ -46,8 +56,15 @@ def _local_place(environ: Mapping[str, str]) -> TaskPlace:
     )
 
 
+def job_id_here(environ: Mapping[str, str]) -> str:
+    """The id by which people and Slurm's commands know this job: ARRAY_INDEX inside an array."""
+    if "SLURM_ARRAY_JOB_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ["SLURM_JOB_ID"]
+
+
 def _slurm_place(environ: Mapping[str, str]) -> TaskPlace:
-    job_id, restarts = environ["SLURM_JOB_ID"], environ.get("SLURM_RESTART_COUNT", "0")
+    job_id, restarts = job_id_here(environ), environ.get("SLURM_RESTART_COUNT", "0")
     return TaskPlace(
         job_id=job_id,
         node=int(environ["SLURM_NODEID"]),
@@ -55,5 +72,5 @@ def _slurm_place(environ: Mapping[str, str]) -> TaskPlace:
         start=f"{job_id}.{restarts}",
         node_name=environ["SLURMD_NODENAME"],
         node_list=environ["SLURM_JOB_NODELIST"],
-        job_name=environ["SLURM_JOB_NAME"],
+        job_name=job_key(environ["SLURM_JOB_NAME"], environ.get("SLURM_ARRAY_TASK_ID")),
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurm.environment import outside_of_jobs
+from slurm.environment import job_id_here, outside_of_jobs
 
 _PICKLE = "submitted.pkl"
 """The callable and the run's path, under a name that no job id has to be known for."""
@@ -152,7 +152,7 @@ def run_task(folder: Path) -> None:
         _refuse_foreign(path)
     # Submitit looks under the job's id, which nobody knew before sbatch had answered.
     with suppress(FileExistsError):
-        os.link(pickle, folder / f"{os.environ['SLURM_JOB_ID']}_{_PICKLE}")
+        os.link(pickle, folder / f"{job_id_here(os.environ)}_{_PICKLE}")
     process_job(folder)
 
 

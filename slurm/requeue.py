@@ -12,8 +12,8 @@ class Ending:
 
     over: bool
     """The run is finished, or failed in a way that another attempt would repeat."""
-    stopped_by_user: bool
-    """`shardline stop`."""
+    stopped_for_good: bool
+    """By `shardline stop`, or at a rung of a sweep."""
     taken_away: bool
     """Slurm is ending the job itself: scancel, or it puts it back into the queue without being asked."""
     stalled: int
@@ -46,7 +46,7 @@ def decide(ending: Ending) -> Requeue | Leave | GiveUp:
 
     A preemption, a time limit and a lost node are all alike here: what counts is whether the run gets on.
     """
-    if ending.over or ending.stopped_by_user or ending.taken_away:
+    if ending.over or ending.stopped_for_good or ending.taken_away:
         return Leave()
     if ending.stalled >= ATTEMPTS_WITHOUT_PROGRESS:
         return GiveUp("; ".join(ending.reasons))

@@ -25,6 +25,10 @@ class JobSpec:
     """The frozen sources."""
     python: str
     """The Python that submits."""
+    array: str | None = None
+    """Indices of a job array and how many run at once, as sbatch takes them: `0-255%8`."""
+    after: str | None = None
+    """Starts when this job has ended, however."""
     tail: tuple[str, ...] | None
     """Module and arguments of what runs after the ranks, whatever became of them."""
 
@@ -51,6 +55,7 @@ def _options(config: SlurmConfig, spec: JobSpec) -> list[tuple[str, str | int | 
     ranks = spec.ranks_per_node
     wished: list[tuple[str, str | int | bool | None]] = [
         ("job-name", spec.name),
+        ("array", spec.array),
         ("nodes", spec.nodes),
         ("ntasks-per-node", 1),
         ("gpus-per-node", gres if spec.gpus_per_node else None),
@@ -61,7 +66,7 @@ def _options(config: SlurmConfig, spec: JobSpec) -> list[tuple[str, str | int | 
         ("signal", f"USR2@{config.signal_delay_s}"),
         ("requeue" if config.requeue else "no-requeue", True),
         ("open-mode", "append"),
-        ("output", f"{spec.folder}/%j_batch.out"),
+        ("output", f"{spec.folder}/{_id(spec)}_batch.out"),
         ("chdir", str(spec.folder)),
         ("partition", config.partition),
         ("account", config.account),
@@ -71,7 +76,7 @@ def _options(config: SlurmConfig, spec: JobSpec) -> list[tuple[str, str | int | 
         ("nodelist", config.nodelist),
         ("exclude", config.exclude),
         ("nice", config.nice),
-        ("dependency", config.dependency),
+        ("dependency", _dependency(config, spec)),
         ("licenses", config.licenses),
         ("comment", config.comment),
         ("mail-user", config.mail_user),
@@ -79,6 +84,19 @@ def _options(config: SlurmConfig, spec: JobSpec) -> list[tuple[str, str | int | 
         *sorted(config.extra.items()),
     ]
     return [(name, value) for name, value in wished if value is not None and value is not False]
+
+
+def _id(spec: JobSpec) -> str:
+    """Slurm's pattern for the id by which a person knows a job."""
+    return "%A_%a" if spec.array else "%j"
+
+
+def _dependency(config: SlurmConfig, spec: JobSpec) -> str | None:
+    both = [
+        *([config.dependency] if config.dependency else []),
+        *([f"afterany:{spec.after}"] if spec.after else []),
+    ]
+    return ",".join(both) or None
 
 
 def _value(value: str | int | bool) -> str:
@@ -111,7 +129,7 @@ def _setup(config: SlurmConfig, spec: JobSpec) -> str:
 
 def _srun(config: SlurmConfig, spec: JobSpec) -> list[str]:
     """One task per node; if one fails, all end. srun inherits no --cpus-per-task since Slurm 22.05."""
-    command = ["srun", "--kill-on-bad-exit=1", "--unbuffered", f"--output={spec.folder}/%j_%n.out"]
+    command = ["srun", "--kill-on-bad-exit=1", "--unbuffered", f"--output={spec.folder}/{_id(spec)}_%n.out"]
     command.append("--open-mode=append")
     if config.cpus_per_gpu:
         command.append(f"--cpus-per-task={config.cpus_per_gpu * spec.ranks_per_node}")

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from slurm.environment import job_key
+
 Phase = Literal["waiting", "active", "ended"]
 
 SQUEUE_FORMAT = "%i|%T|%j|%S|%N|%r"
@@ -81,6 +83,12 @@ class JobRecord:
     reason: str
 
     @property
+    def key(self) -> str:
+        """The name, with the index inside an array."""
+        index = self.job_id.partition("_")[2]
+        return job_key(self.name, index or None)
+
+    @property
     def phase(self) -> Phase:
         """Whether it waits, holds nodes, or is over."""
         if self.state in _WAITING:
@@ -122,8 +130,8 @@ def _by_prefix(reason: str) -> str | None:
 
 
 def newest(records: Iterable[JobRecord]) -> dict[str, JobRecord]:
-    """By name: the job that matters, the one with the highest id."""
+    """By key: the job that matters, the one with the highest id."""
     found: dict[str, JobRecord] = {}
     for record in sorted(records, key=lambda record: int(record.job_id.partition("_")[0].partition("+")[0])):
-        found[record.name] = record
+        found[record.key] = record
     return found

@@ -13,8 +13,8 @@ PACKAGES = ("launcher", "train", "slurm")
 SOURCES = sorted(chain.from_iterable((ROOT / package).rglob("*.py") for package in PACKAGES))
 MAY_IMPORT = {"launcher": {"launcher", "slurm", "train"}, "slurm": {"slurm"}, "train": {"train"}}
 OWNERS = {
-    "hydra": {"launcher/compose.py"},
-    "omegaconf": {"launcher/compose.py"},
+    "hydra": {"launcher/compose/draft.py", "launcher/compose/groups.py", "launcher/compose/sweep.py"},
+    "omegaconf": {"launcher/compose/groups.py", "launcher/compose/run.py", "launcher/compose/sweep.py"},
     "submitit": {"slurm/executor.py"},
     "wandb": {"train/tracking.py", "train/wandb_files.py"},
     "torch.distributed": {"train/dist.py", "train/agent.py", "train/rendezvous.py"},

@@ -184,6 +184,15 @@ class EvalConfig(Section):
     """Tokens per answer at most."""
 
 
+class CrossValidationConfig(Section):
+    """A part of the training rows is held out and scored at the end."""
+
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: NonNegativeInt | None = None
+    group: str | None = None
+    seed: NonNegativeInt = 0
+
+
 class TrackingConfig(Section):
     """Weights & Biases; metrics.jsonl is always written."""
 
@@ -208,4 +217,5 @@ class TrainingConfig(Section):
     zero: ZeroConfig
     checkpoint: CheckpointConfig
     eval: EvalConfig
+    cv: CrossValidationConfig = CrossValidationConfig()
     tracking: TrackingConfig

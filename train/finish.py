@@ -3,6 +3,8 @@
 import json
 import resource
 import time
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from train.checkpoint.progress import Progress
@@ -46,7 +48,11 @@ def _result(
         }
         for number, entry in enumerate(tuned.get("answers", []))
     ]
-    submitted = [row["time"] for row in read_lines(run_dir.events) if row["event"] == "submitted"]
+    events = list(read_lines(run_dir.events))
+    submitted = [row["time"] for row in events if row["event"] == "submitted"]
+    jobs = [row["job_id"] for row in read_lines(run_dir.jobs) if "job_id" in row]
+    speeds = [row["tokens_per_s"] for row in read_lines(run_dir.metrics)]
+    allocated_s = _allocated_s(events)
     return {
         "outcome": "COMPLETED",
         "step": progress.step,
@@ -54,7 +60,12 @@ def _result(
         "samples": progress.samples,
         "tokens": progress.tokens,
         "attempts": context.attempt,
+        "restarts": sum(row["event"] == "crashed" and row["then"] == "restart" for row in events),
+        "job_id": jobs[-1] if jobs else None,
         "seconds_since_first_submit": round(time.time() - min(submitted), 1) if submitted else None,
+        "allocated_s": round(allocated_s, 1),
+        "rank_hours": round(allocated_s * context.group.env.world_size / 3600, 4),
+        "tokens_per_s": round(median(speeds), 1) if speeds else None,
         "best": {"step": progress.best_step, "validation_loss": progress.best_loss},
         "evaluated_step": chosen_step,
         "evaluation": {
@@ -64,6 +75,17 @@ def _result(
         "answers": answers,
         "export": str(run_dir.export),
     }
+
+
+def _allocated_s(events: Sequence[dict[str, Any]]) -> float:
+    """How long attempts held their ranks, all of them together."""
+    spans: dict[int, list[float]] = {}
+    for row in events:
+        if "attempt" in row:
+            spans.setdefault(row["attempt"], []).append(row["time"])
+    if spans:
+        spans[max(spans)].append(time.time())
+    return sum(max(times) - min(times) for times in spans.values())
 
 
 def _flat_scores(result: dict[str, Any]) -> dict[str, float]:

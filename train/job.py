@@ -48,6 +48,10 @@ class TrainPlan(BaseModel):
     """The text of model.chat_template, frozen; None for the tokenizer's own."""
     wandb_id: str
     """Fixed here, so that every attempt continues one W&B run."""
+    group: str | None = None
+    """The sweep that it is a trial of."""
+    label: str | None = None
+    """What tells it from the other trials: its values of the swept keys."""
 
 
 @dataclass(frozen=True, slots=True)

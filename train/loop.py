@@ -17,7 +17,7 @@ from train.finish import finish
 from train.guard import MAX_ROLLBACKS, Guard, Judgement, Window, batch_number
 from train.meter import Meter
 from train.optim import learning_rate
-from train.rundir import STOPPED_BY_USER, append_line, read_lines
+from train.rundir import STOPPED_AT_RUNG, STOPPED_BY_USER, append_line, read_lines
 
 
 class Outcome(StrEnum):
@@ -63,6 +63,7 @@ class _Training:
         self._saved_step = progress.step
         self._clean = True
         self._loss_before = progress.loss if check_first_loss else None
+        self._pause_at: int | None = context.group.from_main(_pause_step(context))
 
     def run(self) -> bool:
         """Whether the end was reached; a stop was agreed on otherwise."""
@@ -70,12 +71,15 @@ class _Training:
         while progress.step < total_steps:
             if self._at_boundary():
                 return False
+            if self._pause_at is not None and progress.step >= self._pause_at:
+                self._stop(STOPPED_AT_RUNG)
+                return False
             judgement = self._step()
             if judgement.roll_back:
                 self._roll_back(judgement)
                 continue
             last = progress.step == total_steps
-            if _due(progress.step, self._config.eval.every_steps) or last:
+            if _due(progress.step, self._config.eval.every_steps) or last or progress.step == self._pause_at:
                 improved = _validate(self._context, progress)
                 if improved or last:
                     self._save()
@@ -92,7 +96,9 @@ class _Training:
             bool(context.stop), context.is_main and new and self._schedule.due(step)
         )
         if stop:
-            self._stop()
+            asked = context.job.run_dir.stop_request.exists()
+            reasons = [reason for reason in context.group.gather(context.stop.reason) if reason]
+            self._stop(STOPPED_BY_USER if asked else reasons[0])
         elif save:
             self._save()
         return stop
@@ -209,11 +215,9 @@ class _Training:
         self._saved_step = self._progress.step
         self._notice.check(self._meter.last_step_s, self._context.saver.longest_save_s)
 
-    def _stop(self) -> None:
+    def _stop(self, reason: str) -> None:
         """All ranks stand at the same boundary: save there, once."""
         context = self._context
-        asked = context.job.run_dir.stop_request.exists()
-        reasons = [reason for reason in context.group.gather(context.stop.reason) if reason]
         if self._progress.step != self._saved_step:
             self._save()
         context.heart.beat("save")
@@ -223,10 +227,16 @@ class _Training:
                 "preempted",
                 attempt=context.attempt,
                 step=self._progress.step,
-                reason=STOPPED_BY_USER if asked else reasons[0],
+                reason=reason,
             )
             if context.tracker:
                 context.tracker.close({"stopped_at_step": self._progress.step})
+
+
+def _pause_step(context: RankContext) -> int | None:
+    """Where a sweep wants this run to stop and wait, if it does; rank 0 knows."""
+    pause = context.job.run_dir.pause
+    return int(pause.read_text()) if context.is_main and pause.exists() else None
 
 
 def _skipped_windows(context: RankContext) -> list[Window]:

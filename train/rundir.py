@@ -15,7 +15,9 @@ from typing import Any
 from pydantic_core import to_json
 
 STOPPED_BY_USER = "shardline stop"
-"""The reason in the journal of a stop that nothing follows."""
+STOPPED_AT_RUNG = "sweep.halving"
+FINAL_STOPS = (STOPPED_BY_USER, STOPPED_AT_RUNG)
+"""Reasons in the journal of stops that nothing follows."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -152,6 +154,18 @@ class RunDir:
     def save_request(self) -> Path:
         """A touch of this file asks a running run to save now."""
         return self.root / "save"
+
+    @property
+    def pause(self) -> Path:
+        """Holds the step at which the run is to save and stop, when a sweep compares it there."""
+        return self.root / "pause"
+
+    def ask_to_pause(self, step: int | None) -> None:
+        """Stop the run at a step; None: let it go to its end."""
+        if step is None:
+            self.pause.unlink(missing_ok=True)
+        else:
+            write_atomic(self.pause, f"{step}\n")
 
     @property
     def metrics(self) -> Path:

@@ -62,7 +62,8 @@ class Tracker:
                 resume="allow",
                 project=config.tracking.project,
                 entity=config.tracking.entity,
-                name=self._job.plan.run,
+                name=self._job.plan.label or self._job.plan.run,
+                group=self._job.plan.group,
                 tags=config.tracking.tags,
                 config=config.model_dump(mode="json"),
                 settings=wandb.Settings(

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from launcher.compose import compose_run
+from launcher.compose.run import compose_run
 from launcher.errors import Refused
 from launcher.submit import submit_run
 from slurm.client import queue

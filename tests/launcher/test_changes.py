@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.changes import changes_between, refusals, version_changes
-from launcher.compose import compose_change, compose_run
+from launcher.compose.run import compose_change, compose_run
 from launcher.errors import Refused
 
 OLD = compose_run(["experiment=smoke"])

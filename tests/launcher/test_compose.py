@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.compose import compose_run
+from launcher.compose.run import compose_run
 from launcher.errors import Problem, Refused
 
 

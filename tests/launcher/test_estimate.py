@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.compose import compose_run, packaged
+from launcher.compose.groups import packaged
+from launcher.compose.run import compose_run
 from launcher.estimate.duration import flops_per_token
 from launcher.estimate.memory import checkpoint_bytes, estimate_memory
 from launcher.estimate.shape import model_kind, model_shape

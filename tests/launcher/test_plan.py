@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.compose import compose_run
+from launcher.compose.run import compose_run
 from launcher.errors import Problem
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for

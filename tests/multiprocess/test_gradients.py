@@ -40,7 +40,7 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
     import numpy as np
     from deepspeed.utils import safe_get_full_grad
 
-    from launcher.compose import compose_run
+    from launcher.compose.run import compose_run
     from train.batch import solve_batch
     from train.data.collate import TokenSet
     from train.data.sampler import share_out
@@ -84,7 +84,7 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
 
 @pytest.fixture(scope="module")
 def model_dir() -> str:
-    from launcher.compose import compose_run
+    from launcher.compose.run import compose_run
     from train.model import prepare_model
 
     return str(prepare_model(compose_run(["experiment=smoke"]).config.model, seed=0, labels=[]))

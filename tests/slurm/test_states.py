@@ -52,7 +52,7 @@ def test_an_absent_controller_is_told_from_a_refusal():
 
 FRESH = {
     "over": False,
-    "stopped_by_user": False,
+    "stopped_for_good": False,
     "taken_away": False,
     "stalled": 0,
     "reasons": (),
@@ -65,7 +65,7 @@ FRESH = {
     [
         ({}, Requeue),
         ({"over": True}, Leave),
-        ({"stopped_by_user": True}, Leave),
+        ({"stopped_for_good": True}, Leave),
         ({"taken_away": True}, Leave),
         ({"may_requeue": False}, Leave),
         ({"stalled": 2}, Requeue),

@@ -6,7 +6,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from launcher.config import RunConfig
+from launcher.config import Submission
 from launcher.errors import Problem, nearest
 
 
@@ -16,7 +16,7 @@ def names_in(section: str) -> set[str] | None:
     Args:
         section: Dotted, and known to exist; the empty one is the root.
     """
-    annotation: Any = RunConfig
+    annotation: Any = Submission
     for part in section.split(".") if section else ():
         if get_origin(annotation) is dict:
             return None

@@ -1,0 +1,113 @@
+"""Hydra at work: chosen groups to a container, keys set in it, interpolations resolved."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from launcher.compose.draft import Draft
+from launcher.errors import Refused, refuse
+from slurm.values import SECRET_NAME
+
+_SECRET_VARIABLE = re.compile(rf"\$\{{oc\.env:[^}},]*{SECRET_NAME.pattern}[^}}]*\}}", re.IGNORECASE)
+_HOME = Path(__file__).resolve().parent.parent
+
+
+class _OwnGroups(SearchPathPlugin):  # type: ignore[misc]
+    """Puts the user's folders before ours: a file of theirs replaces the one of the same name."""
+
+    roots: ClassVar[list[Path]] = []
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra while it initialises."""
+        for root in self.roots:
+            search_path.prepend("own", f"file://{root.resolve()}", anchor="main")
+
+
+def packaged(name: str) -> Path:
+    """`conf` or `examples`: inside the installed package, or beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: neither place has it.
+    """
+    places = (_HOME / name, _HOME.parent / name)
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(f"{name}/ is neither at {places[0]} nor at {places[1]}")
+
+
+def group_roots(conf_dirs: Sequence[Path]) -> list[Path]:
+    """Folders of groups: the user's, then the project's.
+
+    Raises:
+        Refused: one of the user's is not there.
+    """
+    roots = [*conf_dirs, packaged("conf")]
+    for root in roots:
+        if not root.is_dir():
+            raise refuse("config.conf", "--conf", f"there is no folder {root}", "name a folder of groups")
+    return roots
+
+
+def compose_groups(draft: Draft, groups: Sequence[str]) -> DictConfig:
+    """Let Hydra compose chosen groups, without any key override.
+
+    Raises:
+        Refused: Hydra does not find or cannot read a file.
+    """
+    OmegaConf.register_new_resolver("examples", lambda name: str(packaged("examples") / name), replace=True)
+    _OwnGroups.roots = list(draft.roots[:-1])
+    Plugins.instance().register(_OwnGroups)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(draft.roots[-1]), version_base="1.3"):
+            composed = compose("config", overrides=list(groups), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        message = " ".join(str(error).split())
+        draft.complain("config.compose", "config", message, "mend the YAML file that the message names")
+        raise Refused(draft.problems) from error
+    draft.choices = {name: str(choice) for name, choice in composed.hydra.runtime.choices.items()}
+    OmegaConf.set_struct(composed, False)
+    del composed["hydra"]
+    result: DictConfig = composed
+    return result
+
+
+def set_keys(draft: Draft, container: DictConfig) -> None:
+    """Set the draft's keys in their order, as Hydra itself would."""
+    for override in draft.keys:
+        OmegaConf.update(container, override.key_or_group, override.value(), merge=False, force_add=True)
+
+
+def resolve(draft: Draft, container: DictConfig) -> dict[str, Any]:
+    """Plain values, all interpolations resolved.
+
+    Raises:
+        Refused: an interpolation names nothing.
+    """
+    for match in _SECRET_VARIABLE.finditer(OmegaConf.to_yaml(container)):
+        draft.complain(
+            "config.secret",
+            "config",
+            f"{match.group(0)} would write a secret into the run directory",
+            "leave it in the environment: jobs inherit it",
+        )
+    try:
+        values: Any = OmegaConf.to_container(container, resolve=True)
+    except OmegaConfBaseException as error:
+        message = " ".join(str(error).split())
+        draft.complain("config.interpolation", "config", message, "mend the interpolation")
+        raise Refused(draft.problems) from error
+    result: dict[str, Any] = values
+    return result

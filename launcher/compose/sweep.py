@@ -1,0 +1,194 @@
+"""Many configs from one composition: Hydra's sweep grammar to axes, and each point to a typed config.
+
+Every config equals what Hydra would compose for its point. Groups are composed once per combination of
+options; keys are set in plain values, unless an interpolation may look at them.
+"""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+
+from launcher.compose.draft import Draft, is_option, options_of, parse, sort_overrides
+from launcher.compose.explain import explain
+from launcher.compose.groups import compose_groups, group_roots, resolve, set_keys
+from launcher.compose.run import NOT_FOR_ONE_RUN, typed
+from launcher.config import RunConfig, SweepConfig
+from launcher.errors import Problem, Refused
+from launcher.sweep.axes import Axis, Interval, Point, check_axes, points
+
+_REFERENCE = re.compile(r"\$\{[^}:]*\}")
+"""An interpolation that looks at another key, rather than at the environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialConfig:
+    """One point of a sweep."""
+
+    point: Point
+    config: RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ComposedSweep:
+    """All configs of a sweep."""
+
+    settings: SweepConfig
+    axes: tuple[Axis, ...]
+    trials: tuple[TrialConfig, ...]
+    overrides: tuple[str, ...]
+
+
+def compose_sweep(overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> ComposedSweep:
+    """Compose the configs of a sweep.
+
+    Args:
+        overrides: Hydra overrides, some of them with several values.
+        conf_dirs: Directories of the user's own groups, searched before the project's.
+
+    Raises:
+        Refused: with all problems of all trials, each once.
+    """
+    draft = sort_overrides(overrides, group_roots(conf_dirs))
+    sweep_keys = [key for key in draft.keys if key.key_or_group.partition(".")[0] == NOT_FOR_ONE_RUN]
+    draft.keys = [key for key in draft.keys if key not in sweep_keys]
+    spoken = _axes(draft, draft.axes)
+    first = [f"{axis.key}={axis.choices[0]}" for axis in spoken if axis.is_group and axis.choices]
+    container = compose_groups(draft, [*draft.groups, *first])
+    settings = _settings(draft, container, sweep_keys)
+    set_keys(draft, container)
+    axes = _merged(spoken, _axes_of_file(draft, settings), _fold_axis(container, settings))
+    draft.problems += check_axes(axes, settings)
+    if draft.problems:
+        raise Refused(_each_once(draft.problems))
+    trials = _fill(draft, points(axes, settings), axes, overrides)
+    if draft.problems:
+        raise Refused(_each_once(draft.problems))
+    return ComposedSweep(settings, tuple(axes), tuple(trials), tuple(overrides))
+
+
+def _axes(draft: Draft, overrides: Sequence[Override]) -> list[Axis]:
+    axes = []
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        options = options_of(key, draft.roots)
+        if isinstance(value, IntervalSweep):
+            integer = isinstance(value.start, int)
+            axes.append(
+                Axis(key, False, interval=Interval(value.start, value.end, "log" in value.tags, integer))
+            )
+            continue
+        if isinstance(value, Glob):
+            choices: list[Any] = sorted(value.filter(sorted(options)))
+            if not choices:
+                draft.complain("sweep.axes", key, f"{override.input_line} fits no option of {key}", "mend it")
+        else:
+            parsed = [parse(draft, f"{key}={text}") for text in override.sweep_string_iterator()]
+            choices = [entry.value() for entry in parsed if entry]
+        if options:
+            choices = [choice for choice in choices if is_option(draft, key, choice, options)]
+        unique = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
+        if unique:
+            axes.append(Axis(key, bool(options), tuple(unique)))
+    return axes
+
+
+def _settings(draft: Draft, container: DictConfig, keys: Sequence[Override]) -> SweepConfig:
+    section = OmegaConf.create({NOT_FOR_ONE_RUN: container.pop(NOT_FOR_ONE_RUN)})
+    set_keys(Draft(draft.roots, keys=list(keys)), section)
+    try:
+        return SweepConfig.model_validate(OmegaConf.to_container(section[NOT_FOR_ONE_RUN], resolve=True))
+    except ValidationError as error:
+        spoken = {key.key_or_group for key in keys}
+        for entry in error.errors():
+            entry["loc"] = (NOT_FOR_ONE_RUN, *entry["loc"])
+            draft.problems.append(explain(entry, draft.choices, spoken))
+        raise Refused(_each_once(draft.problems)) from error
+
+
+def _axes_of_file(draft: Draft, settings: SweepConfig) -> list[Axis]:
+    """Axes of the sweep group: lists as they are, text as on the command line."""
+    axes = []
+    for key, values in settings.axes.items():
+        text = values if isinstance(values, str) else "[]" if isinstance(values, list) else str(values)
+        found = sort_overrides([f"{key}={text}"], draft.roots)
+        draft.problems += found.problems
+        if isinstance(values, list) and not found.problems:
+            axes.append(Axis(key, False, tuple(values)))
+        elif found.axes:
+            axes += _axes(draft, found.axes)
+        elif not found.problems:
+            axes.append(Axis(key, bool(found.groups), (values,)))
+    return axes
+
+
+def _fold_axis(container: DictConfig, settings: SweepConfig) -> list[Axis]:
+    """The parts of a cross-validation, and the whole for a refit."""
+    folds = OmegaConf.select(container, "cv.folds")
+    if not isinstance(folds, int):
+        return []
+    return [Axis("cv.fold", False, (*range(folds), *([None] if settings.refit else [])))]
+
+
+def _merged(*sources: Sequence[Axis]) -> list[Axis]:
+    """Axes by key: what comes first wins."""
+    found: dict[str, Axis] = {}
+    for axis in (axis for axes in sources for axis in axes):
+        found.setdefault(axis.key, axis)
+    return list(found.values())
+
+
+def _fill(
+    draft: Draft, visited: Sequence[Point], axes: Sequence[Axis], overrides: Sequence[str]
+) -> list[TrialConfig]:
+    groups = [axis.key for axis in axes if axis.is_group]
+    templates: dict[tuple[Any, ...], _Template] = {}
+    trials = []
+    for point in visited:
+        options = tuple(point[group] for group in groups)
+        if options not in templates:
+            chosen = [f"{group}={option}" for group, option in zip(groups, options, strict=True)]
+            templates[options] = _Template(draft, [*draft.groups, *chosen])
+        keys = {key: value for key, value in point.items() if key not in groups}
+        values = templates[options].fill(keys)
+        if config := typed(draft, values, [*overrides, *(f"{key}=" for key in keys)]):
+            trials.append(TrialConfig(point, config))
+    return trials
+
+
+class _Template:
+    """A composition in which only some keys are still to be set."""
+
+    def __init__(self, draft: Draft, groups: Sequence[str]) -> None:
+        self._draft = draft
+        self._container = compose_groups(draft, groups)
+        del self._container[NOT_FOR_ONE_RUN]
+        set_keys(draft, self._container)
+        self._linked = bool(_REFERENCE.search(OmegaConf.to_yaml(self._container)))
+        self._values = {} if self._linked else resolve(draft, self._container)
+
+    def fill(self, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """Plain values with these keys set."""
+        if self._linked or any(isinstance(value, str) and "${" in value for value in keys.values()):
+            container = copy.deepcopy(self._container)
+            for key, value in keys.items():
+                OmegaConf.update(container, key, value, merge=False, force_add=True)
+            return resolve(self._draft, container)
+        values = copy.deepcopy(self._values)
+        for key, value in keys.items():
+            *sections, name = key.split(".")
+            place = values
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = value
+        return values
+
+
+def _each_once(problems: Sequence[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(problems))

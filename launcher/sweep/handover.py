@@ -1,0 +1,167 @@
+"""Handing trials over: slices of a sweep to Slurm as job arrays, or to one process on this machine."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import psutil
+
+from launcher.errors import Problem
+from launcher.jobs import next_name
+from launcher.plan import slurm_script
+from launcher.sweep.directory import Slice, SweepDir
+from launcher.sweep.halving import setting_key, shrunk
+from launcher.sweep.local import run_slices
+from launcher.sweep.plan import PlannedTrial, SweepPlan
+from launcher.sweep.rungs import decisions
+from launcher.sweep.trial import run_trial
+from slurm.client import SlurmAwayError, SlurmError, is_away, largest_array, patiently, queue
+from slurm.environment import job_name_of
+from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local, submit_slurm
+from train.rundir import append_line
+
+Started = tuple[str, list[str]]
+"""A job's id and the trials that it starts."""
+
+
+def hand_over(
+    sweep: SweepDir, plan: SweepPlan, chosen: Sequence[PlannedTrial]
+) -> tuple[list[Started], Problem | None]:
+    """Start the chosen trials.
+
+    Returns:
+        One job for each slice, and why the queue did not take all of them, if so.
+    """
+    if not chosen:
+        return [], None
+    if plan.executor == "local":
+        portions = list(_rungs(sweep, plan, [trial.name for trial in chosen], "local"))
+        return [(_start_local(sweep, plan, portions), portions[0].trials)], None
+    done: list[Started] = []
+    for portion, trial in _arrays(sweep, plan, chosen):
+        try:
+            done.append((_start_array(sweep, plan, portion, trial, done), portion.trials))
+        except (SubmissionError, SlurmError) as error:
+            return done, Problem(
+                code="slurm.refused",
+                field="slurm",
+                message=f"Slurm did not take {len(portion.trials)} of the trials: {error}",
+                fix="submit the sweep again: it continues with what is missing",
+            )
+    return done, None
+
+
+def _arrays(
+    sweep: SweepDir, plan: SweepPlan, chosen: Sequence[PlannedTrial]
+) -> Iterator[tuple[Slice, PlannedTrial]]:
+    """Slices, each with a trial whose resources are those of all."""
+    largest = largest_array()
+    shapes: dict[str, list[PlannedTrial]] = {}
+    for trial in chosen:
+        shapes.setdefault(trial.shape, []).append(trial)
+    for trials in shapes.values():
+        for start in range(0, len(trials), largest):
+            part = trials[start : start + largest]
+            for portion in _rungs(sweep, plan, [trial.name for trial in part], "slurm"):
+                yield portion, part[0]
+
+
+def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: str) -> Iterator[Slice]:
+    """One slice, or with halving one for each rung and one for the end."""
+    halving = None if decisions(sweep) else plan.settings.halving
+    settings = len({setting_key(trial.point) for trial in plan.trials if trial.name in trials})
+    places, chain = len(trials), None
+    for rung in range(len(halving.rungs) + 1) if halving else (None,):
+        if rung and halving:
+            places, settings = shrunk(places, settings, halving.keep)
+        name = next_name(sweep.root.name, str(sweep.root), len(sweep.slices()))
+        chain = chain or (name if halving else None)
+        portion = Slice(
+            time=round(time.time(), 3),
+            executor=executor,
+            name=name,
+            trials=trials,
+            rung=rung,
+            chain=chain,
+            places=places,
+        )
+        sweep.record_slice(portion)
+        yield portion
+
+
+def _start_local(sweep: SweepDir, plan: SweepPlan, portions: Sequence[Slice]) -> str:
+    first = plan.trials[0].config
+    job_id = submit_local(
+        LocalRequest(
+            folder=sweep.submitit,
+            # Each trial has a limit of its own.
+            time_min=first.slurm.time_min * sum(portion.places for portion in portions),
+            signal_delay_s=30,
+            gpus=0,
+            environ={"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"},
+        ),
+        run_slices,
+        str(sweep.root),
+        [portion.name for portion in portions],
+        plan.settings.parallel or 1,
+    )
+    for portion in portions:
+        append_line(
+            sweep.jobs,
+            {
+                "time": round(time.time(), 3),
+                "name": portion.name,
+                "job_id": job_id,
+                "host": os.uname().nodename,
+                "started": psutil.Process(int(job_id)).create_time(),
+            },
+        )
+    return job_id
+
+
+def _start_array(
+    sweep: SweepDir, plan: SweepPlan, portion: Slice, trial: PlannedTrial, before: Sequence[Started]
+) -> str:
+    """One sbatch, whatever happens to its answer: before another try, the queue is asked for its name."""
+    throttle = f"%{plan.settings.parallel}" if plan.settings.parallel else ""
+    script = slurm_script(
+        trial.config.slurm,
+        trial.plan.training,
+        sweep.root,
+        name=portion.name,
+        code=sweep.code,
+        python=sys.executable,
+        array=f"0-{portion.places - 1}{throttle}",
+        after=before[-1][0] if portion.rung else None,
+    )
+    request = SlurmRequest(folder=sweep.submitit, script=script, nodes=trial.plan.placement.nodes)
+    tries = 0
+
+    def submit() -> str:
+        nonlocal tries
+        tries += 1
+        if tries > 1 and (record := next((r for r in queue() if r.name == portion.name), None)):
+            return record.job_id.partition("_")[0]
+        try:
+            return submit_slurm(request, run_trial, str(sweep.root))
+        except SubmissionError as error:
+            raise SlurmAwayError(str(error)) if is_away(str(error)) else error from error
+
+    job_id = patiently(submit)
+    _record_job(sweep, portion.name, job_id)
+    return job_id
+
+
+def note_answered(sweep: SweepDir) -> None:
+    """Slices of a command that was killed before it had sbatch's answer: the queue knows their ids."""
+    known = sweep.job_ids()
+    silent = {part.name for part in sweep.slices() if part.executor == "slurm" and part.name not in known}
+    for record in queue() if silent else ():
+        if (name := job_name_of(record.key)) in silent:
+            silent.discard(name)
+            _record_job(sweep, name, record.job_id.partition("_")[0])
+
+
+def _record_job(sweep: SweepDir, name: str, job_id: str) -> None:
+    append_line(sweep.jobs, {"time": round(time.time(), 3), "name": name, "job_id": job_id})

@@ -1,0 +1,224 @@
+"""From trials to a verdict: settings ranked, what each swept key does, and whether the best is best. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev, variance
+from typing import Any, Literal
+
+from launcher.sweep.axes import REPEATS, Point
+from launcher.sweep.halving import setting_key, setting_of
+from launcher.sweep.results import METRICS, Direction, TrialResult
+
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One combination of swept values, over its seeds and folds."""
+
+    values: dict[str, Any]
+    trials: tuple[TrialResult, ...]
+    score: float | None
+    """What it is ranked by: the mean over its finished trials, or for folds the score of all held-out rows
+    together, meaned over seeds."""
+    mean: float | None
+    sd: float | None
+    """Over seeds and folds; None with fewer than two."""
+
+    @property
+    def finished(self) -> int:
+        """Trials that have a score."""
+        return sum(trial.state == "COMPLETED" for trial in self.trials)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What a swept key does to the metric."""
+
+    key: str
+    means: tuple[tuple[Any, float, int], ...]
+    """Value, mean over all finished trials that have it, and their number; in the order of the axis."""
+    share: float
+    """Of the variance between trials, the part that goes with this key (eta squared), 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Which setting to take, and how sure that is."""
+
+    kind: Literal["decided", "within_noise", "unrepeated", "only_one", "none"]
+    margin: float | None
+    """How much better the best is than the next, in the metric's unit."""
+    noise: float | None
+    """The margin that chance alone would exceed in one of twenty cases."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """A sweep's answer."""
+
+    sweep: str
+    metric: str
+    direction: Direction
+    axes: Mapping[str, Sequence[Any]]
+    """Every swept key with its values, seeds and folds included."""
+    settings: tuple[Setting, ...]
+    """Best first; those without a score at the end."""
+    effects: tuple[Effect, ...]
+    """The key that matters most first."""
+    verdict: Verdict
+    states: Mapping[str, int]
+    """How many trials are in which state."""
+
+
+def make_leaderboard(
+    sweep: str,
+    axes: Mapping[str, Sequence[Any]],
+    trials: Sequence[TrialResult],
+    metric: str,
+    pooled: Mapping[str, float],
+) -> Leaderboard:
+    """Rank the settings.
+
+    Args:
+        sweep: Its name.
+        axes: Every swept key with its values.
+        trials: All of them.
+        metric: A key of METRICS.
+        pooled: By `setting_key`, the score over the held-out rows of all folds; empty without folds.
+    """
+    direction = METRICS[metric]
+    # A refit has seen the held-out rows: it is the product, not the evidence.
+    judged = [trial for trial in trials if trial.point.get("cv.fold", 0) is not None]
+    groups: dict[str, list[TrialResult]] = {}
+    for trial in judged:
+        groups.setdefault(setting_key(trial.point), []).append(trial)
+    settings = [_setting(key, group, metric, pooled) for key, group in groups.items()]
+    settings.sort(key=lambda setting: _rank(setting.score, direction))
+    states: dict[str, int] = {}
+    for trial in trials:
+        states[trial.state] = states.get(trial.state, 0) + 1
+    return Leaderboard(
+        sweep=sweep,
+        metric=metric,
+        direction=direction,
+        axes=axes,
+        settings=tuple(settings),
+        effects=_effects(axes, judged, metric),
+        verdict=_verdict(settings, metric, direction),
+        states=states,
+    )
+
+
+def default_metric(trials: Sequence[TrialResult]) -> str:
+    """What to rank by if nothing is said: never the test rows, as long as there are others.
+
+    With folds it is the score on the held-out rows, else the validation loss.
+    """
+    names = [name for name in METRICS if any(name in trial.scores for trial in trials)]
+    if any("cv.fold" in trial.point for trial in trials):
+        names = [name for name in ("macro_f1", "loss") if name in names] or names
+    return names[0] if names else "validation_loss"
+
+
+def _setting(key: str, group: Sequence[TrialResult], metric: str, pooled: Mapping[str, float]) -> Setting:
+    scores = [trial.scores[metric] for trial in group if metric in trial.scores]
+    mean = fmean(scores) if scores else None
+    return Setting(
+        values=setting_of(group[0].point),
+        trials=tuple(group),
+        score=pooled[key] if key in pooled else mean,
+        mean=mean,
+        sd=stdev(scores) if len(scores) > 1 else None,
+    )
+
+
+def _rank(score: float | None, direction: Direction) -> float:
+    if score is None or math.isnan(score):
+        return math.inf
+    return score if direction == "min" else -score
+
+
+def _effects(
+    axes: Mapping[str, Sequence[Any]], trials: Sequence[TrialResult], metric: str
+) -> tuple[Effect, ...]:
+    scored = [trial for trial in trials if metric in trial.scores]
+    effects = [_effect(key, values, scored, metric) for key, values in axes.items()]
+    return tuple(sorted((e for e in effects if len(e.means) > 1), key=lambda effect: -effect.share))
+
+
+def _effect(key: str, values: Sequence[Any], trials: Sequence[TrialResult], metric: str) -> Effect:
+    """Eta squared: the variance of the group means over the variance of all (Fisher 1925)."""
+    groups = [(value, [t.scores[metric] for t in trials if t.point[key] == value]) for value in values]
+    found = [(value, scores) for value, scores in groups if scores]
+    every = [score for _, scores in found for score in scores]
+    total = sum((score - fmean(every)) ** 2 for score in every)
+    between = sum(len(scores) * (fmean(scores) - fmean(every)) ** 2 for _, scores in found)
+    return Effect(
+        key=key,
+        means=tuple((value, fmean(scores), len(scores)) for value, scores in found),
+        share=between / total if total > 0 else 0.0,
+    )
+
+
+def _verdict(settings: Sequence[Setting], metric: str, direction: Direction) -> Verdict:
+    scored = [setting for setting in settings if setting.score is not None]
+    if not scored:
+        return Verdict(kind="none", margin=None, noise=None, text="no trial has finished yet")
+    if len(scored) == 1:
+        return Verdict(kind="only_one", margin=None, noise=None, text="only one setting has a score so far")
+    best, second = scored[:2]
+    assert best.score is not None
+    assert second.score is not None
+    margin = second.score - best.score if direction == "min" else best.score - second.score
+    noise = _noise(best, second, scored, metric)
+    lead = f"best by {metric}: {_named(best)} with {best.score:.4g}, {margin:.3g} ahead of {_named(second)}"
+    if noise is None:
+        text = f"{lead}; each setting ran once, so how much of that is chance is unknown"
+        return Verdict(kind="unrepeated", margin=margin, noise=None, text=text)
+    if margin > noise:
+        text = f"{lead}; chance alone would give more than {noise:.3g} in one case of twenty"
+        return Verdict(kind="decided", margin=margin, noise=noise, text=text)
+    text = f"{lead}; that is within the noise ({noise:.3g}): more seeds would tell"
+    return Verdict(kind="within_noise", margin=margin, noise=noise, text=text)
+
+
+def _named(setting: Setting) -> str:
+    return " ".join(f"{key}={value}" for key, value in setting.values.items()) or "the only setting"
+
+
+def _noise(best: Setting, second: Setting, settings: Sequence[Setting], metric: str) -> float | None:
+    """The margin that is significant at 5 %: paired over seeds and folds that both have, else pooled.
+
+    Student's t for paired differences; without common repeats, for two means with the variance pooled over
+    all settings.
+    """
+    from scipy.stats import t
+
+    pairs = _paired(best, second, metric)
+    if len(pairs) > 1:
+        freedom = len(pairs) - 1
+        return float(t.ppf(_CONFIDENCE, freedom) * stdev(pairs) / math.sqrt(len(pairs)))
+    samples = [[trial.scores[metric] for trial in s.trials if metric in trial.scores] for s in settings]
+    repeated = [scores for scores in samples if len(scores) > 1]
+    if not repeated:
+        return None
+    freedom = sum(len(scores) - 1 for scores in repeated)
+    pooled = sum((len(scores) - 1) * variance(scores) for scores in repeated) / freedom
+    error = math.sqrt(pooled * (1 / len(samples[0]) + 1 / len(samples[1])))
+    return float(t.ppf(_CONFIDENCE, freedom) * error)
+
+
+def _paired(best: Setting, second: Setting, metric: str) -> list[float]:
+    other = {_repeat(trial.point): trial.scores[metric] for trial in second.trials if metric in trial.scores}
+    return [
+        trial.scores[metric] - other[_repeat(trial.point)]
+        for trial in best.trials
+        if metric in trial.scores and _repeat(trial.point) in other
+    ]
+
+
+def _repeat(point: Point) -> tuple[Any, ...]:
+    return tuple(point[key] for key in REPEATS if key in point)

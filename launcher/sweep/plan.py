@@ -1,0 +1,227 @@
+"""From the configs of a sweep to planned trials, or every problem of all of them at once."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from launcher.compose.sweep import ComposedSweep, TrialConfig
+from launcher.config import RunConfig, SweepConfig
+from launcher.errors import Problem
+from launcher.facts import Observer
+from launcher.plan import RunPlan
+from launcher.preflight import examine_config
+from launcher.sweep.axes import REPEATS, Axis, Point
+from launcher.sweep.directory import Document
+from train.rundir import RunDir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTrial:
+    """One trial and everything decided about it."""
+
+    point: Point
+    config: RunConfig
+    plan: RunPlan
+
+    @property
+    def name(self) -> str:
+        """Of the run directory."""
+        return self.plan.run
+
+    @property
+    def document(self) -> Document:
+        """What its run directory is made of."""
+        document: Document = to_jsonable_python({"config": self.config, "plan": self.plan})
+        return document
+
+    @property
+    def shape(self) -> str:
+        """What it asks the queue for: trials of one shape share a job array."""
+        return f"{self.plan.placement}{self.config.slurm.model_dump_json()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPlan:
+    """Everything decided before a sweep exists, or grows."""
+
+    root: Path
+    settings: SweepConfig
+    axes: tuple[Axis, ...]
+    overrides: tuple[str, ...]
+    trials: tuple[PlannedTrial, ...]
+
+    @property
+    def executor(self) -> str:
+        """What runs the trials: `local` or `slurm`."""
+        return self.trials[0].config.slurm.executor
+
+    def by_shape(self) -> list[list[PlannedTrial]]:
+        """Trials that ask for the same resources, together."""
+        groups: dict[str, list[PlannedTrial]] = {}
+        for trial in self.trials:
+            groups.setdefault(trial.shape, []).append(trial)
+        return list(groups.values())
+
+
+def plan_sweep(composed: ComposedSweep) -> tuple[SweepPlan | None, list[Problem]]:
+    """Plan every trial.
+
+    Returns:
+        The plan (None where a trial has none), and all problems, each once with how many trials have it.
+    """
+    configs = [trial.config for trial in composed.trials]
+    root = Path(configs[0].runs_dir) / sweep_name(composed.trials, composed.axes)
+    observer = Observer()
+    found: list[Problem] = []
+    planned = []
+    for trial in composed.trials:
+        facts, seen = observer.gather(trial.config, root)
+        plan, problems = examine_config(trial.config, facts, seen)
+        found += problems
+        if plan:
+            planned.append(_as_trial(trial, plan, root.name, composed.axes))
+    counted = _counted(found, len(configs))
+    if len(planned) < len(configs):
+        return None, counted
+    sweep = SweepPlan(
+        root=root,
+        settings=composed.settings,
+        axes=composed.axes,
+        overrides=composed.overrides,
+        trials=tuple(planned),
+    )
+    return sweep, [*counted, *_same_trials(sweep), *_together(sweep), *_halving(sweep)]
+
+
+def sweep_name(trials: Sequence[TrialConfig], axes: Sequence[Axis]) -> str:
+    """Name of the sweep's directory: the keys that vary, and a hash of all that does not.
+
+    More values, seeds or folds of the same keys are the same sweep; whatever else differs makes another one.
+    """
+    varied = [axis.key for axis in axes if axis.key not in REPEATS]
+    leaves = [dict(_leaves(trial.config.trained)) for trial in trials]
+    common = reduce(lambda kept, other: {k: v for k, v in kept.items() if other.get(k) == v}, leaves)
+    fixed = {
+        key: value
+        for key, value in common.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in (*varied, *REPEATS))
+    }
+    key = hashlib.sha256(json.dumps([sorted(varied), sorted(fixed.items())]).encode()).hexdigest()
+    name = json.loads(common["name"]) if "name" in common else "runs"
+    return f"{name}-sweep-{key[:8]}"
+
+
+def label(point: Point) -> str:
+    """A point in short: `lr=0.001 seed=1`."""
+    short = Counter(key.rpartition(".")[2] for key in point)
+    return " ".join(
+        f"{name if short[name := key.rpartition('.')[2]] == 1 else key}={value}"
+        for key, value in point.items()
+    )
+
+
+def _as_trial(trial: TrialConfig, plan: RunPlan, group: str, axes: Sequence[Axis]) -> PlannedTrial:
+    training = plan.training.model_copy(
+        update={"group": group, "label": label({axis.key: trial.point[axis.key] for axis in axes})}
+    )
+    # One script serves the array that this trial will be an element of.
+    return PlannedTrial(
+        point=trial.point, config=trial.config, plan=replace(plan, training=training, sbatch=None)
+    )
+
+
+def _counted(problems: Sequence[Problem], trials: int) -> list[Problem]:
+    counts = Counter(problems)
+    return [
+        replace(problem, message=f"{problem.message} (in {count} of {trials} trials)")
+        if count < trials
+        else problem
+        for problem, count in counts.items()
+    ]
+
+
+def _same_trials(sweep: SweepPlan) -> Iterator[Problem]:
+    counts = Counter(trial.name for trial in sweep.trials)
+    name, times = counts.most_common(1)[0]
+    if times == 1:
+        return
+    points = [trial.point for trial in sweep.trials if trial.name == name]
+    keys = [key for key in points[0] if len({json.dumps(point[key]) for point in points}) > 1]
+    yield Problem(
+        code="sweep.same",
+        field=", ".join(keys) or "sweep",
+        message=f"{', '.join(keys)} changes nothing of what is trained: {times} trials would be the same run",
+        fix="sweep keys of model, data, train, optim, zero, or the seed",
+    )
+
+
+def _together(sweep: SweepPlan) -> Iterator[Problem]:
+    executors = {trial.config.slurm.executor for trial in sweep.trials}
+    if len(executors) > 1:
+        yield Problem(
+            code="sweep.executor",
+            field="slurm.executor",
+            message="some trials would run on this machine and some in the queue",
+            fix="choose one",
+        )
+    device = sweep.trials[0].plan.placement.device
+    if sweep.executor == "local" and (sweep.settings.parallel or 1) > 1 and device == "cuda":
+        yield Problem(
+            code="sweep.parallel",
+            field="sweep.parallel",
+            message="trials on this machine share its GPUs, so they run one after another",
+            fix="leave sweep.parallel=null, or submit to a queue: slurm=cluster",
+        )
+    disks = [trial.plan.disk for trial in sweep.trials if trial.plan.disk]
+    needed_gb = sum(
+        disk.total_gb
+        for trial, disk in zip(sweep.trials, disks, strict=False)
+        if not RunDir(sweep.root / trial.name).result.exists()
+    )
+    if disks and needed_gb > disks[0].free_gb and all(disk.total_gb <= disk.free_gb for disk in disks):
+        yield Problem(
+            code="disk.sweep",
+            field="runs_dir",
+            message=f"all trials grow to about {needed_gb:.1f} GB together, {disks[0].free_gb:.1f} GB are free",
+            fix="set runs_dir to a larger file system, checkpoint.keep_last lower, or sweep less",
+        )
+
+
+def _halving(sweep: SweepPlan) -> Iterator[Problem]:
+    halving = sweep.settings.halving
+    if halving is None:
+        return
+    lengths = {trial.plan.time.total_steps for trial in sweep.trials}
+    total = min((length for length in lengths if length is not None), default=None)
+    if list(halving.rungs) != sorted(set(halving.rungs)):
+        yield _halving_problem(f"rungs {halving.rungs} do not rise", "give them in order")
+    if total is None or None in lengths:
+        yield _halving_problem(
+            "the runs have no known number of steps", "set train.max_steps or train.epochs"
+        )
+    elif halving.rungs[-1] >= total:
+        yield _halving_problem(
+            f"rung {halving.rungs[-1]} is not before the end, step {total}", "set it lower"
+        )
+    if sweep.executor == "slurm" and len(sweep.by_shape()) > 1:
+        yield _halving_problem("trials of different resources cannot be compared in one array", "sweep apart")
+
+
+def _halving_problem(message: str, fix: str) -> Problem:
+    return Problem(code="sweep.halving", field="sweep.halving.rungs", message=message, fix=fix)
+
+
+def _leaves(values: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        key = f"{at}.{name}" if at else name
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, key)
+        else:
+            yield key, json.dumps(value)

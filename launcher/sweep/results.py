@@ -1,0 +1,92 @@
+"""What each trial came to, read from its result.json and nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from launcher.status import RunStatus
+from launcher.sweep.axes import Point
+from launcher.sweep.directory import SweepDir, SweepFile
+
+Direction = Literal["min", "max"]
+METRICS: Mapping[str, Direction] = {
+    "validation_loss": "min",
+    "loss": "min",
+    "perplexity": "min",
+    "accuracy": "max",
+    "macro_f1": "max",
+    "general_loss": "min",
+    "forgotten": "min",
+}
+"""What settings can be ranked by. `validation_loss`: the best of the run, on data.validation. `loss` to
+`macro_f1`: the tuned model on the test or held-out rows. `general_loss`: on eval.general; `forgotten`: how much
+worse it is there than the base model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """One trial, finished or not."""
+
+    name: str
+    point: Point
+    state: str
+    why: str
+    step: int
+    scores: Mapping[str, float]
+    """By metric; empty until the trial is finished."""
+    attempts: int
+    tokens: int | None
+    allocated_s: float | None
+    """How long its attempts held their ranks."""
+    rank_hours: float | None
+    """The same times the ranks: GPU-hours, where a rank is a GPU."""
+    tokens_per_s: float | None
+    peak_gb: float | None
+    """Host memory of the rank that took most."""
+
+
+def trial_results(sweep: SweepDir, file: SweepFile, statuses: Sequence[RunStatus]) -> list[TrialResult]:
+    """Results in the order of the file.
+
+    Args:
+        sweep: Where the trials are.
+        file: What they are.
+        statuses: Of each trial, in the same order.
+    """
+    return [_result(sweep, trial.point, status) for trial, status in zip(file.trials, statuses, strict=True)]
+
+
+def _result(sweep: SweepDir, point: Point, status: RunStatus) -> TrialResult:
+    done: dict[str, Any] = (
+        json.loads(sweep.run(status.run).result.read_text()) if status.state == "COMPLETED" else {}
+    )
+    return TrialResult(
+        name=status.run,
+        point=point,
+        state=status.state,
+        why=status.why,
+        step=status.step,
+        scores=scores_of(done) if done else {},
+        attempts=status.attempt,
+        tokens=done["tokens"] if done else None,
+        allocated_s=done["allocated_s"] if done else None,
+        rank_hours=done["rank_hours"] if done else None,
+        tokens_per_s=done["tokens_per_s"] if done else None,
+        peak_gb=max(done["peak_rss_gb_per_rank"]) if done else None,
+    )
+
+
+def scores_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a finished run, by name; those that it has."""
+    tuned, base = result["evaluation"]["tuned"], result["evaluation"]["base"]
+    task = tuned["task"] if "task" in tuned else {}
+    found = {
+        "validation_loss": result["best"]["validation_loss"],
+        **{name: task[name] for name in ("loss", "perplexity", "accuracy", "macro_f1") if name in task},
+    }
+    if "general" in tuned:
+        found["general_loss"] = tuned["general"]["loss"]
+        if "general" in base:
+            found["forgotten"] = tuned["general"]["loss"] - base["general"]["loss"]
+    return {name: float(value) for name, value in found.items() if value is not None}

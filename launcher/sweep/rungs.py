@@ -1,0 +1,76 @@
+"""Who goes on at a rung: read from the trials, decided once, written into the sweep's journal."""
+
+from collections.abc import Sequence
+from statistics import mean
+
+from launcher.config import HalvingConfig
+from launcher.sweep.directory import Slice, SweepDir
+from launcher.sweep.halving import Decision, Standing, decide
+from train.rundir import RunDir, latest_by_step, read_lines
+
+_EVENT = "halving"
+_TRAINING_SHARE = 0.1
+"""Without a validation set, the newest tenth of the training losses is compared."""
+
+
+def assigned(sweep: SweepDir, portion: Slice) -> Sequence[str]:
+    """The trials of a slice by index; after a rung, those that go on, which the first to ask decides."""
+    if not portion.rung:
+        return portion.trials
+    with sweep.locked():
+        return _kept(sweep, portion, portion.rung - 1)
+
+
+def step_of(sweep: SweepDir, portion: Slice) -> int | None:
+    """At which step the trials of a slice stop; None: at their end."""
+    halving = _halving(sweep)
+    if halving is None or portion.rung is None or portion.rung >= len(halving.rungs):
+        return None
+    return halving.rungs[portion.rung]
+
+
+def decisions(sweep: SweepDir) -> list[Decision]:
+    """All that was decided so far, oldest first."""
+    rows = [row for row in read_lines(sweep.events) if row["event"] == _EVENT]
+    return [Decision(step=row["step"], kept=row["kept"], dropped=row["dropped"]) for row in rows]
+
+
+def _kept(sweep: SweepDir, portion: Slice, rung: int) -> list[str]:
+    for row in read_lines(sweep.events):
+        if row["event"] == _EVENT and (row["chain"], row["rung"]) == (portion.chain, rung):
+            kept: list[str] = row["kept"]
+            return kept
+    candidates = _kept(sweep, portion, rung - 1) if rung else portion.trials
+    halving = _halving(sweep)
+    assert halving is not None
+    points = {trial.name: trial.point for trial in sweep.read().trials}
+    standings = [
+        Standing(trial=name, point=points[name], loss=loss_at(sweep.run(name), halving.rungs[rung]))
+        for name in candidates
+    ]
+    decision = decide(standings, halving.rungs[rung], halving.keep)
+    sweep.log_event(
+        _EVENT,
+        chain=portion.chain,
+        rung=rung,
+        step=decision.step,
+        kept=decision.kept,
+        dropped=decision.dropped,
+    )
+    return decision.kept
+
+
+def loss_at(run: RunDir, step: int) -> float | None:
+    """Validation loss at a step, or the mean training loss just before it; None if it was not reached."""
+    for row in read_lines(run.events):
+        if row["event"] == "validation" and row["step"] == step:
+            return float(row["loss"])
+    first = step - max(1, int(step * _TRAINING_SHARE))
+    rows = latest_by_step(read_lines(run.metrics))
+    losses = [row["loss"] for row in rows if first < row["step"] <= step]
+    return mean(losses) if losses and rows[-1]["step"] >= step else None
+
+
+def _halving(sweep: SweepDir) -> HalvingConfig | None:
+    given = sweep.read().settings["halving"]
+    return HalvingConfig.model_validate(given) if given else None

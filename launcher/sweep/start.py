@@ -1,0 +1,175 @@
+"""From a planned sweep to jobs: its directory is made or grows, and what is missing is handed over."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from launcher.errors import Problem, refuse
+from launcher.runs import ensure_ours, stage_directory
+from launcher.secrets import refuse_secrets
+from launcher.snapshot import code_hash, frozen_files, zip_code
+from launcher.status import RunStatus
+from launcher.sweep.directory import SweepDir, SweepFile, sweep_text, trial_of
+from launcher.sweep.handover import hand_over, note_answered
+from launcher.sweep.plan import PlannedTrial, SweepPlan
+from launcher.sweep.rungs import decisions
+from launcher.sweep.state import completed, read_sweep
+from train.failures import ExitCode
+from train.rundir import RunDir
+
+Which = Literal["missing", "failed", "all"]
+_ALIVE = ("RUNNING", "PENDING")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSubmission:
+    """What a submit of a sweep came to."""
+
+    sweep: SweepDir
+    trials: int
+    """Of this submission."""
+    finished: int
+    """Of them, those that were finished before."""
+    alive: int
+    """Of them, those that wait or run already."""
+    stopped: int
+    """Of them, those that halving stopped before: resume continues them one by one."""
+    started: int
+    jobs: list[str]
+    """Job ids, one for each slice."""
+    other_code: bool
+    """Whether the sources changed since the sweep was made: its trials all run the frozen ones."""
+    refused: Problem | None
+    """Why not all slices were taken; submitting again continues."""
+
+
+def submit_sweep(plan: SweepPlan, which: Which = "missing") -> SweepSubmission:
+    """Start what is missing of a sweep; what runs or is finished is left alone.
+
+    Args:
+        plan: All trials that are asked for.
+        which: `missing` starts what is not finished and not alive, `failed` of that only what has started
+            before, `all` everything anew; finished trials are set aside, not deleted.
+
+    Raises:
+        Refused: nothing was started.
+    """
+    files = frozen_files()
+    sweep = SweepDir(plan.root)
+    if not sweep.exists():
+        _create(sweep, plan, files)
+    ensure_ours(RunDir(sweep.root))
+    RunDir(sweep.root).adopt_umask()
+    with sweep.locked():
+        file = _grown(sweep, plan)
+        note_answered(sweep)
+        statuses = {status.run: status for status in read_sweep(sweep, file)}
+        mine = [statuses[trial.name] for trial in plan.trials]
+        stopped = _stopped_by_halving(sweep)
+        if which == "all":
+            _set_aside(sweep, mine)
+            stopped = set()
+        chosen = _chosen(plan, mine, which, stopped)
+        jobs, problem = hand_over(sweep, plan, chosen)
+    done = set() if which == "all" else completed(mine)
+    return SweepSubmission(
+        sweep=sweep,
+        trials=len(mine),
+        finished=len(done),
+        alive=sum(status.state in _ALIVE for status in mine),
+        stopped=sum(status.run in stopped for status in mine),
+        started=len(chosen) if problem is None else sum(len(part) for _, part in jobs),
+        jobs=[job_id for job_id, _ in jobs],
+        other_code=file.code != code_hash(files),
+        refused=problem,
+    )
+
+
+def _create(sweep: SweepDir, plan: SweepPlan, files: dict[str, bytes]) -> None:
+    """Fill a directory under another name and rename it: a sweep is whole, or it is not there."""
+    access = plan.trials[0].config.access
+    base = plan.trials[0].document
+    file = SweepFile(
+        sweep=sweep.root.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        overrides=list(plan.overrides),
+        settings=plan.settings.model_dump(mode="json"),
+        access=access,
+        code=code_hash(files),
+        base=base,
+        trials=[trial_of(trial.name, trial.point, base, trial.document) for trial in plan.trials],
+    )
+    refuse_secrets(
+        {sweep.file.name: sweep_text(file), **{name: data.decode() for name, data in files.items()}}
+    )
+    staged = SweepDir(stage_directory(sweep.root, access))
+    try:
+        zip_code(files, staged.code)
+        staged.write(file)
+        staged.jobs.touch()
+        staged.root.rename(sweep.root)
+    except OSError:
+        # Another command may have made it a moment ago; then this one goes on with it.
+        shutil.rmtree(staged.root)
+        if not sweep.exists():
+            raise
+
+
+def _grown(sweep: SweepDir, plan: SweepPlan) -> SweepFile:
+    """The file, with the trials that are new."""
+    file = sweep.read()
+    known = {trial.name for trial in file.trials}
+    new = [trial for trial in plan.trials if trial.name not in known]
+    if new and decisions(sweep):
+        raise refuse(
+            "sweep.halving",
+            "sweep",
+            f"{sweep.root.name} has compared its settings already, {len(new)} new trials would come too late",
+            "sweep them apart (another name=), or leave them out",
+            ExitCode.REFUSED,
+        )
+    settings = plan.settings.model_dump(mode="json")
+    if not new and settings == file.settings:
+        return file
+    added = [trial_of(trial.name, trial.point, file.base, trial.document) for trial in new]
+    grown = replace(file, overrides=list(plan.overrides), settings=settings, trials=[*file.trials, *added])
+    sweep.write(grown)
+    return grown
+
+
+def _stopped_by_halving(sweep: SweepDir) -> set[str]:
+    return {name for decision in decisions(sweep) for name in decision.dropped}
+
+
+def _chosen(
+    plan: SweepPlan, statuses: Sequence[RunStatus], which: Which, stopped: set[str]
+) -> list[PlannedTrial]:
+    chosen = []
+    for trial, status in zip(plan.trials, statuses, strict=True):
+        over = status.state == "COMPLETED" and which != "all"
+        new = status.attempt == 0 and which == "failed"
+        if not over and not new and status.state not in _ALIVE and trial.name not in stopped:
+            chosen.append(trial)
+    return chosen
+
+
+def _set_aside(sweep: SweepDir, statuses: Sequence[RunStatus]) -> None:
+    """Make room for everything anew; what was trained stays, under another name."""
+    alive = [status.run for status in statuses if status.state in _ALIVE]
+    if alive:
+        raise refuse(
+            "sweep.active",
+            "--all",
+            f"{len(alive)} trials wait or run, such as {alive[0]}",
+            f"shardline cancel {sweep.root.name}, or leave --all out",
+            ExitCode.REFUSED,
+        )
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    for status in statuses:
+        run = sweep.run(status.run)
+        if run.root.exists():
+            aside = run.root.with_name(f".{status.run}.{stamp}")
+            run.root.rename(aside)
+            sweep.log_event("set_aside", trial=status.run, to=aside.name)
