@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher import __version__, checkpoint_verbs, machine_verbs, verbs
 from launcher.shadow import shadowing_file
+from launcher.sweep import verbs as sweep_verbs
 
 _EPILOG = """\
 exit codes: 0 done, 2 user error, 3 refused by plan, 4 run failed, 75 preempted, 93 no progress,
@@ -72,6 +73,18 @@ def _add_composing_verbs(subparsers: Subparsers) -> None:
     plan, submit = _add(subparsers, verbs.plan), _add(subparsers, verbs.submit)
     for verb in (plan, submit):
         _add_overrides(verb)
+        verb.add_argument(
+            "-m",
+            "--multirun",
+            action="store_true",
+            help="a sweep: keys may have several values (a,b or range(0,3))",
+        )
+        verb.add_argument(
+            "--failed", action="store_true", help="of a sweep, only trials that failed or were killed"
+        )
+        verb.add_argument(
+            "--all", action="store_true", help="of a sweep, every trial anew; the old ones are set aside"
+        )
     _add_follow(submit)
     submit.add_argument("--dry-run", action="store_true", help="stop before anything is created")
 
@@ -91,6 +104,7 @@ def _add_overrides(verb: argparse.ArgumentParser) -> None:
 def _add_run_verbs(subparsers: Subparsers) -> None:
     status = _add(subparsers, verbs.status)
     _add_run(status, nargs="*")
+    status.add_argument("--all", action="store_true", help="every run, not only the newest and what is alive")
     status.add_argument("--watch", action="store_true", help="again every five seconds, until all have ended")
     logs = _add(subparsers, verbs.logs)
     _add_run(logs)
@@ -98,7 +112,17 @@ def _add_run_verbs(subparsers: Subparsers) -> None:
     logs.add_argument("--grep", metavar="PATTERN", help="only lines that match a regular expression")
     logs.add_argument("--rank", type=int, help="one rank only")
     logs.add_argument("--attempt", type=int, help="one attempt (default: the last)")
-    _add_run(_add(subparsers, verbs.results))
+    results = _add(subparsers, verbs.results)
+    _add_run(results)
+    results.add_argument("--metric", help="of a sweep: what ranks the settings (loss, macro_f1, ...)")
+    results.add_argument("--sort", metavar="KEY", help="of a sweep: order the rows by a swept key")
+    form = results.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="of a sweep: for spreadsheets")
+    form.add_argument("--markdown", action="store_true", help="of a sweep: for a note")
+    results.add_argument("--wandb", action="store_true", help="of a sweep: send the table to W&B too")
+    refine = _add(subparsers, sweep_verbs.refine)
+    refine.add_argument("sweep", metavar="SWEEP", help="name, start of a name, or directory")
+    refine.add_argument("--metric", help="what ranks the settings")
     resume = _add(subparsers, verbs.resume)
     _add_run(resume)
     _add_overrides(resume)
@@ -145,7 +169,12 @@ def _add_machine_verbs(subparsers: Subparsers) -> None:
 
 
 def _add_run(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    verb.add_argument("run", nargs=nargs, metavar="RUN", help="name, start of a name, or directory")
+    verb.add_argument(
+        "run",
+        nargs=nargs,
+        metavar="RUN",
+        help="name, start of a name, or directory (a run, a trial or a sweep)",
+    )
 
 
 def _add_follow(verb: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -35,6 +36,10 @@ class RunConfig(TrainingConfig):
     def identity(self) -> str:
         """Hash of what is trained."""
         return hashlib.sha256(json.dumps(self.trained).encode()).hexdigest()
+
+    def wandb_id(self, parent: Path) -> str:
+        """One W&B run per trial and place: stable over attempts, different for two folders of runs."""
+        return hashlib.sha256(f"{self.identity}:{parent}".encode()).hexdigest()[:16]
 
     @property
     def run_name(self) -> str:

@@ -59,10 +59,10 @@ def watch(run: RunDir, console: Console) -> RunStatus:
             time.sleep(_POLL_S)
 
 
-def repeat(console: Console, show: Callable[[Console], bool], every_s: float) -> None:
+def repeat(console: Console, show: Callable[[Console], bool], every_s: float, *, clear: bool = True) -> None:
     """Show something again and again while it says that there is more to come."""
     while True:
-        if console.is_terminal:
+        if clear and console.is_terminal:
             console.clear()
         if not show(console):
             return

@@ -1,6 +1,5 @@
 """From a config and facts to a frozen plan. Pure: looks at nothing, changes nothing."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,7 +112,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         notice_s=config.slurm.signal_delay_s if config.slurm.executor == "slurm" else None,
         labels=facts.labels,
         chat_template=facts.chat_template,
-        wandb_id=_wandb_id(config, facts.parent),
+        wandb_id=config.wandb_id(facts.parent),
     )
     return RunPlan(
         run=config.run_name,
@@ -176,11 +175,6 @@ def _sbatch(config: RunConfig, training: TrainPlan, facts: Facts) -> str | None:
     root = facts.parent / config.run_name
     name = next_name(root.name, str(root), facts.earlier_starts)
     return slurm_script(config.slurm, training, root, name=name, python=facts.python)
-
-
-def _wandb_id(config: RunConfig, parent: Path) -> str:
-    """One W&B run per trial and place: stable over attempts, different for two runs directories."""
-    return hashlib.sha256(f"{config.identity}:{parent}".encode()).hexdigest()[:16]
 
 
 def _memory_limit(config: RunConfig, facts: Facts, placement: Placement) -> float | None:

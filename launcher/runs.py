@@ -10,6 +10,7 @@ import yaml
 
 from launcher.config import Access, RunConfig
 from launcher.errors import nearest, refuse
+from launcher.sweep.directory import SweepDir
 from train.rundir import RunDir
 
 
@@ -19,33 +20,83 @@ def runs_root() -> Path:
 
 
 def all_runs(root: Path) -> list[RunDir]:
-    """Every run under a root, newest first."""
-    if not root.is_dir():
-        return []
-    found = [RunDir(path) for path in root.iterdir() if _is_run(path)]
+    """Every single run under a root, newest first; trials are their sweep's."""
+    found = [RunDir(path) for path in _folders(root) if _is_run(path)]
     return sorted(found, key=lambda run: run.plan.stat().st_mtime, reverse=True)
 
 
-def find_run(name: str) -> RunDir:
-    """A run by directory, by name, or by the start of its name when only one fits.
+def all_sweeps(root: Path) -> list[SweepDir]:
+    """Every sweep under a root, newest first."""
+    found = [SweepDir(path) for path in _folders(root) if SweepDir(path).exists()]
+    return sorted(found, key=lambda sweep: sweep.file.stat().st_mtime, reverse=True)
+
+
+def find(name: str) -> RunDir | SweepDir:
+    """A run, a sweep or a trial: by directory, by name, or by the start of its name when only one fits.
 
     Raises:
         Refused: none or several fit.
     """
-    path = Path(name)
-    if _is_run(path):
-        return RunDir(path.resolve())
-    runs = {run.root.name: run for run in all_runs(runs_root())}
-    fitting = [run for run_name, run in runs.items() if run_name == name] or [
-        run for run_name, run in runs.items() if run_name.startswith(name)
+    for path in (Path(name), runs_root() / name):
+        if _is_known(path):
+            return _open(path.resolve())
+    here = [folder for folder in _folders(runs_root()) if _is_known(folder)]
+    trials = [
+        trial for folder in here if SweepDir(folder).exists() for trial in _folders(folder) if _is_run(trial)
     ]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        names = ", ".join(run.root.name for run in fitting)
-        raise refuse("run.ambiguous", "RUN", f"{name!r} fits several runs: {names}", "give more of the name")
-    hint = nearest(name, runs) if runs else "shardline submit makes the first one"
+    for places in (here, trials):
+        fitting = [place for place in places if place.name == name] or [
+            place for place in places if place.name.startswith(name)
+        ]
+        if len(fitting) == 1:
+            return _open(fitting[0])
+        if fitting:
+            names = ", ".join(name_to_type(_open(place)) for place in fitting)
+            raise refuse("run.ambiguous", "RUN", f"{name!r} fits several: {names}", "give more of the name")
+    names_here = [place.name for place in here]
+    hint = nearest(name, names_here) if here else "shardline submit makes the first one"
     raise refuse("run.unknown", "RUN", f"there is no run {name!r} under {runs_root()}", hint)
+
+
+def find_run(name: str) -> RunDir:
+    """As `find`, for what only single runs and trials can do.
+
+    Raises:
+        Refused: none or several fit, or it is a sweep.
+    """
+    found = find(name)
+    if isinstance(found, SweepDir):
+        raise refuse(
+            "run.sweep",
+            "RUN",
+            f"{found.root.name} is a sweep, and one run is meant",
+            f"name one of its trials: shardline status {name}",
+        )
+    return found
+
+
+def find_sweep(name: str) -> SweepDir:
+    """As `find`, for what only sweeps can do.
+
+    Raises:
+        Refused: none or several fit, or it is no sweep.
+    """
+    found = find(name)
+    if isinstance(found, RunDir):
+        raise refuse("sweep.run", "SWEEP", f"{found.root.name} is a single run", "submit -m makes sweeps")
+    return found
+
+
+def _open(path: Path) -> RunDir | SweepDir:
+    return SweepDir(path) if SweepDir(path).exists() else RunDir(path)
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if not path.name.startswith(".")] if root.is_dir() else []
+
+
+def _is_known(path: Path) -> bool:
+    return _is_run(path) or SweepDir(path).exists()
 
 
 def ensure_ours(run: RunDir) -> None:
@@ -72,9 +123,10 @@ def load_config(run: RunDir) -> RunConfig:
     return RunConfig.model_validate(yaml.safe_load(run.config.read_text()))
 
 
-def name_to_type(run: RunDir) -> str:
-    """What finds this run again: its name, or its path when it lies outside the runs root."""
-    return run.root.name if run.root.parent == runs_root() else str(run.root)
+def name_to_type(place: RunDir | SweepDir) -> str:
+    """What finds this again: its name (a trial's with its sweep's), or its path outside the runs root."""
+    root = place.root.resolve()
+    return str(root.relative_to(runs_root())) if root.is_relative_to(runs_root()) else str(root)
 
 
 def stage_run(final: Path, access: Access) -> RunDir:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -14,11 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from launcher.errors import Problem
+from launcher.overview import Overview
 from launcher.plan import RunPlan, batch_summary
 from launcher.runs import name_to_type
 from launcher.status import RunStatus
 from train.rundir import RunDir
 
+_SCREEN = 40
 _STATE_STYLE = {
     "COMPLETED": "green",
     "RUNNING": "cyan",
@@ -137,11 +140,48 @@ def _parts(plan: RunPlan) -> str:
     return f" ({text}{offloaded})"
 
 
-def show_status(console: Console, statuses: Sequence[RunStatus], *, details: bool) -> None:
-    """A table of runs; with details, every attempt of each."""
-    if not statuses:
+def show_overview(console: Console, overview: Overview, *, everything: bool) -> None:
+    """Runs and sweeps: what is named with every attempt or trial, else the newest and what is alive."""
+    named = overview.named
+    if not overview.statuses:
         console.print("no runs yet; try: shardline submit experiment=smoke --follow")
         return
+    shown: Sequence[RunStatus] = overview.runs
+    hidden: Sequence[RunStatus] = []
+    if not named and not everything:
+        shown, hidden = newest_and_alive(overview.runs)
+    if shown:
+        _show_status(console, shown, details=named)
+    if hidden:
+        console.print(
+            f"\nand {len(hidden)} more: {count_states(hidden)}; shardline status --all", highlight=False
+        )
+    for sweep, trials in overview.sweeps.items():
+        console.print(f"\n[bold]{sweep}[/]  {count_states(trials)}", highlight=False)
+        if named:
+            kept, rest = (list(trials), []) if everything else newest_and_alive(trials)
+            _show_status(console, kept, details=False)
+            if rest:
+                console.print(f"and {len(rest)} more: {count_states(rest)}; add --all", highlight=False)
+
+
+def newest_and_alive(statuses: Sequence[RunStatus]) -> tuple[list[RunStatus], list[RunStatus]]:
+    """What a screen holds, and the rest: finished runs beyond the first are left out."""
+    shown: list[RunStatus] = []
+    rest: list[RunStatus] = []
+    for number, status in enumerate(statuses):
+        quiet = status.state in ("COMPLETED", "PENDING")
+        (rest if quiet and number >= _SCREEN else shown).append(status)
+    return shown, rest
+
+
+def count_states(statuses: Sequence[RunStatus]) -> str:
+    """How many are in which state."""
+    counts = Counter(status.state for status in statuses)
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+
+
+def _show_status(console: Console, statuses: Sequence[RunStatus], *, details: bool) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("RUN", "STATE", "STEP", "LEFT", "ATTEMPT", "JOB", "NODES", "WHY"):
         table.add_column(name, overflow="fold" if name in ("RUN", "WHY") else "ellipsis")

@@ -15,8 +15,11 @@ from launcher.errors import refuse
 from launcher.shadow import PACKAGES
 
 _LARGEST_BYTES = 20_000_000
-_LOGIN_ONLY = ("launcher/compose/", "launcher/report/", "slurm/devcluster/")
-"""What no node ever runs."""
+_LAUNCHER_ON_NODES = (
+    *("__init__", "config", "errors", "history", "jobs", "node", "runs", "tail"),
+    *("sweep/__init__", "sweep/axes", "sweep/directory", "sweep/halving", "sweep/rungs", "sweep/trial"),
+)
+"""Of the launcher, what a job imports; a test follows the imports."""
 _NOTABLE = ("torch", "deepspeed", "transformers", "datasets", "hydra-core", "submitit", "wandb", "numpy")
 
 
@@ -47,10 +50,9 @@ def frozen_files() -> dict[str, bytes]:
     """
     home = Path(__file__).resolve().parent.parent
     sources = [
-        source
-        for package in PACKAGES
-        for source in sorted((home / package).rglob("*.py"))
-        if not source.relative_to(home).as_posix().startswith(_LOGIN_ONLY)
+        *(home / "launcher" / f"{name}.py" for name in _LAUNCHER_ON_NODES),
+        *sorted((home / "slurm").glob("*.py")),
+        *sorted((home / "train").rglob("*.py")),
     ]
     _refuse_large(sources, home)
     files = {source.relative_to(home).as_posix(): source.read_bytes() for source in sources}

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.output import make_console, print_json
+from train.rundir import RunDir
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from launcher.submit import Submission
-    from train.rundir import RunDir
 
 
 def refused(error: Exception, options: argparse.Namespace) -> int:
@@ -42,7 +42,10 @@ def plan(options: argparse.Namespace) -> int:
     from launcher.errors import Refused
     from launcher.preflight import examine, exit_code_for
     from launcher.show import plan_as_json, show_plan
+    from launcher.sweep import verbs as sweeps
 
+    if sweeps.is_sweep(options):
+        return sweeps.plan(options)
     made, problems = examine(compose_run(options.overrides, options.conf))
     if options.json:
         print_json({"ok": not problems, "problems": problems, **(plan_as_json(made) if made else {})})
@@ -55,9 +58,13 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def submit(options: argparse.Namespace) -> int:
-    """Plan, freeze and start a run; returns at once."""
+    """Plan, freeze and start a run, or with -m a sweep; returns at once."""
+    from launcher.sweep import verbs as sweeps
+
     if options.dry_run:
         return plan(options)
+    if sweeps.is_sweep(options):
+        return sweeps.submit(options)
     from launcher.compose.run import compose_run
     from launcher.submit import submit_run
 
@@ -149,18 +156,16 @@ def _exit_code_of(result: Path, state: str) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """State, step, attempts, nodes and reasons of runs (default: all)."""
-    from launcher.runs import all_runs, find_run, runs_root
-    from launcher.show import show_status
-    from launcher.status import read_statuses
+    from launcher.overview import read_overview
+    from launcher.show import show_overview
 
     def show(console: "Console") -> bool:
-        runs = [find_run(name) for name in options.run] or all_runs(runs_root())
-        statuses = read_statuses(runs)
+        overview = read_overview(options.run)
         if options.json:
-            print_json(statuses)
+            print_json(overview.statuses)
         else:
-            show_status(console, statuses, details=bool(options.run))
-        return any(status.state in ("RUNNING", "PENDING") for status in statuses)
+            show_overview(console, overview, everything=options.all)
+        return any(status.state in ("RUNNING", "PENDING") for status in overview.statuses)
 
     if options.watch:
         from launcher.follow import repeat
@@ -204,13 +209,16 @@ def logs(options: argparse.Namespace) -> int:
 
 
 def results(options: argparse.Namespace) -> int:
-    """Base against tuned of a finished run."""
+    """Base against tuned of a finished run; of a sweep, which setting to take."""
     from launcher.errors import refuse
-    from launcher.runs import find_run
+    from launcher.runs import find
     from launcher.show import show_next_commands, show_result
     from launcher.status import read_status
+    from launcher.sweep import verbs as sweeps
 
-    run = find_run(options.run)
+    run = find(options.run)
+    if not isinstance(run, RunDir):
+        return sweeps.results(options, run)
     status = read_status(run)
     if status.state != "COMPLETED":
         raise refuse(
@@ -228,11 +236,14 @@ def results(options: argparse.Namespace) -> int:
 
 
 def stop(options: argparse.Namespace) -> int:
-    """Ask a running run to save at its next step and end; resume goes on."""
+    """Ask a running run or all of a sweep to save at the next step and end; resume goes on."""
     from launcher.cancel import stop_run
-    from launcher.runs import find_run
+    from launcher.runs import find
+    from launcher.sweep import verbs as sweeps
 
-    run = find_run(options.run)
+    run = find(options.run)
+    if not isinstance(run, RunDir):
+        return sweeps.stop(options, run)
     stop_run(run)
     if options.json:
         print_json({"run": run.root.name, "asked": True})
@@ -244,11 +255,14 @@ def stop(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    """Kill a run; what was saved stays."""
+    """Kill a run or all of a sweep; what was saved stays."""
     from launcher.cancel import cancel_run
-    from launcher.runs import find_run
+    from launcher.runs import find
+    from launcher.sweep import verbs as sweeps
 
-    run = find_run(options.run)
+    run = find(options.run)
+    if not isinstance(run, RunDir):
+        return sweeps.cancel(options, run)
     cancelled = cancel_run(run)
     if options.json:
         print_json({"run": run.root.name, "cancelled": cancelled})

@@ -137,9 +137,10 @@ def requeue(job_id: str, exclude: Sequence[str] = ()) -> None:
         patiently(lambda: call("scontrol", "update", f"jobid={job_id}", f"ExcNodeList={nodes}"))
 
 
-def cancel(job_id: str) -> None:
-    """End a job of ours, waiting or running."""
-    patiently(lambda: call("scancel", job_id))
+def cancel(job_id: str, *, waiting_only: bool = False) -> None:
+    """End a job of ours, or all elements of an array: waiting or running, or only those that wait."""
+    which = ["--state=PENDING"] if waiting_only else []
+    patiently(lambda: call("scancel", *which, job_id))
 
 
 def partitions() -> list[str]:

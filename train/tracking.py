@@ -3,10 +3,13 @@
 The file is the truth. Whatever goes wrong with W&B is journaled once and never reaches the training.
 """
 
+import hashlib
 import logging
 import os
+from pathlib import Path
 from typing import Any, Literal
 
+from train.config import TrackingConfig
 from train.job import TrainJob
 from train.rundir import append_line, latest_by_step, read_lines
 from train.wandb_files import recorded_steps
@@ -116,6 +119,42 @@ class Tracker:
             "tracking", attempt=self._attempt, why=f"W&B failed, metrics.jsonl goes on: {error}"
         )
         self._wandb_run = None
+
+
+def publish_table(
+    tracking: TrackingConfig, *, group: str, directory: Path, columns: list[str], rows: list[list[Any]]
+) -> str:
+    """A table as a W&B run of its own in a group, replaced when published again; returns the run's name.
+
+    Args:
+        tracking: Where to; `disabled` counts as `offline`.
+        group: The sweep.
+        directory: Where W&B keeps its files.
+        columns: Names.
+        rows: Plain values, as many as there are columns.
+
+    Raises:
+        wandb.Error: W&B cannot be reached.
+    """
+    import wandb
+
+    run = wandb.init(
+        mode="online" if tracking.wandb == "online" else "offline",
+        dir=str(directory),
+        id=hashlib.sha256(str(directory).encode()).hexdigest()[:16],
+        resume="allow",
+        project=tracking.project,
+        entity=tracking.entity,
+        name=f"{group} results",
+        group=group,
+        job_type="results",
+        tags=tracking.tags,
+        settings=wandb.Settings(console="off", disable_git=True, save_code=False, x_disable_meta=True),
+    )
+    text = [[None if cell is None else str(cell) for cell in row] for row in rows]
+    run.log({"results": wandb.Table(columns=columns, data=text)})
+    run.finish()
+    return f"{group} results"
 
 
 def _sent_before(job: TrainJob) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -71,6 +72,15 @@ class _Dimension:
         if len(self.axes) == 1:
             return {self.axes[0].key: self.axes[0].at(share)}
         return self.rows()[int(share * self.size)]
+
+
+def label(point: Point) -> str:
+    """A point in short: `lr=0.001 seed=1`."""
+    short = Counter(key.rpartition(".")[2] for key in point)
+    return " ".join(
+        f"{name if short[name := key.rpartition('.')[2]] == 1 else key}={value}"
+        for key, value in point.items()
+    )
 
 
 def points(axes: Sequence[Axis], settings: SweepConfig) -> list[Point]:

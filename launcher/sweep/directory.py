@@ -15,12 +15,13 @@ from typing import Any
 
 import yaml
 
-from launcher.config import Access
+from launcher.config import Access, RunConfig
+from launcher.sweep.axes import label
 from train.rundir import RunDir, append_line, read_lines, write_atomic
 
 _TRIALS = "\ntrials:\n"
-_NAMES = (("plan", "run"), ("plan", "training", "run"))
-"""Where a document says the trial's name."""
+_DERIVED = ("run", "identity", "wandb_id", "label")
+"""What a plan says of a trial's config: worked out again rather than written down for each."""
 Document = dict[str, Any]
 """What a run directory is made of: `config` (run.yaml) and `plan` (plan.json)."""
 Change = tuple[list[str], Any]
@@ -69,7 +70,16 @@ class SweepFile:
 
     def document(self, trial: Trial) -> Document:
         """What a trial's run directory is made of."""
-        return patched(self.base, [*trial.changes, *(([*path], trial.name) for path in _NAMES)])
+        document = patched(self.base, trial.changes)
+        config = RunConfig.model_validate(document["config"])
+        plan = document["plan"]
+        plan |= {"run": trial.name, "identity": config.identity}
+        plan["training"] |= {
+            "run": trial.name,
+            "wandb_id": config.wandb_id(Path(config.runs_dir) / self.sweep),
+            "label": label(trial.point),
+        }
+        return document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +185,8 @@ def sweep_text(file: SweepFile) -> str:
 
 def trial_of(name: str, point: dict[str, Any], base: Document, document: Document) -> Trial:
     """The line of a trial, from its document."""
-    changes = [change for change in difference(base, document) if tuple(change[0]) not in _NAMES]
+    found = difference(base, document)
+    changes = [(path, value) for path, value in found if path[0] == "config" or path[-1] not in _DERIVED]
     return Trial(name=name, point=point, changes=changes)
 
 

@@ -4,12 +4,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import psutil
 
 from launcher.errors import Problem
 from launcher.jobs import next_name
 from launcher.plan import slurm_script
+from launcher.slurm_rules import asks_the_queue
 from launcher.sweep.directory import Slice, SweepDir
 from launcher.sweep.halving import setting_key, shrunk
 from launcher.sweep.local import run_slices
@@ -124,17 +126,8 @@ def _start_array(
     sweep: SweepDir, plan: SweepPlan, portion: Slice, trial: PlannedTrial, before: Sequence[Started]
 ) -> str:
     """One sbatch, whatever happens to its answer: before another try, the queue is asked for its name."""
-    throttle = f"%{plan.settings.parallel}" if plan.settings.parallel else ""
-    script = slurm_script(
-        trial.config.slurm,
-        trial.plan.training,
-        sweep.root,
-        name=portion.name,
-        code=sweep.code,
-        python=sys.executable,
-        array=f"0-{portion.places - 1}{throttle}",
-        after=before[-1][0] if portion.rung else None,
-    )
+    after = before[-1][0] if portion.rung else None
+    script = _script(sweep.root, plan, trial, name=portion.name, places=portion.places, after=after)
     request = SlurmRequest(folder=sweep.submitit, script=script, nodes=trial.plan.placement.nodes)
     tries = 0
 
@@ -151,6 +144,31 @@ def _start_array(
     job_id = patiently(submit)
     _record_job(sweep, portion.name, job_id)
     return job_id
+
+
+def _script(
+    root: Path, plan: SweepPlan, trial: PlannedTrial, *, name: str, places: int, after: str | None = None
+) -> str:
+    throttle = f"%{plan.settings.parallel}" if plan.settings.parallel else ""
+    return slurm_script(
+        trial.config.slurm,
+        trial.plan.training,
+        root,
+        name=name,
+        python=sys.executable,
+        code=SweepDir(root).code,
+        array=f"0-{places - 1}{throttle}",
+        after=after,
+    )
+
+
+def ask_the_queue(plan: SweepPlan) -> Iterator[Problem]:
+    """Let sbatch look at one script for each kind of resources, without submitting it."""
+    if plan.executor != "slurm":
+        return
+    for trials in plan.by_shape():
+        name = next_name(plan.root.name, str(plan.root), 0)
+        yield from asks_the_queue(_script(plan.root, plan, trials[0], name=name, places=len(trials)))
 
 
 def note_answered(sweep: SweepDir) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev, variance
 from typing import Any, Literal
 
@@ -72,6 +72,21 @@ class Leaderboard:
     states: Mapping[str, int]
     """How many trials are in which state."""
 
+    def sorted_by(self, key: str) -> "Leaderboard":
+        """The same with its rows in the order of a swept key's values."""
+        values = list(self.axes[key])
+
+        def place(setting: Setting) -> int:
+            return values.index(setting.values[key]) if key in setting.values else 0
+
+        return replace(self, settings=tuple(sorted(self.settings, key=place)))
+
+    @property
+    def best(self) -> Setting | None:
+        """The setting with the best score, whatever the order of the rows."""
+        scored = [setting for setting in self.settings if setting.score is not None]
+        return min(scored, key=lambda setting: _rank(setting.score, self.direction), default=None)
+
 
 def make_leaderboard(
     sweep: str,
@@ -129,7 +144,7 @@ def _setting(key: str, group: Sequence[TrialResult], metric: str, pooled: Mappin
     return Setting(
         values=setting_of(group[0].point),
         trials=tuple(group),
-        score=pooled[key] if key in pooled else mean,
+        score=pooled.get(key, mean),
         mean=mean,
         sd=stdev(scores) if len(scores) > 1 else None,
     )

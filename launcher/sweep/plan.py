@@ -17,7 +17,7 @@ from launcher.errors import Problem
 from launcher.facts import Observer
 from launcher.plan import RunPlan
 from launcher.preflight import examine_config
-from launcher.sweep.axes import REPEATS, Axis, Point
+from launcher.sweep.axes import REPEATS, Axis, Point, label
 from launcher.sweep.directory import Document
 from train.rundir import RunDir
 
@@ -86,7 +86,7 @@ def plan_sweep(composed: ComposedSweep) -> tuple[SweepPlan | None, list[Problem]
         plan, problems = examine_config(trial.config, facts, seen)
         found += problems
         if plan:
-            planned.append(_as_trial(trial, plan, root.name, composed.axes))
+            planned.append(_as_trial(trial, plan, root.name))
     counted = _counted(found, len(configs))
     if len(planned) < len(configs):
         return None, counted
@@ -118,19 +118,8 @@ def sweep_name(trials: Sequence[TrialConfig], axes: Sequence[Axis]) -> str:
     return f"{name}-sweep-{key[:8]}"
 
 
-def label(point: Point) -> str:
-    """A point in short: `lr=0.001 seed=1`."""
-    short = Counter(key.rpartition(".")[2] for key in point)
-    return " ".join(
-        f"{name if short[name := key.rpartition('.')[2]] == 1 else key}={value}"
-        for key, value in point.items()
-    )
-
-
-def _as_trial(trial: TrialConfig, plan: RunPlan, group: str, axes: Sequence[Axis]) -> PlannedTrial:
-    training = plan.training.model_copy(
-        update={"group": group, "label": label({axis.key: trial.point[axis.key] for axis in axes})}
-    )
+def _as_trial(trial: TrialConfig, plan: RunPlan, group: str) -> PlannedTrial:
+    training = plan.training.model_copy(update={"group": group, "label": label(trial.point)})
     # One script serves the array that this trial will be an element of.
     return PlannedTrial(
         point=trial.point, config=trial.config, plan=replace(plan, training=training, sbatch=None)
@@ -189,7 +178,7 @@ def _together(sweep: SweepPlan) -> Iterator[Problem]:
         yield Problem(
             code="disk.sweep",
             field="runs_dir",
-            message=f"all trials grow to about {needed_gb:.1f} GB together, {disks[0].free_gb:.1f} GB are free",
+            message=f"all trials grow to about {needed_gb:.1f} GB, and {disks[0].free_gb:.1f} GB are free",
             fix="set runs_dir to a larger file system, checkpoint.keep_last lower, or sweep less",
         )
 

@@ -20,8 +20,8 @@ METRICS: Mapping[str, Direction] = {
     "forgotten": "min",
 }
 """What settings can be ranked by. `validation_loss`: the best of the run, on data.validation. `loss` to
-`macro_f1`: the tuned model on the test or held-out rows. `general_loss`: on eval.general; `forgotten`: how much
-worse it is there than the base model."""
+`macro_f1`: the tuned model on the test or held-out rows. `general_loss`: on eval.general; `forgotten`: how
+much worse it is there than the base model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def _result(sweep: SweepDir, point: Point, status: RunStatus) -> TrialResult:
 def scores_of(result: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of a finished run, by name; those that it has."""
     tuned, base = result["evaluation"]["tuned"], result["evaluation"]["base"]
-    task = tuned["task"] if "task" in tuned else {}
+    task = tuned.get("task", {})
     found = {
         "validation_loss": result["best"]["validation_loss"],
         **{name: task[name] for name in ("loss", "perplexity", "accuracy", "macro_f1") if name in task},

@@ -1,0 +1,49 @@
+"""All runs and all trials of all sweeps, judged together with one question to the queue."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from launcher.runs import all_runs, all_sweeps, find, runs_root
+from launcher.status import RunStatus, Unstarted, read_statuses
+from launcher.sweep.directory import SweepDir
+from launcher.sweep.state import sweep_runs
+from train.rundir import RunDir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """What `shardline status` shows."""
+
+    named: bool
+    """Whether the command line names what is wanted."""
+    runs: Sequence[RunStatus]
+    sweeps: Mapping[str, Sequence[RunStatus]]
+    """By the sweep's name: its trials."""
+
+    @property
+    def statuses(self) -> list[RunStatus]:
+        """All of them, one list: runs, then the trials of each sweep."""
+        return [*self.runs, *(status for trials in self.sweeps.values() for status in trials)]
+
+
+def read_overview(names: Sequence[str]) -> Overview:
+    """Judge what is named, or everything under the runs root.
+
+    Raises:
+        Refused: a name fits nothing, or several.
+    """
+    places: Sequence[RunDir | SweepDir] = [find(name) for name in names] or [
+        *all_runs(runs_root()),
+        *all_sweeps(runs_root()),
+    ]
+    runs: list[RunDir | Unstarted] = [place for place in places if isinstance(place, RunDir)]
+    sweeps = {
+        place.root.name: sweep_runs(place, place.read()) for place in places if isinstance(place, SweepDir)
+    }
+    everything = [*runs, *(trial for trials in sweeps.values() for trial in trials)]
+    statuses = read_statuses(everything, attempts=bool(names))
+    found, at = {}, len(runs)
+    for name, trials in sweeps.items():
+        found[name] = statuses[at : at + len(trials)]
+        at += len(trials)
+    return Overview(named=bool(names), runs=statuses[: len(runs)], sweeps=found)

@@ -1,0 +1,74 @@
+"""The leaderboard of a sweep directory: statuses, results and held-out predictions, read and put together."""
+
+import json
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from launcher.errors import nearest, refuse
+from launcher.sweep.directory import SweepDir
+from launcher.sweep.halving import setting_key
+from launcher.sweep.leaderboard import Leaderboard, default_metric, make_leaderboard
+from launcher.sweep.results import METRICS, TrialResult, trial_results
+from launcher.sweep.state import read_sweep
+
+_POOLED = ("loss", "accuracy", "macro_f1")
+
+
+def read_board(sweep: SweepDir, metric: str | None, sort: str | None) -> Leaderboard:
+    """Everything that is known of a sweep now.
+
+    Args:
+        sweep: Finished or not.
+        metric: What ranks the settings; None: see `default_metric`.
+        sort: A swept key to order the rows by, instead of by the metric.
+
+    Raises:
+        Refused: no such metric, or key.
+    """
+    file = sweep.read()
+    trials = trial_results(sweep, file, read_sweep(sweep, file))
+    chosen = metric or default_metric(trials)
+    if chosen not in METRICS:
+        raise refuse("results.metric", "--metric", f"there is no metric {metric!r}", nearest(chosen, METRICS))
+    if sort is not None and sort not in file.axes:
+        raise refuse("results.sort", "--sort", f"{sort} is no swept key", nearest(sort, file.axes))
+    board = make_leaderboard(file.sweep, file.axes, trials, chosen, pooled_scores(sweep, trials, chosen))
+    return board if sort is None else board.sorted_by(sort)
+
+
+def pooled_scores(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -> dict[str, float]:
+    """By setting: the score of the held-out rows of all folds together, meaned over seeds.
+
+    A setting is left out until all folds of a seed are finished.
+    """
+    groups: dict[str, dict[str, list[TrialResult]]] = {}
+    folds = {trial.point["cv.fold"] for trial in trials if trial.point.get("cv.fold") is not None}
+    if not folds or metric not in _POOLED:
+        return {}
+    for trial in trials:
+        if trial.point["cv.fold"] is not None and trial.state == "COMPLETED":
+            seeds = groups.setdefault(setting_key(trial.point), {})
+            seeds.setdefault(repr(trial.point.get("seed")), []).append(trial)
+    return {
+        key: fmean(whole)
+        for key, seeds in groups.items()
+        if (whole := [_pooled(sweep, part, metric) for part in seeds.values() if len(part) == len(folds)])
+    }
+
+
+def _pooled(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -> float:
+    rows = [row for trial in trials for row in _predictions(sweep, trial.name)]
+    if metric == "loss" and "loss_sum" in rows[0]:
+        return sum(float(str(row["loss_sum"])) for row in rows) / sum(int(str(row["tokens"])) for row in rows)
+    # Classifiers only: importing it takes a second.
+    from sklearn.metrics import accuracy_score, f1_score
+
+    truth, guess = [row["label"] for row in rows], [row["predicted"] for row in rows]
+    if metric == "accuracy":
+        return float(accuracy_score(truth, guess))
+    return float(f1_score(truth, guess, average="macro"))
+
+
+def _predictions(sweep: SweepDir, trial: str) -> list[Mapping[str, object]]:
+    path = sweep.run(trial).evaluations / "predictions.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
