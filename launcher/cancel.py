@@ -6,8 +6,9 @@ import os
 import psutil
 
 from launcher.errors import refuse
+from launcher.judge import is_alive
 from launcher.runs import ensure_ours, name_to_type
-from launcher.status import is_alive, read_status
+from launcher.status import read_status
 from slurm.client import SlurmError, cancel, find_job
 from train.failures import ExitCode
 from train.rundir import RunDir, read_lines

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+from launcher.judge import Unstarted
 from launcher.runs import all_runs, all_sweeps, find, runs_root
-from launcher.status import RunStatus, Unstarted, read_statuses
+from launcher.status import RunStatus, read_statuses
+from launcher.sweep.axes import label
 from launcher.sweep.directory import SweepDir
 from launcher.sweep.state import sweep_runs
 from train.rundir import RunDir
@@ -19,6 +22,8 @@ class Overview:
     runs: Sequence[RunStatus]
     sweeps: Mapping[str, Sequence[RunStatus]]
     """By the sweep's name: its trials."""
+    labels: Mapping[str, str]
+    """By trial: what tells it from the others."""
 
     @property
     def statuses(self) -> list[RunStatus]:
@@ -37,13 +42,13 @@ def read_overview(names: Sequence[str]) -> Overview:
         *all_sweeps(runs_root()),
     ]
     runs: list[RunDir | Unstarted] = [place for place in places if isinstance(place, RunDir)]
-    sweeps = {
-        place.root.name: sweep_runs(place, place.read()) for place in places if isinstance(place, SweepDir)
-    }
-    everything = [*runs, *(trial for trials in sweeps.values() for trial in trials)]
-    statuses = read_statuses(everything, attempts=bool(names))
-    found, at = {}, len(runs)
-    for name, trials in sweeps.items():
-        found[name] = statuses[at : at + len(trials)]
-        at += len(trials)
-    return Overview(named=bool(names), runs=statuses[: len(runs)], sweeps=found)
+    files = {place: place.read() for place in places if isinstance(place, SweepDir)}
+    trials = {place.root.name: sweep_runs(place, file) for place, file in files.items()}
+    statuses = read_statuses([*runs, *chain.from_iterable(trials.values())], attempts=bool(names))
+    at = len(runs)
+    sweeps = {}
+    for name, members in trials.items():
+        sweeps[name] = statuses[at : at + len(members)]
+        at += len(members)
+    labels = {trial.name: label(trial.point) for file in files.values() for trial in file.trials}
+    return Overview(named=bool(names), runs=statuses[: len(runs)], sweeps=sweeps, labels=labels)

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -151,7 +151,7 @@ def show_overview(console: Console, overview: Overview, *, everything: bool) -> 
     if not named and not everything:
         shown, hidden = newest_and_alive(overview.runs)
     if shown:
-        _show_status(console, shown, details=named)
+        _show_status(console, shown, {}, details=named)
     if hidden:
         console.print(
             f"\nand {len(hidden)} more: {count_states(hidden)}; shardline status --all", highlight=False
@@ -160,7 +160,7 @@ def show_overview(console: Console, overview: Overview, *, everything: bool) -> 
         console.print(f"\n[bold]{sweep}[/]  {count_states(trials)}", highlight=False)
         if named:
             kept, rest = (list(trials), []) if everything else newest_and_alive(trials)
-            _show_status(console, kept, details=False)
+            _show_status(console, kept, overview.labels, details=False)
             if rest:
                 console.print(f"and {len(rest)} more: {count_states(rest)}; add --all", highlight=False)
 
@@ -181,14 +181,19 @@ def count_states(statuses: Sequence[RunStatus]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
-def _show_status(console: Console, statuses: Sequence[RunStatus], *, details: bool) -> None:
+def _show_status(
+    console: Console, statuses: Sequence[RunStatus], labels: Mapping[str, str], *, details: bool
+) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("RUN", "STATE", "STEP", "LEFT", "ATTEMPT", "JOB", "NODES", "WHY"):
-        table.add_column(name, overflow="fold" if name in ("RUN", "WHY") else "ellipsis")
+    trials = any(status.run in labels for status in statuses)
+    setting = ["SETTING"] if trials else []
+    for name in ("RUN", *setting, "STATE", "STEP", "LEFT", "ATTEMPT", "JOB", "NODES", "WHY"):
+        table.add_column(name, overflow="fold" if name in ("RUN", "SETTING", "WHY") else "ellipsis")
     for status in statuses:
         restarts = f" (+{status.restarts} in place)" if status.restarts else ""
         table.add_row(
             escape(status.run),
+            *([escape(labels[status.run])] if trials else []),
             f"[{_STATE_STYLE[status.state]}]{status.state}[/]",
             f"{status.step}/{status.total_steps or '?'}",
             duration(status.eta_s) if status.eta_s is not None else "-",

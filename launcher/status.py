@@ -2,22 +2,17 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
-import psutil
-
-from launcher.history import Attempt, Event, attempts_of, short_notice, since_last_submit
+from launcher.history import Attempt, Event, attempts_of
+from launcher.judge import RunFiles, State, Unstarted, judge, judge_unstarted
 from launcher.queue_view import NOTHING_ASKED, QueueView, look
-from slurm.states import JobRecord, why_ended, why_waiting
+from slurm.states import JobRecord, why_ended
 from train.rundir import RunDir, read_lines
 
-_START_S = 60.0
 _ETA_ROWS = 50
-State = Literal["PENDING", "RUNNING", "PREEMPTED", "COMPLETED", "FAILED", "CANCELLED"]
 Look = Callable[[Collection[str], Collection[str]], QueueView]
 
 
@@ -41,56 +36,6 @@ class RunStatus:
     attempts: Sequence[Attempt] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unstarted:
-    """A trial of a sweep that has not begun since it was last handed over."""
-
-    name: str
-    root: Path
-    key: str | None
-    """Of its element in a job array; None on this machine, and if it was never handed over."""
-    job: Mapping[str, Any] | None
-    """What is known of the job that will start it: its row in the sweep's jobs.jsonl."""
-    handed_over: float | None
-    """When, in seconds since the epoch."""
-    cancelled: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Files:
-    """What one run directory says."""
-
-    run: RunDir
-    events: Sequence[Event]
-    jobs: Sequence[Event]
-    result: dict[str, Any] | None
-    planned_steps: int | None
-    attempts: Sequence[Attempt]
-
-    @property
-    def job_name(self) -> str | None:
-        """Under which the run was last submitted to Slurm."""
-        return self.jobs[-1].get("name") if self.jobs else None
-
-    @property
-    def since(self) -> Sequence[Event]:
-        """The journal since the newest submission."""
-        return since_last_submit(self.events)
-
-    @property
-    def silent(self) -> bool:
-        """Whether an attempt ended that did not say why."""
-        return any(attempt.ended is None for attempt in self.attempts)
-
-    def phase(self) -> str | None:
-        """What the run said last that it does, and whether it could still save when asked to stop."""
-        phase = next((row["phase"] for row in reversed(self.since) if row["event"] == "phase"), None)
-        short = [row for row in self.since if row["event"] == "short_notice"]
-        if phase is None or not short:
-            return phase
-        return f"{phase}; {short_notice(short[-1])}"
-
-
 def read_statuses(
     runs: Sequence[RunDir | Unstarted], ask: Look = look, *, attempts: bool = True
 ) -> list[RunStatus]:
@@ -102,7 +47,9 @@ def read_statuses(
         attempts: Read the journals of finished runs too, for why each attempt ended.
     """
     read = [run if isinstance(run, Unstarted) else _read(run, attempts=attempts) for run in runs]
-    open_runs = [files for files in read if isinstance(files, _Files) and files.job_name and not files.result]
+    open_runs = [
+        files for files in read if isinstance(files, RunFiles) and files.job_name and not files.result
+    ]
     waiting = [trial.key for trial in read if isinstance(trial, Unstarted) and trial.key]
     names = [*waiting, *(str(files.job_name) for files in open_runs)]
     silent = [str(files.job_name) for files in open_runs if files.silent]
@@ -110,8 +57,8 @@ def read_statuses(
     return [_judged(found, view) for found in read]
 
 
-def _judged(found: "_Files | Unstarted | RunStatus", view: QueueView) -> RunStatus:
-    if isinstance(found, _Files):
+def _judged(found: "RunFiles | Unstarted | RunStatus", view: QueueView) -> RunStatus:
+    if isinstance(found, RunFiles):
         return _status(found, view)
     return _unstarted(found, view) if isinstance(found, Unstarted) else found
 
@@ -122,12 +69,12 @@ def read_status(run: RunDir, ask: Look = look) -> RunStatus:
     return status
 
 
-def _read(run: RunDir, *, attempts: bool) -> "_Files | RunStatus":
+def _read(run: RunDir, *, attempts: bool) -> "RunFiles | RunStatus":
     try:
         if not attempts and (finished := _finished(run)):
             return finished
         events = list(read_lines(run.events))
-        return _Files(
+        return RunFiles(
             run=run,
             events=events,
             jobs=list(read_lines(run.jobs)),
@@ -171,7 +118,7 @@ def _finished(run: RunDir) -> RunStatus | None:
 
 def _unstarted(trial: Unstarted, view: QueueView) -> RunStatus:
     record = view.jobs.get(trial.key or "")
-    state, why = _judge_unstarted(trial, record, view)
+    state, why = judge_unstarted(trial, record, view)
     return RunStatus(
         run=trial.name,
         dir=str(trial.root),
@@ -185,32 +132,11 @@ def _unstarted(trial: Unstarted, view: QueueView) -> RunStatus:
     )
 
 
-def _judge_unstarted(trial: Unstarted, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
-    if trial.cancelled:
-        return "CANCELLED", "cancelled before it started"
-    if trial.handed_over is None:
-        return "FAILED", "it was never submitted; submit the sweep again"
-    if record and record.phase != "ended":
-        return "PENDING", why_waiting(record) if record.phase == "waiting" else "starting"
-    if record and record.state == "CANCELLED":
-        return "CANCELLED", "cancelled in Slurm before it started"
-    if record:
-        return "FAILED", f"it did not start: {why_ended(record.state)}"
-    if trial.key and view.error:
-        return "PENDING", f"Slurm does not answer: {view.error}"
-    if trial.job is None:
-        fresh = time.time() - trial.handed_over < _START_S
-        return ("PENDING", "being submitted") if fresh else ("FAILED", "its submission was cut short")
-    if trial.key is None and is_alive(trial.job):
-        return "PENDING", "the trials before it come first"
-    return "FAILED", "it was never started; submit the sweep again"
-
-
-def _status(files: _Files, view: QueueView) -> RunStatus:
+def _status(files: RunFiles, view: QueueView) -> RunStatus:
     started = [row for row in files.events if row["event"] == "started"]
     total = started[-1]["total_steps"] if started else files.planned_steps
     record = view.jobs.get(files.job_name or "")
-    state, why = _judge(files, record, view)
+    state, why = judge(files, record, view)
     rows = _last_metrics(files.run.metrics)
     step = int(rows[-1]["step"]) if rows else 0
     noted = next((row["job_id"] for row in reversed(files.jobs) if "job_id" in row), None)
@@ -230,64 +156,6 @@ def _status(files: _Files, view: QueueView) -> RunStatus:
     )
 
 
-def _judge(files: _Files, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
-    if settled := _settled(files, record):
-        return settled
-    if not files.jobs:
-        return "FAILED", "it was made and never started; resume starts it"
-    last = files.jobs[-1]
-    if files.job_name and (record or view.error):
-        return _judge_by_slurm(files, record, view)
-    if "job_id" not in last:
-        # An intent: the job that it announces writes its id within seconds, or there is none.
-        if time.time() - last["time"] < _START_S:
-            return "PENDING", "being started"
-        return "FAILED", "its start was cut short; resume starts it"
-    if last["executor"] == "local" and is_alive(last):
-        phase = files.phase()
-        return ("RUNNING", phase) if phase else ("PENDING", "starting")
-    if stop := _stop(files):
-        return stop
-    if last["executor"] == "slurm":
-        return "FAILED", "Slurm no longer knows its job; resume goes on"
-    if last["host"] != os.uname().nodename:
-        return "RUNNING", f"started on {last['host']}; ask there"
-    return "FAILED", "its process ended without a word (killed, or the machine went down); resume goes on"
-
-
-def _settled(files: _Files, record: JobRecord | None) -> tuple[State, str] | None:
-    """What no process and no queue can change."""
-    if files.result and files.result["outcome"] == "COMPLETED":
-        return "COMPLETED", ""
-    if any(row["event"] == "cancelled" for row in files.since):
-        going = record is not None and record.phase == "active"
-        return ("RUNNING", "being cancelled") if going else ("CANCELLED", "cancelled by you")
-    return ("FAILED", str(files.result["why"])) if files.result else None
-
-
-def _stop(files: _Files) -> tuple[State, str] | None:
-    """An agreed stop that nothing followed."""
-    stops = [row for row in files.since if row["event"] == "preempted"]
-    return (
-        ("PREEMPTED", f"stopped by {stops[-1]['reason']} after step {stops[-1]['step']}") if stops else None
-    )
-
-
-def _judge_by_slurm(files: _Files, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
-    if record is None:
-        return ("RUNNING" if files.phase() else "PENDING"), f"Slurm does not answer: {view.error}"
-    if record.phase == "waiting":
-        current = {row["attempt"] for row in files.since if "attempt" in row}
-        ended = [attempt for attempt in files.attempts if attempt.number in current]
-        before = f"attempt {ended[-1].number} {ended[-1].ended or 'was killed'}; " if ended else ""
-        return "PENDING", before + why_waiting(record)
-    if record.phase == "active":
-        return "RUNNING", files.phase() or record.state.lower()
-    if record.state == "CANCELLED":
-        return "CANCELLED", "cancelled in Slurm"
-    return _stop(files) or ("FAILED", f"{why_ended(record.state)}; resume goes on")
-
-
 def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list[Attempt]:
     """Attempts that ended without a word, explained by what the accounting database kept of each start."""
     explained = []
@@ -302,18 +170,6 @@ def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list
         else:
             explained.append(attempt)
     return explained
-
-
-def is_alive(job: Mapping[str, Any]) -> bool:
-    """Whether a local job's own process still runs, not a later one with the same number."""
-    if job["host"] != os.uname().nodename:
-        return False
-    try:
-        process = psutil.Process(int(job["job_id"]))
-        same = abs(process.create_time() - (job["started"] or 0)) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _eta_s(rows: Sequence[Event], total: int | None) -> float | None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.output import make_console, print_json
-from train.rundir import RunDir
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from launcher.submit import Submission
+    from train.rundir import RunDir
 
 
 def refused(error: Exception, options: argparse.Namespace) -> int:
@@ -215,9 +215,10 @@ def results(options: argparse.Namespace) -> int:
     from launcher.show import show_next_commands, show_result
     from launcher.status import read_status
     from launcher.sweep import verbs as sweeps
+    from launcher.sweep.directory import SweepDir
 
     run = find(options.run)
-    if not isinstance(run, RunDir):
+    if isinstance(run, SweepDir):
         return sweeps.results(options, run)
     status = read_status(run)
     if status.state != "COMPLETED":
@@ -240,9 +241,10 @@ def stop(options: argparse.Namespace) -> int:
     from launcher.cancel import stop_run
     from launcher.runs import find
     from launcher.sweep import verbs as sweeps
+    from launcher.sweep.directory import SweepDir
 
     run = find(options.run)
-    if not isinstance(run, RunDir):
+    if isinstance(run, SweepDir):
         return sweeps.stop(options, run)
     stop_run(run)
     if options.json:
@@ -259,9 +261,10 @@ def cancel(options: argparse.Namespace) -> int:
     from launcher.cancel import cancel_run
     from launcher.runs import find
     from launcher.sweep import verbs as sweeps
+    from launcher.sweep.directory import SweepDir
 
     run = find(options.run)
-    if not isinstance(run, RunDir):
+    if isinstance(run, SweepDir):
         return sweeps.cancel(options, run)
     cancelled = cancel_run(run)
     if options.json:

@@ -91,7 +91,6 @@ def accounting(keys: Iterable[str]) -> list[JobRecord]:
     command = [
         "sacct",
         "--allocations",
-        "--array",
         "--duplicates",
         "--noheader",
         "--parsable2",

@@ -7,8 +7,9 @@ import psutil
 from launcher.cancel import cancel_run
 from launcher.errors import refuse
 from launcher.jobs import latest_name
+from launcher.judge import is_alive
 from launcher.runs import ensure_ours
-from launcher.status import RunStatus, is_alive
+from launcher.status import RunStatus
 from launcher.sweep.directory import SweepDir
 from launcher.sweep.state import read_sweep
 from slurm.client import SlurmError, cancel, queue

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launcher.judge import Unstarted
 from launcher.queue_view import look
-from launcher.status import Look, RunStatus, Unstarted, read_statuses
+from launcher.status import Look, RunStatus, read_statuses
 from launcher.sweep.directory import Slice, SweepDir, SweepFile
 from slurm.environment import job_key
 from train.rundir import RunDir, read_lines

@@ -89,7 +89,13 @@ def test_all_problems_come_at_once():
 
 def test_sweep_syntax_is_refused_by_name():
     [problem] = problems_of("experiment=smoke", "seed=1,2")
-    assert problem.message == "'seed=1,2' names several values; sweeps are not in this version"
+    assert problem.message == "'seed=1,2' names several values"
+    assert "submit -m" in problem.fix
+
+
+def test_settings_of_a_sweep_say_nothing_to_a_single_run():
+    problems = problems_of("experiment=smoke", "sweep.n=3", "sweep=lr")
+    assert [problem.code for problem in problems] == ["config.sweep", "config.sweep"]
 
 
 def test_a_secret_may_not_reach_the_run_directory(monkeypatch: pytest.MonkeyPatch):
