@@ -12,9 +12,10 @@ import psutil
 from launcher.config import RunConfig
 from launcher.data_facts import look_at_data
 from launcher.errors import Problem
+from launcher.fold_facts import look_at_folds
 from launcher.jobs import intents
 from launcher.model_facts import look_at_model
-from train.job import DataFile
+from train.job import DataFile, FoldPlan
 from train.rundir import RunDir
 from train.sources import ModelFiles
 
@@ -36,6 +37,8 @@ class Facts:
     disk_free_gb: float
     model: ModelFiles | None
     data: dict[str, DataFile]
+    fold: FoldPlan | None
+    """None without a cross-validation, or when its folds cannot be drawn."""
     labels: list[str]
     chat_template: str | None
     """The text that model.chat_template names."""
@@ -45,6 +48,8 @@ def gather(config: RunConfig) -> tuple[Facts, list[Problem]]:
     """Look at the machine, the model and every data row; what is wrong comes back as problems."""
     model, problems = look_at_model(config)
     data, labels, data_problems = look_at_data(config)
+    in_doubt = {"train"} if any(problem.field == "data.train" for problem in data_problems) else set()
+    folds, fold_problems = look_at_folds(config, {role: data[role] for role in data.keys() - in_doubt})
     template = Path(config.model.chat_template) if config.model.chat_template else None
     existing = Path(config.runs_dir)
     while not existing.exists():
@@ -58,11 +63,12 @@ def gather(config: RunConfig) -> tuple[Facts, list[Problem]]:
         runs_place=existing,
         disk_free_gb=shutil.disk_usage(existing).free / 1e9,
         model=model,
-        data=data,
+        data={**data, **folds.data},
+        fold=folds.plan,
         labels=labels,
         chat_template=template.read_text() if template and template.is_file() else None,
     )
-    return facts, problems + data_problems
+    return facts, problems + data_problems + fold_problems
 
 
 def count_gpus() -> int:
