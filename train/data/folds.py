@@ -73,8 +73,9 @@ def read_samples(path: Path, format_name: str, group: str | None) -> list[Sample
 def draw_folds(samples: Sequence[Sample], *, folds: int, seed: int) -> np.ndarray:
     """Deal rows into folds with equal shares of each label, groups and duplicates whole.
 
-    Rows linked by a group or by a content, directly or through others, are one unit; the units go to
-    scikit-learn's StratifiedGroupKFold, largest first, at about 0.1 ms for a unit and a fold.
+    Rows linked by a group or by a content, directly or through others, are one unit, and scikit-learn's
+    StratifiedGroupKFold deals the units, at about 0.1 ms for a unit and a fold. Shares differ by one row
+    where units are single rows; large units make them less equal.
 
     Returns:
         The fold of each row, from 0, in the rows' order.
