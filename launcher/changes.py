@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from launcher.config import RunConfig
 from launcher.errors import Problem
+from train.job import FoldPlan
 
 Kind = Literal["free", "notice", "refused", "never"]
 
@@ -79,6 +80,16 @@ def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[C
         )
         for name in COMPUTING
         if name in before and before[name] != now.get(name)
+    ]
+
+
+def draw_changes(before: FoldPlan | None, now: FoldPlan | None, changes: Sequence[Change]) -> list[Change]:
+    """Folds that came out otherwise though no key says so: another version of what draws them."""
+    said = any(change.key.startswith("cv.") for change in changes)
+    if said or before is None or now is None or before.sha256 == now.sha256:
+        return []
+    return [
+        Change(key="cv", old=before.sha256[:12], new=now.sha256[:12], kind="refused", note="drawn otherwise")
     ]
 
 

@@ -16,7 +16,8 @@ def look_at_data(config: RunConfig) -> tuple[dict[str, DataFile], list[str], lis
     named = {
         "train": ("data.train", config.data.train),
         "validation": ("data.validation", config.data.validation),
-        "test": ("data.test", config.data.test),
+        # Left for the final model: a run with a fold assesses the rows that it holds out.
+        "test": ("data.test", config.data.test if config.cv.fold is None else None),
         "general": ("eval.general", config.eval.general),
     }
     files: dict[str, DataFile] = {}

@@ -14,9 +14,10 @@ import psutil
 from launcher.config import RunConfig
 from launcher.data_facts import look_at_data
 from launcher.errors import Problem
+from launcher.fold_facts import look_at_folds
 from launcher.jobs import intents
 from launcher.model_facts import look_at_model
-from train.job import DataFile
+from train.job import DataFile, FoldPlan
 from train.rundir import RunDir
 from train.sources import ModelFiles
 
@@ -40,6 +41,8 @@ class Facts:
     disk_free_gb: float
     model: ModelFiles | None
     data: dict[str, DataFile]
+    fold: FoldPlan | None
+    """None without a cross-validation, or when its folds cannot be drawn."""
     labels: list[str]
     chat_template: str | None
     """The text that model.chat_template names."""
@@ -60,9 +63,13 @@ class Observer:
             parent: Where the run directory will be made, if not in config.runs_dir.
         """
         model_key = config.model.model_dump_json()
-        data_key = config.model_dump_json(include={"data": True, "eval": {"general"}, "cv": True})
+        data_key = config.model_dump_json(include={"data": True, "eval": {"general"}})
         model, problems = self._once(("model", model_key), lambda: look_at_model(config))
         data, labels, data_problems = self._once(("data", data_key), lambda: look_at_data(config))
+        in_doubt = {"train"} if any(problem.field == "data.train" for problem in data_problems) else set()
+        sound = {role: data[role] for role in data.keys() - in_doubt}
+        fold_key = (data_key, config.cv.model_dump_json())
+        folds, fold_problems = self._once(("folds", fold_key), lambda: look_at_folds(config, sound))
         machine = self._once(("machine", config.runs_dir), lambda: _machine(config))
         home = parent or Path(config.runs_dir)
         facts = Facts(
@@ -70,11 +77,12 @@ class Observer:
             parent=home,
             earlier_starts=0 if parent else intents(RunDir(home / config.run_name)),
             model=model,
-            data=data,
+            data={**data, **folds.data},
+            fold=folds.plan,
             labels=labels,
             chat_template=self._once(("template", model_key), lambda: _chat_template(config)),
         )
-        return facts, [*problems, *data_problems]
+        return facts, [*problems, *data_problems, *fold_problems]
 
     def _once(self, key: Any, look: Callable[[], Any]) -> Any:
         if key not in self._seen:

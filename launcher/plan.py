@@ -107,6 +107,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         ranks_per_node=placement.ranks_per_node,
         batch=batch,
         data=facts.data,
+        fold=facts.fold,
         host_gb_per_rank=memory.total_gb if memory and placement.device == "cpu" else None,
         node_check=config.hardware.node_check,
         notice_s=config.slurm.signal_delay_s if config.slurm.executor == "slurm" else None,

@@ -9,6 +9,7 @@ from launcher.config import RunConfig
 from launcher.errors import Problem
 from launcher.estimate.shape import positions_of
 from launcher.facts import Facts, Observer
+from launcher.fold_rules import folds_agree
 from launcher.plan import RunPlan, make_plan, place
 from launcher.slurm_rules import asks_the_queue, goes_to_slurm, stays_local
 from train.failures import ExitCode
@@ -86,12 +87,13 @@ def _format(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
             message=f"data.format={config.data.format} does not serve model.task={config.model.task}",
             fix="labelled rows go with classification, every other format with causal",
         )
-    if config.eval.answers and (config.data.format != "messages" or config.data.test is None):
+    held_out = config.data.test is not None or config.cv.fold is not None
+    if config.eval.answers and not (config.data.format == "messages" and held_out):
         yield Problem(
             code="eval.answers",
             field="eval.answers",
-            message="eval.answers asks questions from data.test, in the format messages",
-            fix="set data.test, or eval.answers=0",
+            message="eval.answers asks questions from data.test or a held-out fold, in the format messages",
+            fix="set data.test or cv.fold, or eval.answers=0",
         )
 
 
@@ -177,6 +179,7 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     _format,
     _chat_template,
     _labels,
+    folds_agree,
     _runs_dir,
     _zero,
     stays_local,

@@ -19,6 +19,7 @@ from launcher.overview import Overview
 from launcher.plan import RunPlan, batch_summary
 from launcher.runs import name_to_type
 from launcher.status import RunStatus
+from train.job import DataFile, FoldPlan
 from train.rundir import RunDir
 
 _SCREEN = 40
@@ -62,8 +63,10 @@ def show_plan(console: Console, plan: RunPlan) -> None:
     table.add_row("length", _length(plan))
     if plan.shape:
         table.add_row("model", f"{plan.shape.parameters / 1e6:,.1f}M parameters, {plan.shape.kind}")
-    rows = ", ".join(f"{file.rows} {role}" for role, file in plan.training.data.items())
+    rows = ", ".join(f"{file.rows} {role.replace('_', ' ')}" for role, file in plan.training.data.items())
     table.add_row("rows", rows)
+    if plan.training.fold:
+        table.add_row("fold", _fold(plan.training.fold, plan.training.data))
     if plan.shape is None:
         table.add_row("memory", "unknown for this architecture")
     if plan.memory:
@@ -91,12 +94,23 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
         "run": plan.run,
         "placement": plan.placement,
         "batch": plan.training.batch,
+        "rows": {role: file.rows for role, file in plan.training.data.items()},
+        "fold": plan.training.fold,
         "memory": memory,
         "time": plan.time,
         "disk": plan.disk,
         "sbatch": plan.sbatch,
         "deepspeed": plan.deepspeed,
     }
+
+
+def _fold(plan: FoldPlan, data: Mapping[str, DataFile]) -> str:
+    if plan.fold is None:
+        return f"none of {plan.folds} held out: all {data['train'].rows} rows are trained"
+    return (
+        f"{plan.fold} of {plan.folds}, counted from 0: {data['train'].rows} rows are trained,"
+        f" {data['held_out'].rows} held out"
+    )
 
 
 def _length(plan: RunPlan) -> str:
@@ -303,12 +317,13 @@ def _verdict_table(base: dict[str, Any], tuned: dict[str, Any]) -> Table:
     }
     for set_name, scores in tuned.items():
         before = base.get(set_name, {})
+        kind = "held-out rows" if scores["set"] == "held_out" else "rows"
         for key, title in measures.items():
             if scores.get(key) is None:
                 continue
             old, new = before.get(key), scores[key]
             table.add_row(
-                f"{titles[set_name]} ({scores['rows']} rows)" if key == "loss" else "",
+                f"{titles[set_name]} ({scores['rows']} {kind})" if key == "loss" else "",
                 title,
                 f"{old:.3f}" if old is not None else "-",
                 f"{new:.3f}",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from launcher.changes import LENGTH, Change, changes_between, refusals, version_changes
+from launcher.changes import LENGTH, Change, changes_between, draw_changes, refusals, version_changes
 from launcher.compose.run import Composed, compose_change
 from launcher.errors import Refused, refuse
 from launcher.plan import RunPlan
@@ -70,6 +70,7 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
             ExitCode.REFUSED,
         )
     changes = changes_between(load_config(run), composed.config)
+    changes += draw_changes(_planned(run).fold, plan.training.fold, changes)
     if problems := refusals(changes, allowed):
         raise Refused(problems)
     return resume_run(run, _Change(composed, plan, changes, allowed), allowed)
@@ -85,14 +86,18 @@ def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path])
     plan, problems = examine(composed)
     if problems or plan is None:
         raise Refused(problems, exit_code_for(problems))
-    before = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
+    before = _planned(run)
     same = {"run": before.run, "wandb_id": before.wandb_id}
     return composed, replace(plan, run=before.run, training=plan.training.model_copy(update=same))
 
 
+def _planned(run: RunDir) -> TrainPlan:
+    return TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
+
+
 def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
     """Files that a run of this config was planned with and that differ now."""
-    planned = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
+    planned = _planned(run)
     now = plan.training
     same_place = {role: file for role, file in planned.data.items() if role in now.data}
     changed = [
@@ -128,6 +133,7 @@ class _Change:
             )
         if self.longer:
             (run.evaluations / "tuned.json").unlink(missing_ok=True)
+            run.predictions.unlink(missing_ok=True)
 
 
 def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str] = ()) -> Submission:

@@ -97,7 +97,9 @@ def test_there_are_no_circles():
     + [
         "train.checkpoint.store",
         "train.data.rows",
+        "train.data.parts",
         "launcher.submit",
+        "launcher.fold_facts",
         "launcher.tail",
         "launcher.doctor",
         "launcher.follow",

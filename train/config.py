@@ -85,6 +85,21 @@ class DataConfig(Section):
     """Several documents in one sequence. Not in this version: refused."""
 
 
+class CrossValidationConfig(Section):
+    """A run as one of several that hold out a part of the training rows each."""
+
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Parts that the training rows are dealt into, with equal shares of each label; null does without."""
+    fold: NonNegativeInt | None = None
+    """The part, counted from 0, that is not trained on and that the final assessment scores in place of
+    data.test, which is left alone. Null with folds set trains on all rows, for the final model."""
+    group: str | None = None
+    """A field of the rows, such as a customer or a document: rows with the same value stay in one fold. Rows
+    of the same content always do."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Draws the folds, whatever the run's own seed."""
+
+
 class TrainConfig(Section):
     """How long, in what batches, at what precision."""
 
@@ -179,18 +194,10 @@ class EvalConfig(Section):
     general: FilePath | None = None
     """A second set, unrelated to the task, in the same format: what is forgotten shows here."""
     answers: NonNegativeInt = 0
-    """Held-out questions (of data.test) that base and tuned model answer. Decoders on `messages` only."""
+    """Held-out questions (of data.test, or of the fold that is held out) that base and tuned model answer.
+    Decoders on `messages` only."""
     answer_tokens: PositiveInt = 96
     """Tokens per answer at most."""
-
-
-class CrossValidationConfig(Section):
-    """A part of the training rows is held out and scored at the end."""
-
-    folds: Annotated[int, Field(ge=2)] | None = None
-    fold: NonNegativeInt | None = None
-    group: str | None = None
-    seed: NonNegativeInt = 0
 
 
 class TrackingConfig(Section):
@@ -212,10 +219,10 @@ class TrainingConfig(Section):
     """Decides the order of the data, the dropout and every random weight."""
     model: ModelConfig
     data: DataConfig
+    cv: CrossValidationConfig
     train: TrainConfig
     optim: OptimConfig
     zero: ZeroConfig
     checkpoint: CheckpointConfig
     eval: EvalConfig
-    cv: CrossValidationConfig = CrossValidationConfig()
     tracking: TrackingConfig

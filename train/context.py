@@ -26,7 +26,7 @@ class RankContext:
     engine: Engine
     tokenizer: Any
     sets: dict[str, TokenSet]
-    """By role: train, validation, test, general."""
+    """By role: train, held_out, validation, test, general."""
     sampler: Sampler
     saver: Saver
     restorer: Restorer

@@ -70,6 +70,16 @@ class Engine:
         )
         return loss
 
+    def row_losses(self, batch: Batch) -> torch.Tensor:
+        """Sum of the loss over what is trained in each row of a decoder's batch, B, fp32."""
+        losses: torch.Tensor = self._engine(
+            input_ids=batch.input_ids_BT,
+            attention_mask=batch.attention_mask_BT,
+            labels=batch.labels,
+            each_row=True,
+        )
+        return losses
+
     def backward(self, loss_sum: torch.Tensor, trained: int) -> None:
         """Add to the gradients of `total loss / trained`, `trained` counted over the whole global batch.
 

@@ -21,6 +21,19 @@ class DataFile(BaseModel):
     path: str
     sha256: str
     rows: int
+    """Of those in the file, the ones that serve this role: a fold leaves some of data.train to another."""
+
+
+class FoldPlan(BaseModel):
+    """Which part of a cross-validation a run is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fold: int | None
+    """The part that is held out; None trains on all rows."""
+    folds: int
+    sha256: str
+    """Of the fold of every row: equal for all runs of one cross-validation, whatever machine drew them."""
 
 
 class TrainPlan(BaseModel):
@@ -35,7 +48,9 @@ class TrainPlan(BaseModel):
     ranks_per_node: int
     batch: BatchPlan
     data: dict[str, DataFile]
-    """By role: train, validation, test, general."""
+    """By role: train, held_out (the other rows of the same file), validation, test, general."""
+    fold: FoldPlan | None
+    """None without a cross-validation."""
     host_gb_per_rank: float | None
     """Host memory that a rank will need, in GB; None where it was not estimated."""
     node_check: str | None

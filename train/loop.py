@@ -110,7 +110,8 @@ class _Training:
         step = context.heart.step = context.faults.step = progress.step + 1
         _seed_dropout(context, step)
         rows = context.sets["train"]
-        ids = context.sampler.batch(step, batch_number(step, self._skipped))
+        places = context.sampler.batch(step, batch_number(step, self._skipped))
+        ids: list[int] = rows.numbers[places].tolist()
         trained = int(rows.trained_tokens[ids].sum())
         self._accumulate(ids, trained)
         context.heart.tick("optimizer step")

@@ -28,6 +28,25 @@ def token_loss_sum(
     return functional.cross_entropy(head(hidden[trained]).float(), labels[trained], reduction="sum")
 
 
+def token_losses(
+    hidden_BTD: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor], labels_BT: torch.Tensor
+) -> torch.Tensor:
+    """`token_loss_sum` of each row, B, for evaluation; a row without a trained token has 0."""
+    labels = labels_BT[:, 1:]
+    trained = labels != IGNORED
+    hidden = hidden_BTD[:, :-1]
+    sums_B = torch.zeros(len(labels_BT), device=hidden.device)
+    if not bool(trained.any()):
+        return sums_B + head(hidden[:1, :1].reshape(1, -1)).float().sum() * 0.0
+    losses = functional.cross_entropy(head(hidden[trained]).float(), labels[trained], reduction="none")
+    return sums_B.index_add(0, trained.nonzero()[:, 0], losses)
+
+
 def class_loss_sum(logits_BV: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
     """Sum over rows of -ln p(label), in fp32; ignored rows count nothing."""
     return functional.cross_entropy(logits_BV.float(), labels_B, ignore_index=IGNORED, reduction="sum")
+
+
+def class_losses(logits_BV: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+    """-ln p(label) of each row, B, in fp32; 0 for ignored rows."""
+    return functional.cross_entropy(logits_BV.float(), labels_B, ignore_index=IGNORED, reduction="none")

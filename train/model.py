@@ -19,7 +19,7 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from train.config import ModelConfig
 from train.failures import UserError
-from train.loss import token_loss_sum
+from train.loss import token_loss_sum, token_losses
 from train.sources import WEIGHT_PATTERNS, ModelFiles, cache_dir, resolve_source
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -109,18 +109,19 @@ def load_model(
 
 
 def _attach_loss(model: Any) -> None:
-    """Let `model(..., labels=)` return the summed loss, projecting trained positions only.
+    """Let `model(..., labels=)` return the summed loss, or each row's, projecting trained positions only.
 
     Inside the model's own forward, so that DeepSpeed's hooks see every module as usual. Without labels the
     model answers as transformers made it. Models that alter their logits afterwards were refused by the plan.
     """
     original = model.forward
 
-    def forward(*args: Any, labels: torch.Tensor | None = None, **inputs: Any) -> Any:
+    def forward(*args: Any, labels: torch.Tensor | None = None, each_row: bool = False, **inputs: Any) -> Any:
         if labels is None:
             return original(*args, **inputs)
         hidden_BTD = model.base_model(**inputs).last_hidden_state
-        return token_loss_sum(hidden_BTD, model.get_output_embeddings(), labels)
+        loss = token_losses if each_row else token_loss_sum
+        return loss(hidden_BTD, model.get_output_embeddings(), labels)
 
     model.forward = forward
 

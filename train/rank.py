@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
@@ -17,6 +16,7 @@ from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.store import CheckpointStore
 from train.context import RankContext
 from train.data.collate import TokenSet
+from train.data.parts import parts_by_role
 from train.data.prepare import prepare
 from train.data.sampler import Sampler, plan_samples
 from train.dist import DistEnv, Group
@@ -50,7 +50,7 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
     tokenizer = load_tokenizer(directory, job.plan.chat_template)
     announce("prepare data")
     sets = _prepare_sets(job, directory, tokenizer)
-    sampler = _build_sampler(job, sets["train"].tokens)
+    sampler = _build_sampler(job, sets["train"])
     group = Group(env)
     group.check()
     announce("load model")
@@ -117,17 +117,24 @@ def _set_up_process(job: TrainJob, env: DistEnv) -> None:
 
 def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[str, TokenSet]:
     key = tokenizer_key(directory, job.plan.chat_template)
+    prepared = {
+        role: prepare(file, job.config.data, tokenizer, key, job.plan.labels)
+        for role, file in job.plan.data.items()
+    }
+    parts = parts_by_role(job)
     return {
         role: TokenSet(
-            prepare(file, job.config.data, tokenizer, key, job.plan.labels),
+            dataset,
             pad_id=tokenizer.pad_token_id,
             labels_per_token=job.config.model.task == "causal",
+            numbers=parts.get(role),
         )
-        for role, file in job.plan.data.items()
+        for role, dataset in prepared.items()
     }
 
 
-def _build_sampler(job: TrainJob, tokens_per_row: np.ndarray) -> Sampler:
+def _build_sampler(job: TrainJob, rows: TokenSet) -> Sampler:
+    tokens_per_row = rows.tokens[rows.numbers]
     return Sampler(
         rows=len(tokens_per_row),
         global_batch_size=job.config.train.global_batch_size,

@@ -193,6 +193,11 @@ class RunDir:
         return self.root / "eval"
 
     @property
+    def predictions(self) -> Path:
+        """What the tuned model made of each row that a fold held out."""
+        return self.evaluations / "predictions.jsonl"
+
+    @property
     def export(self) -> Path:
         """The finished model, loadable by transformers."""
         return self.root / "export"

@@ -28,6 +28,8 @@ def changed(*overrides: str) -> dict[str, str]:
         ("eval.every_steps=7", "notice"),
         ("seed=1", "refused"),
         ("data.max_length=128", "refused"),
+        ("cv.folds=3", "refused"),
+        ("cv.group=topic", "refused"),
         ("optim.lr=1e-5", "refused"),
         ("train.global_batch_size=16", "refused"),
         ("train.precision=fp32", "refused"),

@@ -182,3 +182,15 @@ def test_padding_is_masked_and_a_filler_is_not_trained():
     assert batch.attention_mask_BT.tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
     assert batch.labels[0].tolist() == [IGNORED, 6, 7] + [IGNORED] * 5
     assert set(batch.labels[1].tolist()) == {IGNORED}
+
+
+def test_a_part_of_a_file_keeps_the_numbers_of_its_rows():
+    import datasets
+
+    rows = datasets.Dataset.from_list(
+        [{"input_ids": [n] * n, "labels": 0, "tokens": n, "trained_tokens": 1} for n in range(1, 6)]
+    )
+    part = TokenSet(rows, pad_id=0, labels_per_token=False, numbers=np.array([1, 4]))
+    assert len(part) == 2
+    assert part.tokens[part.numbers].tolist() == [2, 5]
+    assert part.collate([4], torch.device("cpu")).input_ids_BT[0].tolist() == [5] * 5 + [0] * 3

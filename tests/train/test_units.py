@@ -11,7 +11,7 @@ from train.batch import solve_batch
 from train.config import OptimConfig
 from train.data.render import IGNORED
 from train.failures import DataError, Failure, classify, describe, first_cause, read_failures, what_follows
-from train.loss import class_loss_sum, token_loss_sum
+from train.loss import class_loss_sum, token_loss_sum, token_losses
 from train.optim import build_optimizer, learning_rate
 from train.rundir import RunDir, append_line, latest_by_step, read_lines, write_atomic
 
@@ -70,6 +70,18 @@ def test_token_loss_is_a_sum_over_trained_tokens_of_the_next_one():
     log_p = torch.log_softmax(head(hidden).double(), dim=-1)
     expected = -(log_p[0, 0, 3] + log_p[0, 2, 2] + log_p[1, 1, 5])
     assert token_loss_sum(hidden, head, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_losses_of_rows_add_up_to_the_loss_of_the_batch():
+    hidden, head = torch.randn(3, 4, 5), torch.nn.Linear(5, 7, bias=False)
+    labels = torch.tensor([[IGNORED, 3, IGNORED, 2], [1, IGNORED, IGNORED, IGNORED], [1, IGNORED, 5, 6]])
+    rows = token_losses(hidden, head, labels)
+    for number in range(3):
+        alone = token_loss_sum(hidden[number : number + 1], head, labels[number : number + 1])
+        assert rows[number].item() == pytest.approx(alone.item(), rel=1e-6)
+    assert rows[1] == 0
+    nothing = torch.full((2, 4), IGNORED)
+    assert token_losses(hidden[:2], head, nothing).tolist() == [0, 0]
 
 
 def test_a_batch_without_a_trained_token_still_reaches_the_parameters():

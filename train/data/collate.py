@@ -27,18 +27,30 @@ class Batch:
 
 
 class TokenSet:
-    """A prepared data file: rows by number, and how many tokens each has."""
+    """A prepared data file, or a part of it: rows by their number in the file, and how long each is."""
 
-    def __init__(self, dataset: Any, *, pad_id: int, labels_per_token: bool) -> None:
-        """Keep the memory-mapped rows on disk and only their lengths in memory."""
+    def __init__(
+        self, dataset: Any, *, pad_id: int, labels_per_token: bool, numbers: np.ndarray | None = None
+    ) -> None:
+        """Keep the memory-mapped rows on disk and only their lengths in memory.
+
+        Args:
+            dataset: As `prepare` returns it.
+            pad_id: Token that fills rows up.
+            labels_per_token: Labels are per token (decoders) rather than per row.
+            numbers: The rows of the file that belong to the set; all of them by default.
+        """
         self._dataset = dataset
         self._pad_id = pad_id
         self._labels_per_token = labels_per_token
         self.tokens = np.asarray(dataset["tokens"], dtype=np.int64)
+        """Of every row of the file, in its order."""
         self.trained_tokens = np.asarray(dataset["trained_tokens"], dtype=np.int64)
+        """Likewise."""
+        self.numbers = np.arange(len(self.tokens)) if numbers is None else numbers
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.numbers)
 
     def collate(self, rows: Sequence[int], device: torch.device) -> Batch:
         """Pad rows on the right to one length; a `FILLER` becomes one token that is not trained."""

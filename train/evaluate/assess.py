@@ -3,22 +3,26 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from train.context import RankContext
 from train.data.rows import read_rows
 from train.evaluate.answers import answer
-from train.evaluate.scores import evaluate
+from train.evaluate.predictions import write_predictions
+from train.evaluate.scores import score_rows, summarise
 from train.rundir import write_json
 
-SETS = {"task": ("test", "validation"), "general": ("general",)}
+SETS = {"task": ("held_out", "test", "validation"), "general": ("general",)}
 """Name in the verdict, and the data roles that serve for it: the first that the config names."""
 
 
-def assess_once(context: RankContext, name: str) -> dict[str, Any]:
-    """Assess the weights as they stand and keep the outcome as eval/NAME.json; reuse it when it is there."""
+def assess_once(context: RankContext, name: Literal["base", "tuned"]) -> dict[str, Any]:
+    """Assess the weights as they stand and keep the outcome as eval/NAME.json; reuse it when it is there.
+
+    What the tuned model made of held-out rows is written before, so whoever finds tuned.json finds it too.
+    """
     path = context.job.run_dir.evaluations / f"{name}.json"
     known: dict[str, Any] | None = context.group.from_main(
         json.loads(path.read_text()) if context.is_main and path.exists() else None
@@ -26,33 +30,35 @@ def assess_once(context: RankContext, name: str) -> dict[str, Any]:
     if known is not None:
         return known
     context.announce(f"assess {name}")
-    outcome = _assess(context)
     if context.is_main:
         path.parent.mkdir(exist_ok=True)
+    outcome = _assess(context, keep_predictions=name == "tuned")
+    if context.is_main:
         write_json(path, outcome)
     return outcome
 
 
-def _assess(context: RankContext) -> dict[str, Any]:
+def _assess(context: RankContext, *, keep_predictions: bool) -> dict[str, Any]:
     config = context.job.config
     outcome: dict[str, Any] = {}
     for name, roles in SETS.items():
         role = next((role for role in roles if role in context.sets), None)
         if role:
-            scores = evaluate(
+            mine = score_rows(
                 context.engine,
                 context.sets[role],
                 context.group,
                 config.eval.batch_size,
                 causal=context.causal,
             )
-            outcome[name] = {"set": role, **asdict(scores)}
-    questions = (
-        held_out_questions(Path(context.job.plan.data["test"].path), config.eval.answers)
-        if (config.eval.answers)
-        else []
-    )
-    if questions:
+            outcome[name] = {"set": role, **asdict(summarise(mine, context.group, causal=context.causal))}
+            if keep_predictions and role == "held_out":
+                write_predictions(context, mine)
+    if config.eval.answers:
+        role = "held_out" if "held_out" in context.sets else "test"
+        questions = held_out_questions(
+            Path(context.job.plan.data[role].path), context.sets[role].numbers, config.eval.answers
+        )
         answers = answer(
             context.engine,
             context.tokenizer,
@@ -68,13 +74,19 @@ def _assess(context: RankContext) -> dict[str, Any]:
     return outcome
 
 
-def held_out_questions(path: Path, count: int) -> list[tuple[list[dict[str, str]], str]]:
-    """The first question (after a system turn, if any) of `count` rows, evenly spread, and its reference."""
+def held_out_questions(path: Path, numbers: np.ndarray, count: int) -> list[tuple[list[dict[str, str]], str]]:
+    """The first question (after a system turn, if any) of `count` rows, and its reference.
+
+    Args:
+        path: A file of conversations.
+        numbers: The rows of it to choose from, evenly spread.
+        count: Questions at most.
+    """
     rows = list(read_rows(path))
-    chosen = np.linspace(0, len(rows) - 1, num=min(count, len(rows)), dtype=int)
+    chosen = np.linspace(0, len(numbers) - 1, num=min(count, len(numbers)), dtype=int)
     pairs = []
-    for index in chosen:
-        turns = rows[index].value["messages"]
+    for number in numbers[chosen]:
+        turns = rows[number].value["messages"]
         first_answer = next(i for i, turn in enumerate(turns) if turn["role"] == "assistant")
         pairs.append((turns[:first_answer], turns[first_answer]["content"]))
     return pairs

@@ -1,17 +1,19 @@
-"""Loss, perplexity, accuracy and macro-F1 of a set, weighted by tokens over all ranks."""
+"""Loss, perplexity, accuracy and macro-F1 of a set, weighted by tokens over all ranks.
+
+Shape legend: B rows, V classes.
+"""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from train.data.collate import TokenSet
+from train.data.collate import Batch, TokenSet
 from train.data.render import IGNORED
 from train.data.sampler import FILLER
 from train.dist import Group
 from train.engine import Engine
-from train.loss import class_loss_sum
+from train.loss import class_losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +29,54 @@ class Scores:
     macro_f1: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RowScore:
+    """What one row scored."""
+
+    row: int
+    """Its number in the file."""
+    loss_sum: float
+    tokens: int
+    """Trained tokens (decoders) that the loss is a sum over; 1 for classification."""
+    label: int | None = None
+    predicted: int | None = None
+    """Class ids; None for decoders."""
+
+
 def evaluate(engine: Engine, rows: TokenSet, group: Group, batch_size: int, *, causal: bool) -> Scores:
-    """Score a set with all ranks, in equally many forward passes each; fillers weigh nothing."""
-    loss_sum = trained = 0.0
-    predicted: dict[int, tuple[int, int]] = {}
+    """Score a set with all ranks."""
+    return summarise(score_rows(engine, rows, group, batch_size, causal=causal), group, causal=causal)
+
+
+def score_rows(
+    engine: Engine, rows: TokenSet, group: Group, batch_size: int, *, causal: bool
+) -> list[RowScore]:
+    """This rank's share of a set; all ranks do equally many forward passes, and fillers are left out."""
+    scored: list[RowScore] = []
     with engine.evaluating():
         for numbers in _my_batches(rows, batch_size, group):
             batch = rows.collate(numbers, group.env.device)
-            if causal:
-                loss_sum += float(engine.loss_sum(batch))
-                trained += float((batch.labels[:, 1:] != IGNORED).sum())
-            else:
-                logits = engine.logits(batch)
-                loss_sum += float(class_loss_sum(logits, batch.labels))
-                trained += float((batch.labels != IGNORED).sum())
-                predicted |= _predictions(numbers, batch.labels, logits)
-    loss_sum, trained = group.sum([loss_sum, trained])
-    loss = loss_sum / trained
+            scores = (_score_causal if causal else _score_classes)(engine, batch, numbers)
+            scored += [score for score in scores if score.row != FILLER]
+    return scored
+
+
+def summarise(mine: list[RowScore], group: Group, *, causal: bool) -> Scores:
+    """The scores of a set from every rank's share of it."""
+    loss_sum, tokens, rows = group.sum(
+        [sum(score.loss_sum for score in mine), sum(score.tokens for score in mine), len(mine)]
+    )
+    loss = loss_sum / tokens
     if causal:
-        return Scores(len(rows), int(trained), loss, perplexity=math.exp(min(loss, 700.0)))
-    pairs = [pair for part in group.gather(predicted) for pair in part.values()]
+        return Scores(int(rows), int(tokens), loss, perplexity=math.exp(min(loss, 700.0)))
+    pairs = [pair for part in group.gather([(s.label, s.predicted) for s in mine]) for pair in part]
     truth, guess = zip(*pairs, strict=True)
     # Classifiers only: importing it takes a second of every start.
     from sklearn.metrics import accuracy_score, f1_score
 
     return Scores(
-        len(rows),
-        int(trained),
+        int(rows),
+        int(tokens),
         loss,
         accuracy=float(accuracy_score(truth, guess)),
         macro_f1=float(f1_score(truth, guess, average="macro")),
@@ -62,7 +85,8 @@ def evaluate(engine: Engine, rows: TokenSet, group: Group, batch_size: int, *, c
 
 def _my_batches(rows: TokenSet, batch_size: int, group: Group) -> list[list[int]]:
     """Rows by falling length, dealt out so that every rank has equally many batches."""
-    order = [int(row) for row in np.argsort(-rows.tokens, kind="stable")]
+    by_length = rows.numbers[np.argsort(-rows.tokens[rows.numbers], kind="stable")]
+    order = [int(row) for row in by_length]
     per_round = batch_size * group.env.world_size
     order += [FILLER] * (-len(order) % per_round)
     return [
@@ -71,12 +95,19 @@ def _my_batches(rows: TokenSet, batch_size: int, group: Group) -> list[list[int]
     ]
 
 
-def _predictions(
-    numbers: list[int], labels_B: torch.Tensor, logits_BV: torch.Tensor
-) -> dict[int, tuple[int, int]]:
-    guesses = logits_BV.argmax(dim=-1).tolist()
-    return {
-        number: (label, guess)
-        for number, label, guess in zip(numbers, labels_B.tolist(), guesses, strict=True)
-        if number != FILLER
-    }
+def _score_causal(engine: Engine, batch: Batch, numbers: list[int]) -> list[RowScore]:
+    losses_B = engine.row_losses(batch)
+    tokens_B = (batch.labels[:, 1:] != IGNORED).sum(dim=1)
+    return [RowScore(*values) for values in zip(numbers, losses_B.tolist(), tokens_B.tolist(), strict=True)]
+
+
+def _score_classes(engine: Engine, batch: Batch, numbers: list[int]) -> list[RowScore]:
+    logits_BV = engine.logits(batch)
+    losses_B = class_losses(logits_BV, batch.labels).tolist()
+    guesses_B = logits_BV.argmax(dim=-1).tolist()
+    return [
+        RowScore(number, loss, 1, label, guess)
+        for number, loss, label, guess in zip(
+            numbers, losses_B, batch.labels.tolist(), guesses_B, strict=True
+        )
+    ]
