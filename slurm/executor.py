@@ -115,7 +115,11 @@ def submit_slurm(request: SlurmRequest, function: Callable[..., object], *args: 
     utils.DelayedSubmission(function, *args).dump(pickle)
     try:
         with _without_an_allocation():
-            return str(Executor(request.folder)._submit_command("").job_id)
+            job_id = str(Executor(request.folder)._submit_command("").job_id)
+        # Submitit leaves a link from the script's first name to the one with the id.
+        for link in request.folder.glob(".submission_file_*"):
+            link.unlink()
+        return job_id
     except (utils.FailedJobError, utils.FailedSubmissionError) as error:
         raise SubmissionError(_what_sbatch_said(str(error))) from error
 

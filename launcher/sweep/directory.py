@@ -159,6 +159,14 @@ class SweepDir:
         """Say what is about to be handed over."""
         append_line(self.jobs, {"intent": "submit", **asdict(portion)})
 
+    def record_lost(self, name: str, why: str) -> None:
+        """Say that a slice never became a job."""
+        append_line(self.jobs, {"time": round(time.time(), 3), "name": name, "lost": why})
+
+    def lost(self) -> set[str]:
+        """Slices that never became jobs."""
+        return {row["name"] for row in read_lines(self.jobs) if "lost" in row}
+
     def job_ids(self) -> dict[str, Mapping[str, Any]]:
         """By slice: the row that says which job it became."""
         return {row["name"]: row for row in read_lines(self.jobs) if "job_id" in row}

@@ -19,7 +19,6 @@ from launcher.sweep.plan import PlannedTrial, SweepPlan
 from launcher.sweep.rungs import decisions
 from launcher.sweep.trial import run_trial
 from slurm.client import SlurmAwayError, SlurmError, is_away, largest_array, patiently, queue
-from slurm.environment import job_name_of
 from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local, submit_slurm
 from train.rundir import append_line
 
@@ -45,6 +44,7 @@ def hand_over(
         try:
             done.append((_start_array(sweep, plan, portion, trial, done), portion.trials))
         except (SubmissionError, SlurmError) as error:
+            sweep.record_lost(portion.name, str(error))
             return done, Problem(
                 code="slurm.refused",
                 field="slurm",
@@ -171,14 +171,15 @@ def ask_the_queue(plan: SweepPlan) -> Iterator[Problem]:
         yield from asks_the_queue(_script(plan.root, plan, trials[0], name=name, places=len(trials)))
 
 
-def note_answered(sweep: SweepDir) -> None:
-    """Slices of a command that was killed before it had sbatch's answer: the queue knows their ids."""
-    known = sweep.job_ids()
-    silent = {part.name for part in sweep.slices() if part.executor == "slurm" and part.name not in known}
-    for record in queue() if silent else ():
-        if (name := job_name_of(record.key)) in silent:
-            silent.discard(name)
-            _record_job(sweep, name, record.job_id.partition("_")[0])
+def settle_silent(sweep: SweepDir) -> None:
+    """Slices of a command that was killed before it had an answer: the queue knows them, or they are lost."""
+    known = sweep.job_ids().keys() | sweep.lost()
+    silent = {part.name: part for part in sweep.slices() if part.name not in known}
+    for record in queue() if any(part.executor == "slurm" for part in silent.values()) else ():
+        if silent.pop(record.name, None):
+            _record_job(sweep, record.name, record.job_id.partition("_")[0])
+    for name in silent:
+        sweep.record_lost(name, "the command that submitted it was killed")
 
 
 def _record_job(sweep: SweepDir, name: str, job_id: str) -> None:

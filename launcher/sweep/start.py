@@ -12,7 +12,7 @@ from launcher.secrets import refuse_secrets
 from launcher.snapshot import code_hash, frozen_files, zip_code
 from launcher.status import RunStatus
 from launcher.sweep.directory import SweepDir, SweepFile, sweep_text, trial_of
-from launcher.sweep.handover import hand_over, note_answered
+from launcher.sweep.handover import hand_over, settle_silent
 from launcher.sweep.plan import PlannedTrial, SweepPlan
 from launcher.sweep.rungs import decisions
 from launcher.sweep.state import completed, read_sweep
@@ -64,7 +64,7 @@ def submit_sweep(plan: SweepPlan, which: Which = "missing") -> SweepSubmission:
     RunDir(sweep.root).adopt_umask()
     with sweep.locked():
         file = _grown(sweep, plan)
-        note_answered(sweep)
+        settle_silent(sweep)
         statuses = {status.run: status for status in read_sweep(sweep, file)}
         mine = [statuses[trial.name] for trial in plan.trials]
         stopped = _stopped_by_halving(sweep)

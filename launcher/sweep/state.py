@@ -46,8 +46,9 @@ def read_sweep(sweep: SweepDir, file: SweepFile, ask: Look = look) -> list[RunSt
 def _handovers(sweep: SweepDir) -> dict[str, _Handover]:
     jobs = sweep.job_ids()
     found: dict[str, _Handover] = {}
+    lost = sweep.lost()
     for portion in sweep.slices():
-        if portion.rung:
+        if portion.rung or portion.name in lost:
             # Who is in a later rung is decided by those that got there: their own directories tell.
             continue
         for index, trial in enumerate(portion.trials):
