@@ -30,10 +30,8 @@ def names_in(section: str) -> set[str] | None:
 
 def _without_none(annotation: Any) -> Any:
     """The section of an optional one."""
-    return next(
-        (kind for kind in get_args(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)),
-        annotation,
-    )
+    kinds = [kind for kind in get_args(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return kinds[0] if kinds else annotation
 
 
 def explain(entry: ErrorDetails, choices: Mapping[str, str], spoken: set[str]) -> Problem:

@@ -11,12 +11,14 @@ from launcher.sweep.directory import Slice, SweepDir
 from launcher.sweep.rungs import assigned, step_of
 from launcher.sweep.trial import open_trial
 from train.rundir import RunDir
+from train.signals import die_with_parent
 
 _LOOK_EVERY_S = 0.2
 
 
 def run_slices(root: str, names: Sequence[str], parallel: int) -> None:
     """Entry of the process: slices in their order, the later rungs with whatever goes on."""
+    die_with_parent()
     sweep = SweepDir(Path(root))
     RunDir(sweep.root).adopt_umask()
     # What Submitit tells its own job must not look like a trial's.
