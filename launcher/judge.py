@@ -31,6 +31,8 @@ class Unstarted:
     handed_over: float | None
     """When, in seconds since the epoch."""
     cancelled: bool
+    paused_at: int | None = None
+    """The step at which it waits for the other trials of a rung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,25 +130,49 @@ def _judge_by_slurm(files: RunFiles, record: JobRecord | None, view: QueueView) 
 
 
 def judge_unstarted(trial: Unstarted, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
-    """State and reason of a trial that has not begun."""
+    """State and reason of a trial that has not begun, or waits at a rung."""
+    if trial.paused_at is not None:
+        return _judge_paused(trial, record)
     if trial.cancelled:
         return "CANCELLED", "cancelled before it started"
     if trial.handed_over is None:
         return "FAILED", "it was never submitted; submit the sweep again"
-    if record and record.phase != "ended":
-        return "PENDING", why_waiting(record) if record.phase == "waiting" else "starting"
-    if record and record.state == "CANCELLED":
-        return "CANCELLED", "cancelled in Slurm before it started"
-    if record:
-        return "FAILED", f"it did not start: {why_ended(record.state)}"
-    if trial.key and view.error:
-        return "PENDING", f"Slurm does not answer: {view.error}"
+    if trial.job is None and time.time() - trial.handed_over < _START_S:
+        return "PENDING", "being submitted"
     if trial.job is None:
-        fresh = time.time() - trial.handed_over < _START_S
-        return ("PENDING", "being submitted") if fresh else ("FAILED", "its submission was cut short")
-    if trial.key is None and is_alive(trial.job):
+        return "FAILED", "its submission was cut short; submit the sweep again"
+    return _judge_element(trial, trial.key, record, view) if trial.key else _judge_in_turn(trial.job)
+
+
+def _judge_paused(trial: Unstarted, record: JobRecord | None) -> tuple[State, str]:
+    on_this_machine = trial.key is None and trial.job is not None
+    alive = is_alive(trial.job or {}) if on_this_machine else record is not None and record.phase != "ended"
+    if alive and not trial.cancelled:
+        return "PENDING", f"at step {trial.paused_at}, until the other settings are there too"
+    return "PREEMPTED", f"stopped by sweep.halving after step {trial.paused_at}"
+
+
+def _judge_in_turn(job: Mapping[str, Any]) -> tuple[State, str]:
+    if is_alive(job):
         return "PENDING", "the trials before it come first"
     return "FAILED", "it was never started; submit the sweep again"
+
+
+def _judge_element(
+    trial: Unstarted, key: str, record: JobRecord | None, view: QueueView
+) -> tuple[State, str]:
+    if record and record.phase != "ended":
+        return "PENDING", why_waiting(record) if record.phase == "waiting" else "starting"
+    if record and record.state != "CANCELLED":
+        return "FAILED", f"it did not start: {why_ended(record.state)}"
+    if record is None and view.error:
+        return "PENDING", f"Slurm does not answer: {view.error}"
+    index = key.rpartition("[")[2].rstrip("]")
+    output = trial.root.parent / "submitit" / f"{(trial.job or {})['job_id']}_{index}_batch.out"
+    if output.exists():
+        return "FAILED", f"it ended before it could say why: {output}"
+    # Slurm forgets an element that was cancelled while it waited, and no other that waits.
+    return "CANCELLED", "cancelled in Slurm before it started"
 
 
 def is_alive(job: Mapping[str, Any]) -> bool:

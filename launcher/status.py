@@ -123,7 +123,7 @@ def _unstarted(trial: Unstarted, view: QueueView) -> RunStatus:
         run=trial.name,
         dir=str(trial.root),
         state=state,
-        step=0,
+        step=trial.paused_at or 0,
         total_steps=None,
         attempt=0,
         restarts=0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import mean
+from typing import Any
 
 from launcher.config import HalvingConfig
 from launcher.sweep.directory import Slice, SweepDir
@@ -31,13 +32,18 @@ def step_of(sweep: SweepDir, portion: Slice) -> int | None:
 
 def decisions(sweep: SweepDir) -> list[Decision]:
     """All that was decided so far, oldest first."""
-    rows = [row for row in read_lines(sweep.events) if row["event"] == _EVENT]
+    rows = halving_events(sweep)
     return [Decision(step=row["step"], kept=row["kept"], dropped=row["dropped"]) for row in rows]
 
 
+def halving_events(sweep: SweepDir) -> list[dict[str, Any]]:
+    """The journal's rows of decisions: chain, rung, step, kept and dropped trials."""
+    return [row for row in read_lines(sweep.events) if row["event"] == _EVENT]
+
+
 def _kept(sweep: SweepDir, portion: Slice, rung: int) -> list[str]:
-    for row in read_lines(sweep.events):
-        if row["event"] == _EVENT and (row["chain"], row["rung"]) == (portion.chain, rung):
+    for row in halving_events(sweep):
+        if (row["chain"], row["rung"]) == (portion.chain, rung):
             kept: list[str] = row["kept"]
             return kept
     candidates = _kept(sweep, portion, rung - 1) if rung else portion.trials

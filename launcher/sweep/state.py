@@ -5,21 +5,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launcher.jobs import latest_name
 from launcher.judge import Unstarted
 from launcher.queue_view import look
 from launcher.status import Look, RunStatus, read_statuses
 from launcher.sweep.directory import Slice, SweepDir, SweepFile
+from launcher.sweep.rungs import halving_events
 from slurm.environment import job_key
-from train.rundir import RunDir, read_lines
+from train.rundir import STOPPED_AT_RUNG, RunDir, read_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Handover:
-    """The newest slice that a trial was part of."""
+    """The newest slice that a trial is, or may become, part of."""
 
     portion: Slice
     index: int
     job: Mapping[str, Any] | None
+    decided: bool = True
+    """False: who is in this rung is not known yet."""
+
+    @property
+    def key(self) -> str | None:
+        """Of the element of the array; None on this machine."""
+        return job_key(self.portion.name, self.index) if self.portion.executor == "slurm" else None
 
 
 def sweep_runs(sweep: SweepDir, file: SweepFile) -> list[RunDir | Unstarted]:
@@ -31,10 +40,12 @@ def sweep_runs(sweep: SweepDir, file: SweepFile) -> list[RunDir | Unstarted]:
     runs: list[RunDir | Unstarted] = []
     for trial in file.trials:
         run, handover = sweep.run(trial.name), handovers.get(trial.name)
-        if trial.name in there and (handover is None or _begun_since(run, handover.portion.time)):
+        paused = _paused_at(run, handover) if trial.name in there and handover else None
+        begun = trial.name in there and (handover is None or _begun_since(run, handover.portion.time))
+        if begun and paused is None:
             runs.append(run)
         else:
-            runs.append(_unstarted(run, handover, cancelled_at))
+            runs.append(_unstarted(run, handover, cancelled_at, paused))
     return runs
 
 
@@ -44,31 +55,51 @@ def read_sweep(sweep: SweepDir, file: SweepFile, ask: Look = look) -> list[RunSt
 
 
 def _handovers(sweep: SweepDir) -> dict[str, _Handover]:
-    jobs = sweep.job_ids()
+    jobs, lost = sweep.job_ids(), sweep.lost()
+    going = {(row["chain"], row["rung"] + 1): row["kept"] for row in halving_events(sweep)}
     found: dict[str, _Handover] = {}
-    lost = sweep.lost()
     for portion in sweep.slices():
-        if portion.rung or portion.name in lost:
-            # Who is in a later rung is decided by those that got there: their own directories tell.
+        if portion.name in lost:
             continue
-        for index, trial in enumerate(portion.trials):
-            found[trial] = _Handover(portion=portion, index=index, job=jobs.get(portion.name))
+        job = jobs.get(portion.name)
+        if not portion.rung or (portion.chain, portion.rung) in going:
+            trials = going[portion.chain, portion.rung] if portion.rung else portion.trials
+            for index, trial in enumerate(trials):
+                found[trial] = _Handover(portion=portion, index=index, job=job)
+            continue
+        # The first rung that is not decided: any of those in the one before may get there.
+        before = going[portion.chain, portion.rung - 1] if portion.rung > 1 else portion.trials
+        if portion.rung > 1 and (portion.chain, portion.rung - 1) not in going:
+            continue
+        for trial in before:
+            found[trial] = _Handover(portion=portion, index=0, job=job, decided=False)
     return found
 
 
-def _unstarted(run: RunDir, handover: _Handover | None, cancelled_at: float) -> Unstarted:
-    if handover is None:
-        return Unstarted(
-            name=run.root.name, root=run.root, key=None, job=None, handed_over=None, cancelled=False
-        )
-    portion = handover.portion
+def _paused_at(run: RunDir, handover: _Handover) -> int | None:
+    """The step at which a trial waits for a later rung; None if it does something else."""
+    if not handover.portion.rung or run.result.exists():
+        return None
+    if handover.decided and handover.key and latest_name(run) == handover.key:
+        return None
+    stops = [row for row in read_lines(run.events) if row["event"] in ("preempted", "submitted")]
+    last = stops[-1] if stops else None
+    if last is None or last["event"] != "preempted" or last["reason"] != STOPPED_AT_RUNG:
+        return None
+    return int(last["step"])
+
+
+def _unstarted(
+    run: RunDir, handover: _Handover | None, cancelled_at: float, paused_at: int | None
+) -> Unstarted:
     return Unstarted(
         name=run.root.name,
         root=run.root,
-        key=job_key(portion.name, handover.index) if portion.executor == "slurm" else None,
-        job=handover.job,
-        handed_over=portion.time,
-        cancelled=cancelled_at > portion.time,
+        key=handover.key if handover else None,
+        job=handover.job if handover else None,
+        handed_over=handover.portion.time if handover else None,
+        cancelled=handover is not None and cancelled_at > handover.portion.time,
+        paused_at=paused_at,
     )
 
 
