@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.multiprocess.runs import ROWS, Run, command, finish, start, traced_settings
 from train.rundir import read_lines
@@ -34,6 +35,16 @@ def test_the_unbroken_run_sees_every_row_equally_often(unbroken: Run):
     ids = [row for _, batch in unbroken.trace() for row in batch]
     for epoch in range(10):
         assert sorted(ids[epoch * ROWS : (epoch + 1) * ROWS]) == list(range(ROWS))
+
+
+def test_dropout_is_on_from_the_first_step(unbroken: Run):
+    """Each step draws from a generator of its own; an undrawn one would give these first numbers."""
+    drawn = [row["random"] for row in read_lines(unbroken.dir.trace)]
+    undrawn = []
+    for step in range(1, STEPS + 1):
+        torch.manual_seed(step * 65_537)
+        undrawn.append(float(torch.rand(())))
+    assert not set(drawn) & set(undrawn)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
