@@ -45,6 +45,7 @@ class Tracker:
         try:
             self._wandb_run.summary.update(summary)
             self._wandb_run.finish()
+            self._note_missing()
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             self._give_up(error)
 
@@ -92,12 +93,27 @@ class Tracker:
         if self._wandb_run is None or not self._wandb_run.offline:
             return
         try:
-            there = set(recorded_steps(self._job.run_dir.root))
-            for row in latest_by_step(read_lines(self._job.run_dir.metrics)):
-                if row["step"] not in there:
-                    self._wandb_run.log({f"train/{key}": value for key, value in row.items()})
+            for row in self._missing():
+                self._wandb_run.log({f"train/{key}": value for key, value in row.items()})
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             self._give_up(error)
+
+    def _note_missing(self) -> None:
+        """W&B's service swallows that it could not write, as on a full disk: its files tell."""
+        lost = self._missing() if self._wandb_run.offline else []
+        if lost:
+            self._job.run_dir.log_event(
+                "tracking",
+                attempt=self._attempt,
+                why=f"W&B's files lack {len(lost)} steps, the first is {lost[0]['step']} (a full disk?):"
+                " metrics.jsonl has them, another attempt fills them in",
+            )
+
+    def _missing(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl that W&B's offline files do not hold."""
+        there = set(recorded_steps(self._job.run_dir.root))
+        rows = latest_by_step(read_lines(self._job.run_dir.metrics))
+        return [row for row in rows if row["step"] not in there]
 
     def _to_wandb(self, prefix: str, values: dict[str, Any], step: int) -> None:
         if self._wandb_run is None or step <= self._sent.get(prefix, 0):
