@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from train.job import TrainJob
 from train.rundir import append_line, latest_by_step, read_lines
-from train.wandb_files import recorded_steps
+from train.wandb_files import newest_recorded_step, recorded_steps
 
 logger = logging.getLogger(__name__)
 _INIT_TIMEOUT_S = 20
@@ -24,8 +24,12 @@ class Tracker:
         self._job = job
         self._attempt = attempt
         self._wandb_run: Any = None
-        self._sent = _sent_before(job)
+        self._newest = 0
+        """The last training step that this attempt gave to W&B."""
+        self._sent: dict[str, int] = {}
         if job.config.tracking.wandb != "disabled":
+            # A long run's metrics take a second to read: only where W&B needs it.
+            self._sent = _sent_before(job)
             self._open_wandb(job.config.tracking.wandb)
             self._fill_in()
 
@@ -53,6 +57,8 @@ class Tracker:
         config = self._job.config
         directory = self._job.run_dir.root
         os.environ["WANDB_SILENT"] = "true"
+        # Started from a process that uses W&B, this one would share its service, and lose it when that ends.
+        os.environ.pop("WANDB_SERVICE", None)
         try:
             import wandb
 
@@ -99,14 +105,16 @@ class Tracker:
             self._give_up(error)
 
     def _note_missing(self) -> None:
-        """W&B's service swallows that it could not write, as on a full disk: its files tell."""
-        lost = self._missing() if self._wandb_run.offline else []
-        if lost:
+        """W&B's service swallows that it could not write, as on a full disk: the end of its file tells."""
+        if not self._newest or not self._wandb_run.offline:
+            return
+        there = newest_recorded_step(self._job.run_dir.root)
+        if there < self._newest:
             self._job.run_dir.log_event(
                 "tracking",
                 attempt=self._attempt,
-                why=f"W&B's files lack {len(lost)} steps, the first is {lost[0]['step']} (a full disk?):"
-                " metrics.jsonl has them, another attempt fills them in",
+                why=f"W&B's file ends with step {there} instead of {self._newest} (a full disk?);"
+                " metrics.jsonl has them all, and another attempt gives W&B those that it lacks",
             )
 
     def _missing(self) -> list[dict[str, Any]]:
@@ -119,6 +127,7 @@ class Tracker:
         if self._wandb_run is None or step <= self._sent.get(prefix, 0):
             return
         self._sent[prefix] = step
+        self._newest = step if prefix == "train" else self._newest
         try:
             named = {f"{prefix}/{key}": value for key, value in values.items()}
             self._wandb_run.log({**named, "train/step": step})

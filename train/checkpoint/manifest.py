@@ -54,8 +54,8 @@ class SealedManifest(Manifest):
 
     @classmethod
     def of(cls, manifest: Manifest) -> "SealedManifest":
-        """Seal a manifest that is complete."""
-        return cls(**manifest.model_dump(), seal=_seal(manifest))
+        """Seal a manifest that is complete, anew if it was sealed before."""
+        return cls(**manifest.model_dump(exclude={"seal"}), seal=_seal(manifest))
 
     @property
     def intact(self) -> bool:
