@@ -5,6 +5,7 @@ The file is the truth. Whatever goes wrong with W&B is journaled once and never 
 
 import logging
 import os
+import threading
 from typing import Any, Literal
 
 from train.job import TrainJob
@@ -108,6 +109,7 @@ class Tracker:
         """W&B's service swallows that it could not write, as on a full disk: the end of its file tells."""
         if not self._newest or not self._wandb_run.offline:
             return
+        _end_service()
         there = newest_recorded_step(self._job.run_dir.root)
         if there < self._newest:
             self._job.run_dir.log_event(
@@ -140,6 +142,21 @@ class Tracker:
             "tracking", attempt=self._attempt, why=f"W&B failed, metrics.jsonl goes on: {error}"
         )
         self._wandb_run = None
+
+
+def _end_service() -> None:
+    """Let W&B's service write out what it holds; a run that is finished offline has only told it to.
+
+    Raises:
+        TimeoutError: it does not end.
+    """
+    import wandb
+
+    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending.start()
+    ending.join(_FINISH_TIMEOUT_S)
+    if ending.is_alive():
+        raise TimeoutError("its service does not end")
 
 
 def _sent_before(job: TrainJob) -> dict[str, int]:

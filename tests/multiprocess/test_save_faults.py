@@ -102,15 +102,15 @@ def test_a_gradient_that_is_not_finite_changes_nothing_on_any_rank(settings: tup
     assert run.losses()[:10] == unbroken.losses()[:10]
     assert run.losses()[10] != unbroken.losses()[10]
     assert len(ids) == STEPS
+    refuse_all_but_json(run.dir.metrics)
+    assert [row["step"] for row in read_lines(run.dir.metrics) if row["grad_norm"] is None][:1] == [10]
 
 
-def test_metrics_are_json_whatever_the_numbers(settings: tuple[str, ...]):
-    run = finish(*settings, "name=json", "train.max_steps=40", **{VARIABLE: "nan@backward:step=5"})
+def refuse_all_but_json(path: Path) -> None:
+    """Whatever the numbers: Python's own writer would leave NaN behind."""
 
     def refuse(constant: str) -> float:
         raise AssertionError(f"{constant} is not JSON")
 
-    lines = run.dir.metrics.read_text().splitlines()
-    rows = [json.loads(line, parse_constant=refuse) for line in lines]
-    assert rows[4]["grad_norm"] is None
-    assert len(list(read_lines(run.dir.metrics))) == 40
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
