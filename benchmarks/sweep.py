@@ -246,6 +246,7 @@ def _result(number: int) -> dict[str, Any]:
         "outcome": "COMPLETED",
         "step": 100,
         "total_steps": 100,
+        "ended_early": None,
         "samples": 1600,
         "tokens": 100_000,
         "attempts": 1,

@@ -34,11 +34,13 @@ _NOTICE = {
     "train.spike": "from here on",
     "model.activation_checkpointing": "the results stay the same",
     "model.attention": "sums are rounded otherwise",
+    "eval.patience": "counted from the best validation on, those made before included",
     "eval": "scores before and after may not compare",
 }
 _NEVER = ("name", "runs_dir", "access")
 COMPUTING = ("torch", "deepspeed", "transformers")
-LENGTH = ("train.max_steps", "train.epochs", "train.max_tokens")
+LENGTH = ("train.max_steps", "train.epochs", "train.max_tokens", "eval.patience")
+"""What decides where a run ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ def _event_line(row: dict[str, Any]) -> str | None:
         return f"back into the queue{without}"
     lines = {
         "resumed": "resumed after step {step}",
+        "ended_early": "ended early at step {step}: {reason}",
         "preempted": "stopped by {reason} after step {step}",
         "tracking": "{why}",
         "skipped_checkpoints": "skipped checkpoints: {why}",

@@ -99,7 +99,8 @@ def judge(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[S
 def _settled(files: RunFiles, record: JobRecord | None) -> tuple[State, str] | None:
     """What no process and no queue can change."""
     if files.result and files.result["outcome"] == "COMPLETED":
-        return "COMPLETED", ""
+        early = files.result.get("ended_early")
+        return "COMPLETED", f"ended early: {early}" if early else ""
     if any(row["event"] == "cancelled" for row in files.since):
         going = record is not None and record.phase == "active"
         return ("RUNNING", "being cancelled") if going else ("CANCELLED", "cancelled by you")

@@ -97,6 +97,22 @@ def _format(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
         )
 
 
+def _patience(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
+    if config.eval.patience is None:
+        return
+    for field, value, fix in (
+        ("data.validation", config.data.validation, "name a file of validation rows"),
+        ("eval.every_steps", config.eval.every_steps, "say how many steps lie between two validations"),
+    ):
+        if value is None:
+            yield Problem(
+                code="eval.patience",
+                field=field,
+                message=f"eval.patience={config.eval.patience} counts validations, and {field} is null",
+                fix=f"{fix}, or set eval.patience=null",
+            )
+
+
 def _chat_template(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     template = config.model.chat_template
     if template is not None and not Path(template).is_file():
@@ -177,6 +193,7 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     _not_in_this_version,
     _length,
     _format,
+    _patience,
     _chat_template,
     _labels,
     folds_agree,

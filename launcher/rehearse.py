@@ -92,6 +92,7 @@ def _short(composed: Composed, name: str, steps: int) -> Composed:
             f"optim.warmup_steps={min(composed.config.optim.warmup_steps, steps // 2)}",
             "eval.base=false",
             "eval.answers=0",
+            "eval.patience=null",
             "data.test=null",
             "eval.general=null",
             "tracking.wandb=offline",

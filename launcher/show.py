@@ -261,6 +261,8 @@ def show_result(console: Console, run: RunDir) -> None:
             f" loss ({best['validation_loss']:.3f}).",
             highlight=False,
         )
+    if early := result.get("ended_early"):
+        console.print(f"Ended early at step {result['step']}: {early}.", highlight=False)
     minutes, seconds = divmod(int(result["seconds_since_first_submit"] or 0), 60)
     console.print(
         f"{result['samples']} samples, {result['tokens']:,} tokens, {result['attempts']} attempt(s),"

@@ -112,7 +112,7 @@ def _finished(run: RunDir) -> RunStatus | None:
         attempt=result["attempts"],
         restarts=result["restarts"],
         job_id=result["job_id"],
-        why="",
+        why=f"ended early: {result['ended_early']}" if result["ended_early"] else "",
     )
 
 

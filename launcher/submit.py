@@ -154,6 +154,13 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
                 raise _active(run, f"is {status.state.lower()} already")
             if status.state == "COMPLETED" and not (change and change.longer):
                 return Submission(run, None)
+            if change and _ends_early_again(run, change):
+                raise refuse(
+                    "resume.ended_early",
+                    "eval.patience",
+                    f"{run.root.name} ended early, and would end at the same step again: {status.why}",
+                    "raise eval.patience, or set it to null",
+                )
             run.adopt_umask()
             run.result.unlink(missing_ok=True)
             if change:
@@ -163,6 +170,14 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
             return Submission(run, start_job(run), [*(change.changes if change else ()), *moved])
     except Timeout:
         raise _active(run, "is being started by another command") from None
+
+
+def _ends_early_again(run: RunDir, change: _Change) -> bool:
+    """Whether a run that ran out of patience gets none that is longer."""
+    if not run.result.exists() or not json.loads(run.result.read_text()).get("ended_early"):
+        return False
+    before, now = load_config(run).eval.patience, change.composed.config.eval.patience
+    return now is not None and before is not None and now <= before
 
 
 def _active(run: RunDir, what: str) -> Refused:

@@ -187,6 +187,8 @@ class EvalConfig(Section):
 
     every_steps: PositiveInt | None = None
     """Steps between validations; null validates only at the end."""
+    patience: PositiveInt | None = None
+    """Validations in a row without a better validation loss after which the run ends; null never ends it."""
     batch_size: PositiveInt = 8
     """Sequences per rank and forward pass."""
     base: bool = True

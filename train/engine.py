@@ -45,6 +45,8 @@ class Engine:
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=config
         )
+        # transformers opens models for use: without this, neither dropout nor activation checkpointing is on.
+        self._engine.train()
         self._own_norm: torch.Tensor | None = None
         self._copies = _CopyingWriter(pinned=torch.cuda.is_available())
         self._engine.checkpoint_engine = self._copies

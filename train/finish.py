@@ -25,6 +25,10 @@ def finish(context: RankContext, progress: Progress) -> None:
     if context.is_main:
         result = _result(context, progress, chosen_step, tuned)
         result["peak_rss_gb_per_rank"] = [round(value, 3) for value in peak_rss_gb]
+        if result["ended_early"]:
+            context.job.run_dir.log_event(
+                "ended_early", attempt=context.attempt, step=progress.step, reason=result["ended_early"]
+            )
         write_json(context.job.run_dir.result, result)
         context.job.run_dir.log_event("finished", attempt=context.attempt, step=progress.step)
         if context.tracker:
@@ -57,6 +61,7 @@ def _result(
         "outcome": "COMPLETED",
         "step": progress.step,
         "total_steps": context.sampler.total_steps,
+        "ended_early": _why_early(progress, context.sampler.total_steps),
         "samples": progress.samples,
         "tokens": progress.tokens,
         "attempts": context.attempt,
@@ -86,6 +91,15 @@ def _allocated_s(events: Sequence[dict[str, Any]]) -> float:
     if spans:
         spans[max(spans)].append(time.time())
     return sum(max(times) - min(times) for times in spans.values())
+
+
+def _why_early(progress: Progress, total_steps: int) -> str | None:
+    if progress.step >= total_steps:
+        return None
+    return (
+        f"the last {progress.stale_validations} validations were no better than that of step"
+        f" {progress.best_step} (eval.patience)"
+    )
 
 
 def _flat_scores(result: dict[str, Any]) -> dict[str, float]:

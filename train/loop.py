@@ -68,7 +68,7 @@ class _Training:
     def run(self) -> bool:
         """Whether the end was reached; a stop was agreed on otherwise."""
         progress, total_steps = self._progress, self._context.sampler.total_steps
-        while progress.step < total_steps:
+        while progress.step < total_steps and not progress.is_stale(self._config.eval.patience):
             if self._at_boundary():
                 return False
             if self._pause_at is not None and progress.step >= self._pause_at:
@@ -81,7 +81,8 @@ class _Training:
             last = progress.step == total_steps
             if _due(progress.step, self._config.eval.every_steps) or last or progress.step == self._pause_at:
                 improved = _validate(self._context, progress)
-                if improved or last:
+                # The newest checkpoint knows of the end that it led to.
+                if improved or last or progress.is_stale(self._config.eval.patience):
                     self._save()
         return True
 
@@ -261,9 +262,7 @@ def _validate(context: RankContext, progress: Progress) -> bool:
         context.job.config.eval.batch_size,
         causal=context.causal,
     )
-    improved = math.isfinite(scores.loss) and (progress.best_loss is None or scores.loss < progress.best_loss)
-    if improved:
-        progress.best_loss, progress.best_step = scores.loss, progress.step
+    improved = progress.note_validation(scores.loss)
     if context.is_main:
         values = {key: value for key, value in asdict(scores).items() if value is not None}
         context.job.run_dir.log_event(

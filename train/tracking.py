@@ -6,13 +6,14 @@ The file is the truth. Whatever goes wrong with W&B is journaled once and never 
 import hashlib
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
 from train.config import TrackingConfig
 from train.job import TrainJob
 from train.rundir import append_line, latest_by_step, read_lines
-from train.wandb_files import recorded_steps
+from train.wandb_files import newest_recorded_step, recorded_steps
 
 logger = logging.getLogger(__name__)
 _INIT_TIMEOUT_S = 20
@@ -27,8 +28,12 @@ class Tracker:
         self._job = job
         self._attempt = attempt
         self._wandb_run: Any = None
-        self._sent = _sent_before(job)
+        self._newest = 0
+        """The last training step that this attempt gave to W&B."""
+        self._sent: dict[str, int] = {}
         if job.config.tracking.wandb != "disabled":
+            # A long run's metrics take a second to read: only where W&B needs it.
+            self._sent = _sent_before(job)
             self._open_wandb(job.config.tracking.wandb)
             self._fill_in()
 
@@ -48,6 +53,7 @@ class Tracker:
         try:
             self._wandb_run.summary.update(summary)
             self._wandb_run.finish()
+            self._note_missing()
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             self._give_up(error)
 
@@ -55,6 +61,8 @@ class Tracker:
         config = self._job.config
         directory = self._job.run_dir.root
         os.environ["WANDB_SILENT"] = "true"
+        # Started from a process that uses W&B, this one would share its service, and lose it when that ends.
+        os.environ.pop("WANDB_SERVICE", None)
         try:
             import wandb
 
@@ -96,17 +104,36 @@ class Tracker:
         if self._wandb_run is None or not self._wandb_run.offline:
             return
         try:
-            there = set(recorded_steps(self._job.run_dir.root))
-            for row in latest_by_step(read_lines(self._job.run_dir.metrics)):
-                if row["step"] not in there:
-                    self._wandb_run.log({f"train/{key}": value for key, value in row.items()})
+            for row in self._missing():
+                self._wandb_run.log({f"train/{key}": value for key, value in row.items()})
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             self._give_up(error)
+
+    def _note_missing(self) -> None:
+        """W&B's service swallows that it could not write, as on a full disk: the end of its file tells."""
+        if not self._newest or not self._wandb_run.offline:
+            return
+        _end_service()
+        there = newest_recorded_step(self._job.run_dir.root)
+        if there < self._newest:
+            self._job.run_dir.log_event(
+                "tracking",
+                attempt=self._attempt,
+                why=f"W&B's file ends with step {there} instead of {self._newest} (a full disk?);"
+                " metrics.jsonl has them all, and another attempt gives W&B those that it lacks",
+            )
+
+    def _missing(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl that W&B's offline files do not hold."""
+        there = set(recorded_steps(self._job.run_dir.root))
+        rows = latest_by_step(read_lines(self._job.run_dir.metrics))
+        return [row for row in rows if row["step"] not in there]
 
     def _to_wandb(self, prefix: str, values: dict[str, Any], step: int) -> None:
         if self._wandb_run is None or step <= self._sent.get(prefix, 0):
             return
         self._sent[prefix] = step
+        self._newest = step if prefix == "train" else self._newest
         try:
             named = {f"{prefix}/{key}": value for key, value in values.items()}
             self._wandb_run.log({**named, "train/step": step})
@@ -155,6 +182,21 @@ def publish_table(
     run.log({"results": wandb.Table(columns=columns, data=text)})
     run.finish()
     return f"{group} results"
+
+
+def _end_service() -> None:
+    """Let W&B's service write out what it holds; a run that is finished offline has only told it to.
+
+    Raises:
+        TimeoutError: it does not end.
+    """
+    import wandb
+
+    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending.start()
+    ending.join(_FINISH_TIMEOUT_S)
+    if ending.is_alive():
+        raise TimeoutError("its service does not end")
 
 
 def _sent_before(job: TrainJob) -> dict[str, int]:

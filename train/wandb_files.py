@@ -5,27 +5,47 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _HEADER, _BLOCK, _ENTRY = 7, 32768, 7
-_LAST_PARTS = (1, 4)
-"""Whole records, and the ends of those that were cut into parts."""
+_FILES = "wandb/offline-run-*/run-*.wandb"
+_FIRST_PARTS, _LAST_PARTS = (1, 2), (1, 4)
+"""Whole records, and the beginnings and ends of those that were cut into parts."""
+_TAIL_BLOCKS = 8
 
 
 def recorded_steps(root: Path) -> list[int]:
     """Training steps that stand in the offline files of a run directory, as often as they do."""
+    return [step for path in root.glob(_FILES) for step in _steps(path.read_bytes(), _HEADER)]
+
+
+def newest_recorded_step(root: Path) -> int:
+    """The last training step at the end of a run directory's newest offline file; 0 where it has none."""
+    path = max(root.glob(_FILES), key=lambda path: path.stat().st_mtime, default=None)
+    if path is None:
+        return 0
+    size = path.stat().st_size
+    start = max(0, size // _BLOCK - _TAIL_BLOCKS) * _BLOCK
+    with path.open("rb") as file:
+        file.seek(start)
+        return max(_steps(file.read(), 0 if start else _HEADER), default=0)
+
+
+def _steps(data: bytes, at: int) -> Iterator[int]:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    steps = []
-    for path in root.glob("wandb/offline-run-*/run-*.wandb"):
-        for data in _records(path.read_bytes()):
-            items = Record.FromString(data).history.item
-            values = {item.key or "/".join(item.nested_key): item.value_json for item in items}
-            if "train/loss" in values and "train/step" in values:
-                steps.append(int(json.loads(values["train/step"])))
-    return steps
+    for record in _records(data, at):
+        items = Record.FromString(record).history.item
+        values = {item.key or "/".join(item.nested_key): item.value_json for item in items}
+        if "train/loss" in values and "train/step" in values:
+            yield int(json.loads(values["train/step"]))
 
 
-def _records(data: bytes) -> Iterator[bytes]:
-    """LevelDB's log format: blocks of 32 KiB, of entries with checksum (4), size (2) and kind (1)."""
-    at, parts = _HEADER, b""
+def _records(data: bytes, at: int) -> Iterator[bytes]:
+    """LevelDB's log format: blocks of 32 KiB, of entries with checksum (4), size (2) and kind (1).
+
+    Args:
+        data: Begins with a block; its first parts may belong to a record that began before.
+        at: Where the first entry is.
+    """
+    parts: bytes | None = None
     while at + _ENTRY <= len(data):
         left = _BLOCK - at % _BLOCK
         if left < _ENTRY:
@@ -34,8 +54,12 @@ def _records(data: bytes) -> Iterator[bytes]:
         size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         if at + _ENTRY + size > len(data):
             return
-        parts += data[at + _ENTRY : at + _ENTRY + size]
+        part = data[at + _ENTRY : at + _ENTRY + size]
         at += _ENTRY + size
-        if kind in _LAST_PARTS:
+        if kind in _FIRST_PARTS:
+            parts = part
+        elif parts is not None:
+            parts += part
+        if kind in _LAST_PARTS and parts is not None:
             yield parts
-            parts = b""
+            parts = None

@@ -26,6 +26,7 @@ def changed(*overrides: str) -> dict[str, str]:
         ("zero.stage=3", "notice"),
         ("train.max_steps=99", "notice"),
         ("eval.every_steps=7", "notice"),
+        ("eval.patience=3", "notice"),
         ("seed=1", "refused"),
         ("data.max_length=128", "refused"),
         ("cv.folds=3", "refused"),

@@ -94,11 +94,13 @@ def test_what_training_depends_on_is_refused_with_both_values(settings: tuple[st
     assert changed["insisted"] == ["optim.lr"]
 
 
-def test_a_finished_run_can_be_made_longer(settings: tuple[str, ...]):
-    run = finish(*settings, "name=longer", "train.max_steps=20", "optim.warmup_steps=0")
-    assert command("resume", str(run.dir.root), "--follow").returncode == 0
-    assert run.status.attempt == 1
-    done = command("resume", str(run.dir.root), "train.max_steps=30", "--follow")
+def test_a_finished_run_can_be_made_longer(unbroken: Run):
+    """Comes last: the run that the others are compared with grows."""
+    name, longer = str(unbroken.dir.root), STEPS + 10
+    assert command("resume", name, "--follow").returncode == 0
+    assert unbroken.status.attempt == 1
+    done = command("resume", name, f"train.max_steps={longer}", "--follow")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "train.max_steps: 20 -> 30" in done.stdout
-    assert (run.result["step"], run.status.attempt, len(run.trace())) == (30, 2, 30)
+    assert f"train.max_steps: {STEPS} -> {longer}" in done.stdout
+    made = (unbroken.result["step"], unbroken.status.attempt, len(unbroken.trace()))
+    assert made == (longer, 2, longer)

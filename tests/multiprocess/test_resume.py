@@ -2,10 +2,10 @@
 
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.multiprocess.runs import ROWS, Run, command, finish, start, traced_settings
 from train.rundir import read_lines
@@ -37,32 +37,38 @@ def test_the_unbroken_run_sees_every_row_equally_often(unbroken: Run):
         assert sorted(ids[epoch * ROWS : (epoch + 1) * ROWS]) == list(range(ROWS))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_stopped_twice_and_resumed_twice(settings: tuple[str, ...], unbroken: Run, number: signal.Signals):
-    run = start(*settings, f"name=twice-{number.name.lower()}")
+def test_dropout_is_on_from_the_first_step(unbroken: Run):
+    """Each step draws from a generator of its own; an undrawn one would give these first numbers."""
+    drawn = [row["random"] for row in read_lines(unbroken.dir.trace)]
+    undrawn = []
+    for step in range(1, STEPS + 1):
+        torch.manual_seed(step * 65_537)
+        undrawn.append(float(torch.rand(())))
+    assert not set(drawn) & set(undrawn)
+
+
+def test_stopped_twice_and_resumed_twice(settings: tuple[str, ...], unbroken: Run):
+    """By either signal on either rank. `latest` is emptied once and lost once: it decides nothing."""
+    run = start(*settings, "name=twice")
     run.wait_for_step(7)
-    assert run.stop(number, rank=1).why.startswith(f"stopped by {number.name} after step")
+    assert run.stop(signal.SIGTERM, rank=1).why.startswith("stopped by SIGTERM after step")
     first_stop = run.status.step
+    (run.dir.checkpoints / "latest").write_text("")
     again = command("resume", str(run.dir.root), "--json")
     assert again.returncode == 0
     run.wait_for_step(first_stop + 15)
-    run.stop(number, rank=0)
+    assert run.stop(signal.SIGUSR2, rank=0).why.startswith("stopped by SIGUSR2 after step")
     assert run.status.step > first_stop
+    (run.dir.checkpoints / "latest").unlink()
     run.resume()
     assert run.status.attempt == 3
-    assert_equal_runs(run, unbroken)
-
-
-def test_a_stop_loses_no_step(settings: tuple[str, ...]):
-    run = start(*settings, "name=nothing-lost")
-    run.wait_for_step(3)
-    run.stop()
-    stopped = next(row for row in run.events if row["event"] == "preempted")
-    run.resume()
-    resumed = next(row for row in run.events if row["event"] == "resumed")
-    assert resumed["step"] == stopped["step"]
+    stops, returns = (
+        [row["step"] for row in run.events if row["event"] == kind] for kind in ("preempted", "resumed")
+    )
+    assert stops == returns
     steps = [row["step"] for row in read_lines(run.dir.metrics)]
     assert steps == list(range(1, STEPS + 1)), "a step was trained twice or not at all"
+    assert_equal_runs(run, unbroken)
 
 
 def test_a_killed_rank_trains_again_in_the_same_job(settings: tuple[str, ...], unbroken: Run):
@@ -90,51 +96,35 @@ def test_a_killed_agent_takes_its_ranks_along_and_resume_goes_on(settings: tuple
     assert_equal_runs(run, unbroken)
 
 
-def stopped_run(settings: tuple[str, ...], name: str) -> Run:
-    run = start(*settings, f"name={name}")
+@pytest.fixture(scope="module")
+def torn(settings: tuple[str, ...], module_runs: Path) -> Run:
+    """Stopped, its newest checkpoint torn, resumed to the end."""
+    run = start(*settings, "name=torn", f"runs_dir={module_runs}")
     run.wait_for_step(25)
     run.stop()
-    return run
-
-
-@pytest.mark.parametrize(
-    ("damage", "why"),
-    [
-        (lambda path: path.write_bytes(b"torn"), "bytes instead of"),
-        (
-            lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
-            "differs from what was committed",
-        ),
-        (lambda path: path.unlink(), "is missing"),
-    ],
-    ids=["torn", "bit-flipped", "missing"],
-)
-def test_a_damaged_checkpoint_is_skipped_with_its_reason(
-    settings: tuple[str, ...],
-    unbroken: Run,
-    damage: Callable[[Path], object],
-    why: str,
-    request: pytest.FixtureRequest,
-):
-    run = stopped_run(settings, f"damaged-{request.node.callspec.id}")
     newest = run.dir.checkpoints / f"step_{run.status.step}"
-    damage(next(newest.glob("shards/*rank_1*optim_states.pt")))
-    run.resume()
-    skipped = next(row for row in run.events if row["event"] == "skipped_checkpoints")
-    assert skipped["why"][0].startswith(f"{newest.name}: ")
-    assert why in skipped["why"][0]
-    assert_equal_runs(run, unbroken)
+    next(newest.glob("shards/*rank_1*optim_states.pt")).write_bytes(b"torn")
+    return run.resume()
 
 
-def test_without_any_checkpoint_left_nothing_starts_over(settings: tuple[str, ...]):
-    run = stopped_run(settings, "all-gone")
-    for path in run.dir.checkpoints.glob("step_*"):
+def test_a_torn_checkpoint_is_skipped_with_its_reason(torn: Run, unbroken: Run):
+    """`latest` points to it; `test_restoring.py` has every other kind of damage."""
+    skipped = next(row for row in torn.events if row["event"] == "skipped_checkpoints")
+    stopped = next(row for row in torn.events if row["event"] == "preempted")
+    assert skipped["why"][0].startswith(f"step_{stopped['step']}: ")
+    assert "bytes instead of" in skipped["why"][0]
+    assert_equal_runs(torn, unbroken)
+
+
+def test_without_any_checkpoint_left_nothing_starts_over(torn: Run):
+    """Uses the run up: it comes after the others that look at it."""
+    for path in torn.dir.checkpoints.glob("step_*"):
         shutil.rmtree(path)
-    done = command("resume", str(run.dir.root), "--follow")
+    done = command("resume", str(torn.dir.root), f"train.max_steps={STEPS + 10}", "--follow")
     assert done.returncode == 94
     assert "no usable checkpoint remains" in done.stdout
-    assert run.status.state == "FAILED"
-    assert [row["step"] for row in read_lines(run.dir.metrics)][-1] > 1
+    assert torn.status.state == "FAILED"
+    assert [row["step"] for row in read_lines(torn.dir.metrics)][-1] == STEPS
 
 
 def test_keep_last_and_best_are_what_remains(runs: Path):

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,9 @@ from tests.multiprocess.runs import COMMAND, Run, command, finish, start
 from train.rundir import RunDir, read_lines
 
 CANARY = "canary-8c1f"
+ONE_RANK = "hardware.gpus_per_node=1"
+"""Where nothing depends on their number: a start costs half."""
+RUNNING = ("experiment=smoke", "name=running", "train.max_steps=50000")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +137,12 @@ def recomputed_loss(model, tokenizer, run: Run) -> float:
 
 def test_answers_are_shown_without_a_base_too(runs: Path):
     run = finish(
-        "experiment=smoke", "train.max_steps=2", "eval.base=false", "eval.answers=2", "eval.answer_tokens=4"
+        "experiment=smoke",
+        ONE_RANK,
+        "train.max_steps=2",
+        "eval.base=false",
+        "eval.answers=2",
+        "eval.answer_tokens=4",
     )
     assert [entry["base"] for entry in run.result["answers"]] == [None, None]
     shown = command("results", run.dir.root.name).stdout
@@ -167,6 +175,7 @@ def test_wandb_offline_keeps_one_run_in_the_directory(smoke: Run):
 def test_wandb_without_key_or_server_harms_nothing(key: str):
     run = finish(
         "experiment=smoke",
+        ONE_RANK,
         "tracking=online",
         "train.max_steps=3",
         WANDB_BASE_URL="http://127.0.0.1:9",
@@ -178,7 +187,7 @@ def test_wandb_without_key_or_server_harms_nothing(key: str):
 
 
 def test_the_frozen_code_is_what_runs(runs: Path):
-    run = start("experiment=smoke", "train.max_steps=5000")
+    run = start("experiment=smoke", ONE_RANK, "train.max_steps=5000")
     code = json.loads((run.dir.code / "code.json").read_text())
     assert code["versions"]["torch"].startswith("2.")
     run.wait_for_step(1)
@@ -203,54 +212,48 @@ def test_a_stop_while_the_ranks_start_is_neither_lost_nor_a_crash(runs: Path):
     assert "crashed" not in run.kinds()
 
 
-def test_of_two_submits_at_once_one_starts_the_run(runs: Path):
-    words = [
-        *COMMAND,
-        "submit",
-        "experiment=smoke",
-        "train.max_steps=5000",
-        "--json",
-    ]
+@pytest.fixture(scope="module")
+def running(module_runs: Path) -> Iterator[tuple[Run, list[dict[str, object]], list[int]]]:
+    """A long run, what two submits at once said of it, and their exit codes. The last test of it ends it."""
+    words = [*COMMAND, "submit", *RUNNING, f"runs_dir={module_runs}", "--json"]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
-    assert sorted(process.returncode for process in both) == [0, 3]
-    assert sum("job_id" in answer for answer in answers) == 1
-    [folder] = [path for path in runs.iterdir() if not path.name.startswith(".")]
+    [folder] = [path for path in module_runs.iterdir() if path.name.startswith("running-")]
     run = Run(RunDir(folder))
     run.wait_for_step(1)
+    yield run, answers, [process.returncode for process in both]
+    command("cancel", str(run.dir.root))
+
+
+def test_of_two_submits_at_once_one_starts_the_run(running):
+    run, answers, codes = running
+    assert sorted(codes) == [0, 3]
+    assert sum("job_id" in answer for answer in answers) == 1
     assert len(run.ranks()) == 2
-    command("cancel", folder.name)
 
 
-def test_changed_data_is_another_run(write_rows: Callable[..., Path], runs: Path):
-    path = write_rows("rows.jsonl", [conversation(f"q{n}", "a") for n in range(16)])
-    settings = ("experiment=smoke", f"data.train={path}", "train.max_steps=2", "eval.base=false")
-    finish(*settings)
-    path.write_text(path.read_text().replace("q1", "changed"))
-    again = command("submit", *settings)
-    assert again.returncode == 3
-    assert f"was trained on another content of {path}" in " ".join(again.stderr.split())
+def test_a_running_run_is_not_started_twice(running, module_runs: Path):
+    run = running[0]
+    for arguments in (("submit", *RUNNING, f"runs_dir={module_runs}"), ("resume", str(run.dir.root))):
+        again = command(*arguments)
+        assert again.returncode == 3
+        assert "is running already" in again.stderr
 
 
-def test_a_run_that_diverges_says_so(runs: Path):
-    done = command(
-        "submit", "experiment=smoke", "optim.lr=1e30", "optim.clip_norm=0", "zero=stage0", "--follow"
-    )
-    assert done.returncode == 4
-    told = " ".join(done.stdout.split())
-    assert "the run diverged at step" in told
-    assert "no checkpoint was made before; lower optim.lr" in told
+def test_cancel_leaves_no_process(running):
+    run = running[0]
+    family = [run.agent(), *run.ranks()]
+    assert command("cancel", str(run.dir.root)).returncode == 0
+    psutil.wait_procs(family, timeout=10)
+    assert not [process for process in family if process.is_running()]
+    assert run.status.state == "CANCELLED"
+    assert "was not running" in command("cancel", str(run.dir.root)).stdout
 
 
 def test_submit_returns_at_once_and_the_run_outlives_its_shell(runs: Path):
+    """And its logs are followed from the start to the end."""
     shell = subprocess.Popen(
-        [
-            *COMMAND,
-            "submit",
-            "experiment=smoke",
-            "train.max_steps=60",
-            "--json",
-        ],
+        [*COMMAND, "submit", "experiment=smoke", "train.max_steps=60", "--json"],
         stdout=subprocess.PIPE,
         start_new_session=True,
         text=True,
@@ -262,60 +265,53 @@ def test_submit_returns_at_once_and_the_run_outlives_its_shell(runs: Path):
             process.send_signal(signal.SIGHUP)
     run = Run(RunDir(Path(json.loads(answer)["dir"])))
     assert run.status.state in ("PENDING", "RUNNING")
-    assert run.wait_for("COMPLETED").step == 60
-
-
-def test_cancel_leaves_no_process(runs: Path):
-    run = start("experiment=smoke", "train.max_steps=5000")
-    run.wait_for_step(3)
-    family = [run.agent(), *run.ranks()]
-    assert command("cancel", run.dir.root.name).returncode == 0
-    psutil.wait_procs(family, timeout=10)
-    assert not [process for process in family if process.is_running()]
-    assert run.status.state == "CANCELLED"
-    assert "was not running" in command("cancel", run.dir.root.name).stdout
-
-
-def test_a_running_run_is_not_started_twice(runs: Path):
-    run = start("experiment=smoke", "train.max_steps=5000")
-    run.wait_for_step(1)
-    for arguments in (("submit", "experiment=smoke", "train.max_steps=5000"), ("resume", run.dir.root.name)):
-        again = command(*arguments)
-        assert again.returncode == 3
-        assert "is running already" in again.stderr
-    command("cancel", run.dir.root.name)
-
-
-def test_logs_are_followed_from_the_start_to_the_end(runs: Path):
-    run = start("experiment=smoke")
-    followed = [
-        json.loads(line) for line in command("logs", "-f", "--json", run.dir.root.name).stdout.splitlines()
-    ]
-    assert run.status.state == "COMPLETED"
-    assert {line["source"] for line in followed} >= {"rank 0", "node 0"}
+    followed = command("logs", "-f", "--json", run.dir.root.name).stdout.splitlines()
+    assert (run.status.state, run.status.step) == ("COMPLETED", 60)
+    assert {json.loads(line)["source"] for line in followed} >= {"rank 0", "node 0"}
     (run.dir.attempt_logs(1) / "rank_1.log").write_text("said by one\n")
     assert command("logs", run.dir.root.name, "--rank", "1").stdout == "[rank 1] said by one\n"
+
+
+def test_changed_data_is_another_run(write_rows: Callable[..., Path], runs: Path):
+    """A stopped run neither goes on with it, nor does the same config take its place."""
+    path = write_rows("rows.jsonl", [conversation(f"q{n}", "a") for n in range(40)])
+    settings = ("experiment=smoke", ONE_RANK, f"data.train={path}", "train.max_steps=5000")
+    run = start(*settings)
+    run.wait_for_step(2)
+    run.stop()
+    path.write_text(path.read_text().replace("q1", "changed"))
+    again = command("submit", *settings)
+    assert again.returncode == 3
+    assert f"was trained on another content of {path}" in " ".join(again.stderr.split())
+    done = command("resume", run.dir.root.name, "--follow")
+    assert done.returncode == 4
+    assert "changed since the run was planned" in done.stdout
+
+
+def test_a_run_that_diverges_says_so(runs: Path):
+    done = command(
+        "submit",
+        "experiment=smoke",
+        ONE_RANK,
+        "optim.lr=1e30",
+        "optim.clip_norm=0",
+        "zero=stage0",
+        "--follow",
+    )
+    assert done.returncode == 4
+    told = " ".join(done.stdout.split())
+    assert "the run diverged at step" in told
+    assert "no checkpoint was made before; lower optim.lr" in told
 
 
 def test_a_row_that_turns_out_untrainable_fails_the_run_with_its_place(write_rows: Callable[..., Path]):
     rows = [{"messages": [{"role": "user", "content": "long " * 400}, {"role": "assistant", "content": "x"}]}]
     path = write_rows("rows.jsonl", rows)
-    done = command("submit", "experiment=smoke", f"data.train={path}", "--follow")
+    done = command("submit", "experiment=smoke", ONE_RANK, f"data.train={path}", "--follow")
     assert done.returncode == 4
     assert f"1 rows have no trained token within data.max_length=256: {path}:1" in " ".join(
         done.stdout.split()
     )
-
-
-def test_data_that_changes_while_the_run_waits_is_refused(write_rows: Callable[..., Path], runs: Path):
-    path = write_rows("rows.jsonl", [conversation(f"q{n}", "a") for n in range(40)])
-    run = start("experiment=smoke", f"data.train={path}", "train.max_steps=5000")
-    run.wait_for_step(2)
-    run.stop()
-    path.write_text(path.read_text().replace("q1", "changed"))
-    done = command("resume", run.dir.root.name, "--follow")
-    assert done.returncode == 4
-    assert "changed since the run was planned" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -326,6 +322,7 @@ def test_other_formats_train_too(format_name: str, row: dict[str, str], write_ro
     path = write_rows("rows.jsonl", [row] * 16)
     run = finish(
         "experiment=smoke",
+        ONE_RANK,
         f"data.train={path}",
         f"data.format={format_name}",
         "data.validation=null",
@@ -340,6 +337,7 @@ def test_length_in_epochs_sees_each_row_that_often(write_rows: Callable[..., Pat
     path = write_rows("rows.jsonl", [conversation(f"q{n}", "a") for n in range(21)])
     run = finish(
         "experiment=smoke",
+        ONE_RANK,
         f"data.train={path}",
         "train.max_steps=null",
         "train.epochs=2",

@@ -38,8 +38,13 @@ def equals(run: Run, unbroken: Run) -> None:
 
 
 def test_killed_at_every_point_of_a_save(settings: tuple[str, ...], unbroken: Run):
-    """One run, killed once for each case; each time the ranks start again from what was committed."""
-    faults = ";".join(
+    """One run, killed once for each case; each time the ranks start again from what was committed.
+
+    Once the newest checkpoint has lost a bit on its way to the disk: the one before is used.
+    """
+    flipped = 3
+    before = EVERY * (2 * flipped + 1)
+    faults = f"bitflip@save.written:rank=1:step={before}:restart={flipped};" + ";".join(
         f"kill9@{point}:rank={rank}:step={EVERY * (2 * number + 2)}:restart={number}"
         for number, (point, rank) in enumerate(CASES)
     )
@@ -48,6 +53,10 @@ def test_killed_at_every_point_of_a_save(settings: tuple[str, ...], unbroken: Ru
     crashes = [row for row in run.events if row["event"] == "crashed"]
     assert len(crashes) == len(CASES), "a fault did not strike"
     assert all("was killed by SIGKILL" in row["reason"] for row in crashes)
+    [skipped] = [row for row in run.events if row["event"] == "skipped_checkpoints"]
+    assert skipped["why"][0].startswith(f"step_{before}: ")
+    assert "differs from what was committed" in skipped["why"][0]
+    assert [row["step"] for row in run.events if row["event"] == "resumed"][flipped] == before - EVERY
     equals(run, unbroken)
 
 
@@ -77,16 +86,6 @@ def test_three_failed_saves_in_a_row_end_the_run(settings: tuple[str, ...]):
     assert run.status.state == "COMPLETED"
 
 
-def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_used(settings: tuple[str, ...], unbroken: Run):
-    faults = f"bitflip@save.written:rank=1:step={EVERY * 5};kill9@forward:rank=0:step={EVERY * 5 + 2}"
-    run = start(*settings, "name=flipped", **{VARIABLE: faults})
-    run.wait_for("COMPLETED", within_s=120)
-    [skipped] = [row for row in run.events if row["event"] == "skipped_checkpoints"]
-    assert "differs from what was committed" in skipped["why"][0]
-    assert next(row for row in run.events if row["event"] == "resumed")["step"] == EVERY * 4
-    equals(run, unbroken)
-
-
 def test_a_gradient_that_is_not_finite_changes_nothing_on_any_rank(settings: tuple[str, ...], unbroken: Run):
     """Skipped once; three in a row go back to the checkpoint before and leave these batches out."""
     faults = "nan@backward:rank=1:step=10;" + ";".join(f"nan@backward:rank=0:step={n}" for n in (20, 21, 22))
@@ -102,15 +101,15 @@ def test_a_gradient_that_is_not_finite_changes_nothing_on_any_rank(settings: tup
     assert run.losses()[:10] == unbroken.losses()[:10]
     assert run.losses()[10] != unbroken.losses()[10]
     assert len(ids) == STEPS
+    refuse_all_but_json(run.dir.metrics)
+    assert [row["step"] for row in read_lines(run.dir.metrics) if row["grad_norm"] is None][:1] == [10]
 
 
-def test_metrics_are_json_whatever_the_numbers(settings: tuple[str, ...]):
-    run = finish(*settings, "name=json", "train.max_steps=40", **{VARIABLE: "nan@backward:step=5"})
+def refuse_all_but_json(path: Path) -> None:
+    """Whatever the numbers: Python's own writer would leave NaN behind."""
 
     def refuse(constant: str) -> float:
         raise AssertionError(f"{constant} is not JSON")
 
-    lines = run.dir.metrics.read_text().splitlines()
-    rows = [json.loads(line, parse_constant=refuse) for line in lines]
-    assert rows[4]["grad_norm"] is None
-    assert len(list(read_lines(run.dir.metrics))) == 40
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=refuse)

@@ -48,7 +48,7 @@ def test_offload_changes_no_loss(reference: dict[str, Run], zero: str):
     assert run.losses() == pytest.approx(reference["fp32"].losses(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("ranks", "micro"), [(1, 8), (1, 2), (2, 1), (4, 2)])
+@pytest.mark.parametrize(("ranks", "micro"), [(1, 8), (1, 2), (4, 2)])
 def test_losses_do_not_depend_on_ranks_and_accumulation(reference: dict[str, Run], ranks: int, micro: int):
     run = finish(
         *QUICK,

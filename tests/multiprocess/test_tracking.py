@@ -37,7 +37,7 @@ def test_one_run_for_all_attempts_and_each_step_once(settings: tuple[str, ...]):
 
 
 def test_a_killed_service_does_not_reach_the_training(settings: tuple[str, ...]):
-    run = start(*settings, "name=no-service")
+    run = start(*settings, "hardware.gpus_per_node=1", "name=no-service")
     run.wait_for_step(8)
     service = [
         child

@@ -81,6 +81,17 @@ def test_one_flipped_bit_is_found_by_reading(store: CheckpointStore):
     assert verify(inspect(path)).problem == "shards/rank_0.pt differs from what was committed"
 
 
+def test_one_flipped_bit_anywhere_in_the_manifest_is_found(store: CheckpointStore):
+    """Its numbers steer a resume: the step, the ranks, AdamW's count."""
+    manifest = commit(store, 3) / MANIFEST
+    whole = manifest.read_bytes()
+    for place in range(len(whole)):
+        manifest.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert "its manifest" in (inspect(store.path(3)).problem or ""), f"byte {place}"
+    manifest.write_bytes(whole)
+    assert inspect(store.path(3)).usable
+
+
 def test_pruning_keeps_the_newest_and_the_best(store: CheckpointStore):
     for step in (1, 2, 3, 4):
         commit(store, step)

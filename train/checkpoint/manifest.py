@@ -46,6 +46,27 @@ class Manifest(BaseModel):
         return sum(entry.size for entry in self.files.values())
 
 
+class SealedManifest(Manifest):
+    """A manifest as it stands on disk: a number changed in it misleads a resume as a changed shard does."""
+
+    seal: str
+    """SHA-256 of all the rest."""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "SealedManifest":
+        """Seal a manifest that is complete, anew if it was sealed before."""
+        return cls(**manifest.model_dump(exclude={"seal"}), seal=_seal(manifest))
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing in it has changed since it was sealed."""
+        return self.seal == _seal(self)
+
+
+def _seal(manifest: Manifest) -> str:
+    return hashlib.sha256(manifest.model_dump_json(exclude={"seal"}).encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a checkpoint can be used, and why not."""
@@ -73,9 +94,11 @@ def inspect(path: Path) -> Verdict:
     if not manifest_path.is_file():
         return Verdict(path, None, "it was never committed (no manifest)")
     try:
-        manifest = Manifest.model_validate_json(manifest_path.read_bytes())
+        manifest = SealedManifest.model_validate_json(manifest_path.read_bytes())
     except (ValidationError, OSError):
         return Verdict(path, None, "its manifest cannot be read")
+    if not manifest.intact:
+        return Verdict(path, None, "its manifest differs from what was committed")
     for name, expected in manifest.files.items():
         if problem := _look_at(path / name, name, expected.size):
             return Verdict(path, manifest, problem)

@@ -1,6 +1,7 @@
 """Where a run stands, and on what its states depend. Torch-free."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,22 @@ class Progress:
     tokens: int = 0
     best_loss: float | None = None
     best_step: int | None = None
+    stale_validations: int = 0
+    """Validations in a row that were no better than the best before them."""
     loss: float | None = None
     """Of the newest logged step."""
+
+    def note_validation(self, loss: float) -> bool:
+        """Count a validation of this step; whether it is the best so far. NaN and infinity never are."""
+        improved = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
+        if improved:
+            self.best_loss, self.best_step = loss, self.step
+        self.stale_validations = 0 if improved else self.stale_validations + 1
+        return improved
+
+    def is_stale(self, patience: int | None) -> bool:
+        """Whether so many validations in a row (None: any number) were no better."""
+        return patience is not None and self.stale_validations >= patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

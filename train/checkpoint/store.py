@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.checkpoint.manifest import MANIFEST, Manifest, Verdict, inspect
+from train.checkpoint.manifest import MANIFEST, Manifest, SealedManifest, Verdict, inspect
 from train.faults import NO_FAULTS, Faults
 from train.rundir import sync_directory, write_atomic, write_json
 
@@ -44,7 +44,7 @@ class CheckpointStore:
         """Publish a staged checkpoint: manifest, rename, pointer, each durable before the next."""
         step = manifest.step
         self._faults.hit("save.manifest", step=step)
-        write_json(staging / MANIFEST, manifest)
+        write_json(staging / MANIFEST, SealedManifest.of(manifest))
         target = self.path(step)
         if target.exists():
             # Only an unusable one can stand here: resuming would have started from it otherwise.
