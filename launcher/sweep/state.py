@@ -68,10 +68,8 @@ def _handovers(sweep: SweepDir) -> dict[str, _Handover]:
                 found[trial] = _Handover(portion=portion, index=index, job=job)
             continue
         # The first rung that is not decided: any of those in the one before may get there.
-        before = going[portion.chain, portion.rung - 1] if portion.rung > 1 else portion.trials
-        if portion.rung > 1 and (portion.chain, portion.rung - 1) not in going:
-            continue
-        for trial in before:
+        before = portion.trials if portion.rung == 1 else going.get((portion.chain, portion.rung - 1))
+        for trial in before or ():
             found[trial] = _Handover(portion=portion, index=0, job=job, decided=False)
     return found
 
