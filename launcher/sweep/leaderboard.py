@@ -166,11 +166,14 @@ def _effects(
 
 def _effect(key: str, values: Sequence[Any], trials: Sequence[TrialResult], metric: str) -> Effect:
     """Eta squared: the variance of the group means over the variance of all (Fisher 1925)."""
-    groups = [(value, [t.scores[metric] for t in trials if t.point[key] == value]) for value in values]
-    found = [(value, scores) for value, scores in groups if scores]
+    groups: dict[str, list[float]] = {}
+    for trial in trials:
+        groups.setdefault(repr(trial.point[key]), []).append(trial.scores[metric])
+    found = [(value, groups[repr(value)]) for value in values if repr(value) in groups]
     every = [score for _, scores in found for score in scores]
-    total = sum((score - fmean(every)) ** 2 for score in every)
-    between = sum(len(scores) * (fmean(scores) - fmean(every)) ** 2 for _, scores in found)
+    middle = fmean(every) if every else 0.0
+    total = sum((score - middle) ** 2 for score in every)
+    between = sum(len(scores) * (fmean(scores) - middle) ** 2 for _, scores in found)
     return Effect(
         key=key,
         means=tuple((value, fmean(scores), len(scores)) for value, scores in found),
@@ -210,12 +213,12 @@ def _noise(best: Setting, second: Setting, settings: Sequence[Setting], metric: 
     Student's t for paired differences; without common repeats, for two means with the variance pooled over
     all settings.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     pairs = _paired(best, second, metric)
     if len(pairs) > 1:
         freedom = len(pairs) - 1
-        return float(t.ppf(_CONFIDENCE, freedom) * stdev(pairs) / math.sqrt(len(pairs)))
+        return float(stdtrit(freedom, _CONFIDENCE) * stdev(pairs) / math.sqrt(len(pairs)))
     samples = [[trial.scores[metric] for trial in s.trials if metric in trial.scores] for s in settings]
     repeated = [scores for scores in samples if len(scores) > 1]
     if not repeated:
@@ -223,7 +226,7 @@ def _noise(best: Setting, second: Setting, settings: Sequence[Setting], metric: 
     freedom = sum(len(scores) - 1 for scores in repeated)
     pooled = sum((len(scores) - 1) * variance(scores) for scores in repeated) / freedom
     error = math.sqrt(pooled * (1 / len(samples[0]) + 1 / len(samples[1])))
-    return float(t.ppf(_CONFIDENCE, freedom) * error)
+    return float(stdtrit(freedom, _CONFIDENCE) * error)
 
 
 def _paired(best: Setting, second: Setting, metric: str) -> list[float]:
