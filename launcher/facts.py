@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from launcher.fold_facts import look_at_folds
 from launcher.jobs import intents
 from launcher.model_facts import look_at_model
 from train.job import DataFile, FoldPlan
+from train.kernels.table import IMPLEMENTATIONS
 from train.rundir import RunDir
 from train.sources import ModelFiles
+
+_OPTIONAL_PACKAGES = sorted({entry.package for entry in IMPLEMENTATIONS if entry.package})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Facts:
     gpu_mem_gb: float | None
     """Memory of the smallest GPU here; None without one, or where nvidia-smi does not tell."""
     memory_gb: float
+    packages: frozenset[str]
+    """Installed distributions that a kernel may need."""
     python: str
     """The Python that submits, and that nodes run unless slurm.environment says otherwise."""
     earlier_starts: int
@@ -90,6 +96,14 @@ class Observer:
         return self._seen[key]
 
 
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def _machine(config: RunConfig) -> dict[str, Any]:
     existing = Path(config.runs_dir)
     while not existing.exists():
@@ -98,6 +112,7 @@ def _machine(config: RunConfig) -> dict[str, Any]:
         "visible_gpus": count_gpus(),
         "gpu_mem_gb": _gpu_memory_gb(),
         "memory_gb": psutil.virtual_memory().total / 1e9,
+        "packages": frozenset(name for name in _OPTIONAL_PACKAGES if _is_installed(name)),
         "python": sys.executable,
         "runs_place": existing,
         "disk_free_gb": shutil.disk_usage(existing).free / 1e9,

@@ -14,6 +14,7 @@ from slurm.config import SlurmConfig
 from slurm.script import JobSpec, batch_script
 from train.batch import BatchPlan, solve_batch
 from train.job import TrainPlan
+from train.kernels.table import KernelChoice, Site, choose
 from train.zero import deepspeed_config
 
 CPU_RANKS = 2
@@ -113,6 +114,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         notice_s=config.slurm.signal_delay_s if config.slurm.executor == "slurm" else None,
         labels=facts.labels,
         chat_template=facts.chat_template,
+        kernels=choose_kernels(config, facts)[0],
         wandb_id=config.wandb_id(facts.parent),
     )
     return RunPlan(
@@ -128,6 +130,17 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         disk=_disk(config, facts, shape),
         sbatch=_sbatch(config, training, facts),
     )
+
+
+def choose_kernels(config: RunConfig, facts: Facts) -> tuple[dict[str, KernelChoice], dict[str, str]]:
+    """Which kernels engage, and by kernel why one that is asked for by name cannot."""
+    site = Site(
+        device=place(config, facts).device,
+        family=str(facts.model.config.get("model_type", "unknown")) if facts.model else "unknown",
+        task=config.model.task,
+        installed=lambda name: name in facts.packages,
+    )
+    return choose(config.kernels.model_dump(exclude={"on_mismatch"}), site)
 
 
 def slurm_script(

@@ -10,7 +10,7 @@ from launcher.errors import Problem
 from launcher.estimate.shape import positions_of
 from launcher.facts import Facts, Observer
 from launcher.fold_rules import folds_agree
-from launcher.plan import RunPlan, make_plan, place
+from launcher.plan import RunPlan, choose_kernels, make_plan, place
 from launcher.slurm_rules import asks_the_queue, goes_to_slurm, stays_local
 from train.failures import ExitCode
 
@@ -178,6 +178,17 @@ def _zero(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         )
 
 
+def _kernels(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    for kernel, obstacle in choose_kernels(config, facts)[1].items():
+        name = getattr(config.kernels, kernel)
+        yield Problem(
+            code="kernels.missing",
+            field=f"kernels.{kernel}",
+            message=f"kernels.{kernel}={name}: it {obstacle}",
+            fix=f"set kernels.{kernel}=auto to take it where it can be had, or torch",
+        )
+
+
 def _sequence(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     positions = positions_of(facts.model.config) if facts.model else None
     if positions and config.data.max_length > positions:
@@ -201,6 +212,7 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     _zero,
     stays_local,
     goes_to_slurm,
+    _kernels,
     _sequence,
 )
 

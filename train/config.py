@@ -151,6 +151,21 @@ class OptimConfig(Section):
     """Global gradient norm above which gradients are scaled down; 0 turns clipping off."""
 
 
+class KernelsConfig(Section):
+    """Fused kernels: `auto` takes what device and model allow, a name insists on it, `torch` does without."""
+
+    loss_head: Literal["auto", "chunked", "torch"] = "auto"
+    """`chunked`: projection and cross entropy a few tokens at a time; tokens x vocabulary is never made."""
+    rms_norm: Literal["auto", "liger", "torch"] = "auto"
+    swiglu: Literal["auto", "liger", "torch"] = "auto"
+    rope: Literal["auto", "liger", "torch"] = "auto"
+    optimizer: Literal["auto", "fused", "torch"] = "auto"
+    """`fused`: torch's AdamW as one kernel."""
+    on_mismatch: Literal["refuse", "fall_back"] = "refuse"
+    """Every start compares each engaged kernel with its reference. `fall_back` goes on with the reference
+    where they differ, and journals it."""
+
+
 class ZeroConfig(Section):
     """DeepSpeed ZeRO: what is sharded over the ranks, and what is kept on the host."""
 
@@ -224,6 +239,7 @@ class TrainingConfig(Section):
     cv: CrossValidationConfig
     train: TrainConfig
     optim: OptimConfig
+    kernels: KernelsConfig
     zero: ZeroConfig
     checkpoint: CheckpointConfig
     eval: EvalConfig

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from train.batch import BatchPlan
 from train.config import TrainingConfig
+from train.kernels.table import KernelChoice
 from train.rundir import RunDir
 
 
@@ -61,6 +62,8 @@ class TrainPlan(BaseModel):
     """Class names in the order of their ids; empty for decoders."""
     chat_template: str | None
     """The text of model.chat_template, frozen; None for the tokenizer's own."""
+    kernels: dict[str, KernelChoice]
+    """By kernel: which one engages, and why."""
     wandb_id: str
     """Fixed here, so that every attempt continues one W&B run."""
     group: str | None = None

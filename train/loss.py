@@ -12,24 +12,25 @@ from train.data.render import IGNORED
 
 
 def token_loss_sum(
-    hidden_BTD: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor], labels_BT: torch.Tensor
+    hidden_BTD: torch.Tensor, head: Callable[..., torch.Tensor], labels_BT: torch.Tensor
 ) -> torch.Tensor:
     """Sum over trained tokens of -ln p(token | what precedes it), in fp32.
 
-    Positions that are not trained are dropped before the projection to the vocabulary: nothing of their size
-    is ever made. A batch without a trained token projects one position and weighs it with zero, so that all
-    ranks run the same modules forward and backward.
+    The head is a projection that answers labels with losses (`train/kernels/apply.py`). Positions that are
+    not trained are dropped before it: nothing of the size of the vocabulary is ever made for them. A batch
+    without a trained token projects one position and weighs it with zero, so that all ranks run the same
+    modules forward and backward.
     """
     labels = labels_BT[:, 1:]
     trained = labels != IGNORED
     hidden = hidden_BTD[:, :-1]
     if not bool(trained.any()):
         return head(hidden[:1, :1].reshape(1, -1)).float().sum() * 0.0
-    return functional.cross_entropy(head(hidden[trained]).float(), labels[trained], reduction="sum")
+    return head(hidden[trained], labels[trained])
 
 
 def token_losses(
-    hidden_BTD: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor], labels_BT: torch.Tensor
+    hidden_BTD: torch.Tensor, head: Callable[..., torch.Tensor], labels_BT: torch.Tensor
 ) -> torch.Tensor:
     """`token_loss_sum` of each row, B, for evaluation; a row without a trained token has 0."""
     labels = labels_BT[:, 1:]
@@ -38,7 +39,7 @@ def token_losses(
     sums_B = torch.zeros(len(labels_BT), device=hidden.device)
     if not bool(trained.any()):
         return sums_B + head(hidden[:1, :1].reshape(1, -1)).float().sum() * 0.0
-    losses = functional.cross_entropy(head(hidden[trained]).float(), labels[trained], reduction="none")
+    losses = head(hidden[trained], labels[trained], each_token=True)
     return sums_B.index_add(0, trained.nonzero()[:, 0], losses)
 
 

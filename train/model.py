@@ -8,7 +8,7 @@ start, so that all ZeRO stages begin with the same weights.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from train.config import ModelConfig
 from train.failures import UserError
+from train.kernels.apply import apply_layer_kernels, attach_loss_head
+from train.kernels.table import KernelChoice
 from train.loss import token_loss_sum, token_losses
 from train.sources import WEIGHT_PATTERNS, ModelFiles, cache_dir, resolve_source
 
@@ -84,9 +86,14 @@ def load_plain_model(directory: Path, config: ModelConfig) -> Any:
 
 
 def load_model(
-    directory: Path, config: ModelConfig, *, precision: str, deepspeed: dict[str, Any]
+    directory: Path,
+    config: ModelConfig,
+    kernels: Mapping[str, KernelChoice],
+    *,
+    precision: str,
+    deepspeed: dict[str, Any],
 ) -> tuple[torch.nn.Module, HfDeepSpeedConfig | None]:
-    """Read the weights; under ZeRO-3 each rank keeps its part only.
+    """Read the weights and put the chosen kernels in; under ZeRO-3 each rank keeps its part only.
 
     Returns:
         The model, and an object that must live as long as it: transformers looks for it to partition.
@@ -103,6 +110,8 @@ def load_model(
     )
     if config.task == "causal":
         _attach_loss(model)
+        attach_loss_head(model.get_output_embeddings(), chunked=kernels["loss_head"].name == "chunked")
+    apply_layer_kernels(model, kernels)
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model, partitioning

@@ -32,8 +32,10 @@ def _shape(config: OptimConfig, done: float, total_steps: int) -> float:
     return min(1.0, (1 - done) / decay_share) if decay_share else 1.0
 
 
-def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Torch's fused AdamW; matrices decay, biases, norms and other vectors do not."""
+def build_optimizer(
+    model: torch.nn.Module, config: OptimConfig, *, fused: bool = True
+) -> torch.optim.Optimizer:
+    """Torch's AdamW; matrices decay, biases, norms and other vectors do not."""
     decayed: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []
     for parameter in model.parameters():
@@ -50,5 +52,5 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
-        fused=True,
+        fused=fused,
     )

@@ -25,8 +25,10 @@ from train.failures import UserError
 from train.faults import VARIABLE, Faults
 from train.heartbeat import Heartbeat
 from train.job import TrainJob, load_job
+from train.kernels.check import mismatches
+from train.kernels.table import REFERENCE, KernelChoice
 from train.loop import Outcome, run
-from train.model import load_model, load_tokenizer, prepare_model, tokenizer_key
+from train.model import DTYPES, load_model, load_tokenizer, prepare_model, tokenizer_key
 from train.optim import build_optimizer
 from train.rundir import RunDir
 from train.signals import StopRequest
@@ -54,7 +56,8 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
     group = Group(env)
     group.check()
     announce("load model")
-    engine, keep_alive = _build_engine(job, directory, tokenizer, env)
+    kernels = _checked_kernels(job, group, attempt)
+    engine, keep_alive = _build_engine(job, directory, tokenizer, env, kernels)
     scope = CheckpointScope(
         run_dir=run_dir,
         group=group,
@@ -143,9 +146,33 @@ def _build_sampler(job: TrainJob, rows: TokenSet) -> Sampler:
     )
 
 
-def _build_engine(job: TrainJob, directory: Path, tokenizer: Any, env: DistEnv) -> tuple[Engine, object]:
+def _checked_kernels(job: TrainJob, group: Group, attempt: int) -> dict[str, KernelChoice]:
+    """The planned kernels, once each has agreed with its reference on every rank.
+
+    Raises:
+        UserError: one differs, and the config does not allow to fall back.
+    """
+    choices = dict(job.plan.kernels)
+    found = mismatches(choices, group.env.device, DTYPES[job.config.train.precision])
+    apart = {kernel: text for part in group.gather(found) for kernel, text in part.items()}
+    if apart and job.config.kernels.on_mismatch == "refuse":
+        told = "; ".join(f"kernels.{kernel}={choices[kernel].name}: {text}" for kernel, text in apart.items())
+        raise UserError(f"{told}; set it to torch, or kernels.on_mismatch=fall_back")
+    for kernel, text in apart.items():
+        choices[kernel] = KernelChoice(name=REFERENCE, why=f"{choices[kernel].name} differs: {text}")
+    if group.env.is_main:
+        for kernel, choice in choices.items():
+            logging.getLogger(__name__).info("kernel %s: %s (%s)", kernel, choice.name, choice.why)
+        engaged = {kernel: choice.model_dump() for kernel, choice in choices.items()}
+        job.run_dir.log_event("kernels", attempt=attempt, engaged=engaged)
+    return choices
+
+
+def _build_engine(
+    job: TrainJob, directory: Path, tokenizer: Any, env: DistEnv, kernels: dict[str, KernelChoice]
+) -> tuple[Engine, object]:
     model, keep_alive = load_model(
-        directory, job.config.model, precision=job.config.train.precision, deepspeed=job.deepspeed
+        directory, job.config.model, kernels, precision=job.config.train.precision, deepspeed=job.deepspeed
     )
     settings: Any = model.config
     if len(tokenizer) > settings.vocab_size:
@@ -156,7 +183,7 @@ def _build_engine(job: TrainJob, directory: Path, tokenizer: Any, env: DistEnv) 
     settings.pad_token_id = tokenizer.pad_token_id
     engine = Engine(
         model,
-        build_optimizer(model, job.config.optim),
+        build_optimizer(model, job.config.optim, fused=kernels["optimizer"].name == "fused"),
         job.deepspeed,
         causal=job.config.model.task == "causal",
         world_size=env.world_size,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from launcher.estimate.shape import ModelShape
 from train.batch import BatchPlan
 from train.config import TrainingConfig
+from train.kernels.table import CHUNK_BYTES
 
 GB = 1e9
 _RUNTIME_GB = {"cpu": 0.9, "cuda": 1.5}
@@ -71,8 +72,7 @@ def estimate_memory(
     kept_layers = 1 if config.model.activation_checkpointing else shape.layers
     per_token = 34 * shape.hidden * width / 2
     activations = tokens * (kept_layers * per_token + 2 * shape.hidden * shape.layers)
-    # Logits in the training dtype, their fp32 copy and its gradient.
-    logits = tokens * shape.vocab * (width + 8) if shape.kind == "decoder" else 0
+    logits = _logits_bytes(config, shape, tokens, width) if shape.kind == "decoder" else 0
     return MemoryEstimate(
         device=device,
         weights_gb=(0 if config.zero.offload_params else weights) / GB,
@@ -84,6 +84,14 @@ def estimate_memory(
         offloaded_gb=offloaded / GB,
         save_copy_gb=save_copy / GB,
     )
+
+
+def _logits_bytes(config: TrainingConfig, shape: ModelShape, tokens: int, width: int) -> int:
+    """Of a chunk of logits and the weights' gradient in fp32, or of all logits three times over."""
+    if config.kernels.loss_head == "torch":
+        # In the training dtype, their fp32 copy and its gradient.
+        return tokens * shape.vocab * (width + 8)
+    return 2 * CHUNK_BYTES + shape.vocab * shape.hidden * (4 + 2 * width)
 
 
 def checkpoint_bytes(config: TrainingConfig, shape: ModelShape) -> int:

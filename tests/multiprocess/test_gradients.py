@@ -45,6 +45,7 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
     from train.data.collate import TokenSet
     from train.data.sampler import share_out
     from train.engine import Engine
+    from train.kernels.table import Site, choose
     from train.model import load_model
     from train.optim import build_optimizer
     from train.zero import deepspeed_config
@@ -59,7 +60,14 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
     env = group.env
     batch = solve_batch(global_batch_size=8, micro_batch_size=micro, world_size=env.world_size)
     deepspeed = deepspeed_config(config, batch, device="cpu")
-    model, keep = load_model(Path(model_dir), config.model, precision="fp32", deepspeed=deepspeed)
+    site = Site(device="cpu", family="llama", task="causal", installed=lambda _: False)
+    model, keep = load_model(
+        Path(model_dir),
+        config.model,
+        choose(config.kernels.model_dump(exclude={"on_mismatch"}), site)[0],
+        precision="fp32",
+        deepspeed=deepspeed,
+    )
     optimizer = build_optimizer(model, config.optim)
     engine = Engine(model, optimizer, deepspeed, causal=True, world_size=env.world_size)
     entries = [

@@ -11,6 +11,7 @@ from train.batch import solve_batch
 from train.config import OptimConfig
 from train.data.render import IGNORED
 from train.failures import DataError, Failure, classify, describe, first_cause, read_failures, what_follows
+from train.kernels.apply import attach_loss_head
 from train.loss import class_loss_sum, token_loss_sum, token_losses
 from train.optim import build_optimizer, learning_rate
 from train.rundir import RunDir, append_line, latest_by_step, read_lines, write_atomic
@@ -63,9 +64,15 @@ def test_only_matrices_decay():
     }
 
 
+def loss_head(hidden: int, vocabulary: int, *, bias: bool = False) -> torch.nn.Linear:
+    head = torch.nn.Linear(hidden, vocabulary, bias=bias)
+    attach_loss_head(head, chunked=True)
+    return head
+
+
 def test_token_loss_is_a_sum_over_trained_tokens_of_the_next_one():
     hidden = torch.randn(2, 4, 5)
-    head = torch.nn.Linear(5, 7, bias=False)
+    head = loss_head(5, 7)
     labels = torch.tensor([[IGNORED, 3, IGNORED, 2], [1, IGNORED, 5, IGNORED]])
     log_p = torch.log_softmax(head(hidden).double(), dim=-1)
     expected = -(log_p[0, 0, 3] + log_p[0, 2, 2] + log_p[1, 1, 5])
@@ -73,7 +80,7 @@ def test_token_loss_is_a_sum_over_trained_tokens_of_the_next_one():
 
 
 def test_the_losses_of_rows_add_up_to_the_loss_of_the_batch():
-    hidden, head = torch.randn(3, 4, 5), torch.nn.Linear(5, 7, bias=False)
+    hidden, head = torch.randn(3, 4, 5), loss_head(5, 7)
     labels = torch.tensor([[IGNORED, 3, IGNORED, 2], [1, IGNORED, IGNORED, IGNORED], [1, IGNORED, 5, 6]])
     rows = token_losses(hidden, head, labels)
     for number in range(3):
@@ -86,7 +93,7 @@ def test_the_losses_of_rows_add_up_to_the_loss_of_the_batch():
 
 def test_a_batch_without_a_trained_token_still_reaches_the_parameters():
     hidden = torch.randn(1, 3, 5, requires_grad=True)
-    head = torch.nn.Linear(5, 7)
+    head = loss_head(5, 7, bias=True)
     loss = token_loss_sum(hidden, head, torch.full((1, 3), IGNORED))
     loss.backward()
     assert loss.item() == 0

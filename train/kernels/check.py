@@ -1,0 +1,121 @@
+"""Each engaged kernel against its reference, forward and backward, on this device and in this dtype."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch.nn import functional
+
+from train.kernels.loss_head import linear_cross_entropy_sum
+from train.kernels.table import KernelChoice
+
+_LOSS_WITHIN = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+_COSINE_AT_LEAST = {torch.float32: 0.99999, torch.bfloat16: 0.999, torch.float16: 0.9999}
+_TOKENS, _WIDTH, _VOCABULARY = 67, 48, 515
+"""Odd on purpose: no chunk is full."""
+
+
+def mismatches(
+    choices: Mapping[str, KernelChoice], device: torch.device, dtype: torch.dtype
+) -> dict[str, str]:
+    """By kernel: how it differs from its reference; empty when all agree."""
+    checks: dict[tuple[str, str], Callable[[torch.device, torch.dtype], str | None]] = {
+        ("loss_head", "chunked"): _check_loss_head,
+        ("optimizer", "fused"): _check_optimizer,
+        ("rms_norm", "liger"): _check_rms_norm,
+        ("swiglu", "liger"): _check_swiglu,
+    }
+    found = {}
+    for kernel, choice in choices.items():
+        check = checks.get((kernel, choice.name))
+        if check and (difference := check(device, dtype)):
+            found[kernel] = difference
+    return found
+
+
+def _check_loss_head(device: torch.device, dtype: torch.dtype) -> str | None:
+    draw = torch.Generator().manual_seed(0)
+    hidden = torch.randn(_TOKENS, _WIDTH, generator=draw).to(device, dtype)
+    weight = (torch.randn(_VOCABULARY, _WIDTH, generator=draw) / 8).to(device, dtype)
+    labels = torch.randint(_VOCABULARY, (_TOKENS,), generator=draw).to(device)
+
+    def ours(h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return linear_cross_entropy_sum(h, w, None, labels, chunk_bytes=4 * _VOCABULARY * 16)
+
+    def reference(h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(functional.linear(h.float(), w.float()), labels, reduction="sum")
+
+    return _compare(ours, reference, (hidden, weight), dtype)
+
+
+def _check_rms_norm(device: torch.device, dtype: torch.dtype) -> str | None:
+    from liger_kernel.ops.rms_norm import LigerRMSNormFunction
+
+    draw = torch.Generator().manual_seed(1)
+    rows = torch.randn(_TOKENS, 64, generator=draw).to(device, dtype)
+    gain = (1 + torch.randn(64, generator=draw) / 8).to(device, dtype)
+
+    def ours(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        normed: torch.Tensor = LigerRMSNormFunction.apply(x, g, 1e-6, 0.0, "llama", False)
+        return normed.float().square().sum()
+
+    def reference(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        return functional.rms_norm(x.float(), (64,), g.float(), 1e-6).square().sum()
+
+    return _compare(ours, reference, (rows, gain), dtype)
+
+
+def _check_swiglu(device: torch.device, dtype: torch.dtype) -> str | None:
+    from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+
+    draw = torch.Generator().manual_seed(2)
+    gate, up = (torch.randn(_TOKENS, 64, generator=draw).to(device, dtype) for _ in range(2))
+
+    def ours(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = LigerSiLUMulFunction.apply(a, b)
+        return product.float().square().sum()
+
+    def reference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (functional.silu(a.float()) * b.float()).square().sum()
+
+    return _compare(ours, reference, (gate, up), dtype)
+
+
+def _check_optimizer(device: torch.device, _dtype: torch.dtype) -> str | None:
+    """Three steps; master copies are fp32 whatever the model trains in."""
+    draw = torch.Generator().manual_seed(3)
+    start = torch.randn(_TOKENS, generator=draw).to(device)
+    slopes = [torch.randn(_TOKENS, generator=draw).to(device) for _ in range(3)]
+    ends = []
+    for fused in (True, False):
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.1, fused=fused, foreach=False)
+        for slope in slopes:
+            weight.grad = slope.clone()
+            optimizer.step()
+        ends.append(weight.detach())
+    apart = float((ends[0] - ends[1]).abs().max())
+    return f"weights differ by {apart:.2g} after three steps" if apart > 1e-5 else None
+
+
+def _compare(
+    ours: Callable[..., torch.Tensor],
+    reference: Callable[..., torch.Tensor],
+    inputs: tuple[torch.Tensor, ...],
+    dtype: torch.dtype,
+) -> str | None:
+    results = []
+    for function in (ours, reference):
+        leaves = [value.detach().clone().requires_grad_() for value in inputs]
+        total = function(*leaves)
+        torch.autograd.backward(total)
+        gradients = [leaf.grad.double().flatten() for leaf in leaves if leaf.grad is not None]
+        results.append((float(total.detach()), gradients))
+    (value, gradients), (expected, expected_gradients) = results
+    apart = abs(value - expected) / abs(expected)
+    if not apart <= _LOSS_WITHIN[dtype]:
+        return f"its value is {value:.6g} instead of {expected:.6g}"
+    for found, right in zip(gradients, expected_gradients, strict=True):
+        cosine = float(functional.cosine_similarity(found, right, dim=0))
+        if not cosine >= _COSINE_AT_LEAST[dtype]:
+            return f"a gradient points elsewhere (cosine {cosine:.6f})"
+    return None

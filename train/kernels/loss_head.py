@@ -1,0 +1,126 @@
+"""Projection to the vocabulary and cross entropy in one, a few tokens at a time.
+
+Tokens x vocabulary is never made: each chunk's logits become its loss and its gradients at once, and are
+gone. So there are three matrix products per token, as without chunks, and no second forward pass.
+
+Shape legend: N trained tokens, D hidden size, V vocabulary, C tokens of a chunk.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from train.kernels.table import CHUNK_BYTES
+
+
+def chunk_rows(vocabulary: int, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """Tokens per chunk."""
+    return max(1, chunk_bytes // (4 * vocabulary))
+
+
+def linear_cross_entropy_sum(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    labels_N: torch.Tensor,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> torch.Tensor:
+    """Sum of -ln p(label) over tokens, fp32 scalar; differentiable in everything but the labels.
+
+    Logits have the dtype of the inputs, everything after them is fp32, and so is the sum of the weights'
+    gradient over chunks.
+    """
+    rows = chunk_rows(len(weight_VD), chunk_bytes)
+    total: torch.Tensor = _Chunked.apply(hidden_ND, weight_VD, bias_V, labels_N, rows)  # type: ignore[no-untyped-call]
+    return total
+
+
+def linear_cross_entropies(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    labels_N: torch.Tensor,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> torch.Tensor:
+    """-ln p(label) of each token, N, in fp32; without gradients."""
+    rows = chunk_rows(len(weight_VD), chunk_bytes)
+    with torch.no_grad():
+        parts = [
+            functional.cross_entropy(
+                functional.linear(hidden_CD, weight_VD, bias_V).float(), labels_C, reduction="none"
+            )
+            for hidden_CD, labels_C in zip(
+                torch.split(hidden_ND, rows), torch.split(labels_N, rows), strict=True
+            )
+        ]
+    return torch.cat(parts)
+
+
+class _Chunked(torch.autograd.Function):
+    """What comes after a sum gives its gradients no more than a factor: so the forward pass makes them."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - autograd calls it by position
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        labels_N: torch.Tensor,
+        rows: int,
+    ) -> torch.Tensor:
+        """Loss of all chunks, and their gradients where they are needed."""
+        total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        training = any(ctx.needs_input_grad[:3])
+        grad_hidden = torch.empty_like(hidden_ND) if training else None
+        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if training else None
+        grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if training and bias_V is not None else None
+        for start in range(0, len(hidden_ND), rows):
+            hidden_CD, labels_C = hidden_ND[start : start + rows], labels_N[start : start + rows]
+            probabilities_CV, loss = _loss_of_chunk(hidden_CD, weight_VD, bias_V, labels_C)
+            total += loss
+            if grad_hidden is None or grad_weight is None:
+                continue
+            # d loss / d logits: softmax minus one at the label.
+            probabilities_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1.0
+            if grad_bias is not None:
+                grad_bias += probabilities_CV.sum(0)
+            slope_CV = probabilities_CV.to(weight_VD.dtype)
+            torch.mm(slope_CV, weight_VD, out=grad_hidden[start : start + rows])
+            _add_product(grad_weight, slope_CV, hidden_CD)
+        if grad_hidden is not None and grad_weight is not None:
+            dtype = weight_VD.dtype
+            ctx.save_for_backward(
+                grad_hidden, grad_weight.to(dtype), None if grad_bias is None else grad_bias.to(dtype)
+            )
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
+        """The forward's gradients times the factor."""
+        [factor] = grad_outputs
+        scaled = [
+            None if saved is None else saved.mul_(factor.to(saved.dtype)) for saved in ctx.saved_tensors
+        ]
+        return (*scaled, None, None)
+
+
+def _loss_of_chunk(
+    hidden_CD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, labels_C: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities in fp32, in the place of the logits, and the summed loss."""
+    logits_CV = functional.linear(hidden_CD, weight_VD, bias_V).float()
+    at_label_C = logits_CV.gather(1, labels_C[:, None])[:, 0]
+    highest_C1 = logits_CV.amax(1, keepdim=True)
+    logits_CV.sub_(highest_C1).exp_()
+    sums_C1 = logits_CV.sum(1, keepdim=True)
+    loss = (sums_C1.log() + highest_C1).sum() - at_label_C.sum()
+    return logits_CV.div_(sums_C1), loss
+
+
+def _add_product(grad_weight: torch.Tensor, slope_CV: torch.Tensor, hidden_CD: torch.Tensor) -> None:
+    """grad_weight += slope^T hidden, summed in fp32 over chunks."""
+    if slope_CV.dtype == torch.float32:
+        grad_weight.addmm_(slope_CV.T, hidden_CD)
+    else:
+        grad_weight.add_(slope_CV.T @ hidden_CD)
