@@ -1,0 +1,169 @@
+"""The loss head beside cross entropy over all logits: time and memory, forward and backward.
+
+    python -m benchmarks.loss_head [--vocabulary 131072] [--tokens 2048] [--width 512] [--repeats 3] [--json]
+
+Each measurement is a process of its own, so that its peak memory is its own; the arms take turns. Losses and
+gradients are compared with fp64.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from train.kernels.loss_head import linear_cross_entropy_sum
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_ARMS = ("naive", "ours")
+
+
+def main() -> None:
+    """Parse; measure in child processes; print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--vocabulary", type=int, default=131_072)
+    parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", nargs=2, metavar=("ARM", "DTYPE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(_measure(options, *options.child)))
+        return
+    rows = {dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in _DTYPES}
+    for dtype, arms in rows.items():
+        for _ in range(options.repeats):
+            for arm in _ARMS:
+                arms[arm].append(_child(options, arm, dtype))
+        arms["exact"].append(_child(options, "exact", dtype))
+    result = {dtype: _summary(arms) for dtype, arms in rows.items()}
+    print(json.dumps(result, indent=2) if options.json else _table(options, result))
+
+
+def _child(options: argparse.Namespace, arm: str, dtype: str) -> dict[str, Any]:
+    sizes = [f"--{name}={getattr(options, name)}" for name in ("vocabulary", "tokens", "width", "threads")]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.loss_head", *sizes, "--child", arm, dtype],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _measure(options: argparse.Namespace, arm: str, dtype: str) -> dict[str, Any]:
+    torch.set_num_threads(options.threads)
+    draw = torch.Generator().manual_seed(0)
+    hidden = torch.randn(options.tokens, options.width, generator=draw).to(_DTYPES[dtype])
+    weight = (torch.randn(options.vocabulary, options.width, generator=draw) / 50).to(_DTYPES[dtype])
+    labels = torch.randint(options.vocabulary, (options.tokens,), generator=draw)
+    if arm == "exact":
+        return _exact(hidden, weight, labels)
+    hidden.requires_grad_()
+    weight.requires_grad_()
+    before_gb = _rss_gb()
+    began = time.perf_counter()
+    if arm == "ours":
+        loss = linear_cross_entropy_sum(hidden, weight, None, labels)
+    else:
+        loss = functional.cross_entropy(functional.linear(hidden, weight).float(), labels, reduction="sum")
+    (loss / options.tokens).backward()
+    seconds = time.perf_counter() - began
+    assert hidden.grad is not None
+    assert weight.grad is not None
+    return {
+        "seconds": seconds,
+        "extra_gb": _peak_gb() - before_gb,
+        "loss": float(loss.detach()) / options.tokens,
+        "probe": _probe(hidden.grad, weight.grad),
+    }
+
+
+def _exact(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    """Fp64, a few tokens at a time: the whole would need tens of GB."""
+    loss, grad_weight, grad_hidden = 0.0, torch.zeros_like(weight, dtype=torch.float64), []
+    wide = weight.double()
+    for start in range(0, len(hidden), 128):
+        part, target = hidden[start : start + 128].double(), labels[start : start + 128]
+        logits = part @ wide.T
+        loss += float(functional.cross_entropy(logits, target, reduction="sum"))
+        slope = torch.softmax(logits, 1)
+        slope[torch.arange(len(target)), target] -= 1.0
+        grad_hidden.append(slope @ wide / len(hidden))
+        grad_weight.addmm_(slope.T, part, alpha=1 / len(hidden))
+    return {"loss": loss / len(hidden), "probe": _probe(torch.cat(grad_hidden), grad_weight)}
+
+
+def _probe(grad_hidden: torch.Tensor, grad_weight: torch.Tensor) -> list[list[float]]:
+    """A part of each gradient, small enough to hand over."""
+    return [grad_hidden[::64].double().flatten().tolist(), grad_weight[::4096].double().flatten().tolist()]
+
+
+def _rss_gb() -> float:
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - a file of the kernel's
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def _peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _summary(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    [exact] = arms["exact"]
+    summary: dict[str, Any] = {"exact_loss": exact["loss"]}
+    for arm in _ARMS:
+        runs = arms[arm]
+        cosines = [
+            float(functional.cosine_similarity(torch.tensor(ours), torch.tensor(right), dim=0))
+            for ours, right in zip(runs[0]["probe"], exact["probe"], strict=True)
+        ]
+        summary[arm] = {
+            "seconds": [run["seconds"] for run in runs],
+            "extra_gb": statistics.median(run["extra_gb"] for run in runs),
+            "loss": runs[0]["loss"],
+            "loss_off_by": abs(runs[0]["loss"] - exact["loss"]),
+            "lowest_cosine": min(cosines),
+        }
+    ours, naive = summary["ours"], summary["naive"]
+    summary["time_ratio"] = statistics.median(ours["seconds"]) / statistics.median(naive["seconds"])
+    summary["memory_ratio"] = ours["extra_gb"] / naive["extra_gb"]
+    return summary
+
+
+def _table(options: argparse.Namespace, result: dict[str, Any]) -> str:
+    lines = [
+        f"vocabulary {options.vocabulary}, {options.tokens} tokens, width {options.width},"
+        f" {options.threads} threads, torch {torch.__version__}",
+        "",
+        "| | seconds, median (range) | extra memory | loss | off fp64 by | gradient cosine |",
+        "|---|---|---|---|---|---|",
+    ]
+    for dtype, summary in result.items():
+        for arm, name in (("naive", "all logits"), ("ours", "chunked")):
+            entry = summary[arm]
+            times = entry["seconds"]
+            lines.append(
+                f"| {dtype}, {name} | {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+                f" | {entry['extra_gb']:.2f} GB | {entry['loss']:.4f} | {entry['loss_off_by']:.1e}"
+                f" | {entry['lowest_cosine']:.6f} |"
+            )
+        lines.append(
+            f"| {dtype}, ratio | {summary['time_ratio']:.2f} | {summary['memory_ratio']:.2f} | | | |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
