@@ -154,6 +154,8 @@ def _judge_paused(trial: Unstarted, record: JobRecord | None) -> tuple[State, st
 
 
 def _judge_in_turn(job: Mapping[str, Any]) -> tuple[State, str]:
+    if job["host"] != os.uname().nodename:
+        return "PENDING", f"started on {job['host']}; ask there"
     if is_alive(job):
         return "PENDING", "the trials before it come first"
     return "FAILED", "it was never started; submit the sweep again"
