@@ -76,10 +76,10 @@ class _Dimension:
 
 def label(point: Point) -> str:
     """A point in short: `lr=0.001 seed=1`."""
-    short = Counter(key.rpartition(".")[2] for key in point)
+    names = {key: key.rpartition(".")[2] for key in point}
+    taken = Counter(names.values())
     return " ".join(
-        f"{name if short[name := key.rpartition('.')[2]] == 1 else key}={value}"
-        for key, value in point.items()
+        f"{names[key] if taken[names[key]] == 1 else key}={value}" for key, value in point.items()
     )
 
 
