@@ -102,7 +102,8 @@ def _event_line(row: dict[str, Any]) -> str | None:
 
 
 def _numbers(row: dict[str, Any]) -> str:
-    return f"loss {row['loss']:.3f}  lr {row['lr']:.2e}  {row['tokens_per_s']:,.0f} tokens/s"
+    loss = "not finite" if row["loss"] is None else f"{row['loss']:.3f}"
+    return f"loss {loss}  lr {row['lr']:.2e}  {row['tokens_per_s']:,.0f} tokens/s"
 
 
 class _Eta:

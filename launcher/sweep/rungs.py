@@ -1,5 +1,6 @@
 """Who goes on at a rung: read from the trials, decided once, written into the sweep's journal."""
 
+import math
 from collections.abc import Sequence
 from statistics import mean
 from typing import Any
@@ -67,14 +68,22 @@ def _kept(sweep: SweepDir, portion: Slice, rung: int) -> list[str]:
 
 
 def loss_at(run: RunDir, step: int) -> float | None:
-    """Validation loss at a step, or the mean training loss just before it; None if it was not reached."""
+    """Validation loss at a step, or the mean training loss just before it.
+
+    None if the run did not get there, or got there with numbers that are not finite.
+    """
     for row in read_lines(run.events):
         if row["event"] == "validation" and row["step"] == step:
-            return float(row["loss"])
+            return _finite([row["loss"]])
     first = step - max(1, int(step * _TRAINING_SHARE))
     rows = latest_by_step(read_lines(run.metrics))
-    losses = [row["loss"] for row in rows if first < row["step"] <= step]
-    return mean(losses) if losses and rows[-1]["step"] >= step else None
+    reached = bool(rows) and rows[-1]["step"] >= step
+    return _finite([row["loss"] for row in rows if first < row["step"] <= step]) if reached else None
+
+
+def _finite(losses: Sequence[float | None]) -> float | None:
+    sound = [loss for loss in losses if loss is not None and math.isfinite(loss)]
+    return mean(sound) if sound and len(sound) == len(losses) else None
 
 
 def _halving(sweep: SweepDir) -> HalvingConfig | None:
