@@ -72,7 +72,7 @@ def y_scale(values: Sequence[float]) -> Spec:
 
 def x_axis(x: str) -> Spec:
     """Steps or tokens."""
-    axis = {"format": "~s"} if x == "tokens" else {"tickMinStep": 1, "format": "~d"}
+    axis = {"format": "~s", "tickCount": 6} if x == "tokens" else {"tickMinStep": 1, "format": "~d"}
     return field(x, "quantitative", X_TITLES[x], axis=axis, scale={"nice": False, "zero": x == "tokens"})
 
 

@@ -8,30 +8,39 @@ from launcher.report.contents import Curves, Series
 
 POINTS = 300
 """A curve has at most so many: more than pixels can show in a column of text."""
+_ALL_POINTS, _FEWEST = 12_000, 50
 _TREND_SHARE = 0.02
 
 
-def curves_of(metrics: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]) -> Curves:
+def points_for(curves: int) -> int:
+    """How many points each of so many curves gets: a page with hundreds of them stays light."""
+    return max(_FEWEST, min(POINTS, _ALL_POINTS // max(1, curves)))
+
+
+def curves_of(
+    metrics: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]], points: int = POINTS
+) -> Curves:
     """What to draw of a run.
 
     Args:
         metrics: Rows of metrics.jsonl, each step once, in order.
         validations: `validation` rows of the journal, each step once, in order.
+        points: That each curve has at most.
     """
     loss = _series(metrics, "loss")
     return Curves(
-        loss=thinned(loss),
-        trend=thinned(running_mean(loss)),
-        validation=thinned(_validation(metrics, validations)),
-        rate=thinned(_series(metrics, "lr")),
-        speed=thinned(_series(metrics, "tokens_per_s")),
-        norm=thinned(_series(metrics, "grad_norm")),
+        loss=thinned(loss, points),
+        trend=thinned(running_mean(loss), points),
+        validation=thinned(_validation(metrics, validations), points),
+        rate=thinned(_series(metrics, "lr"), points),
+        speed=thinned(_series(metrics, "tokens_per_s"), points),
+        norm=thinned(_series(metrics, "grad_norm"), points),
         rows=len(metrics),
         not_finite=sum(row["loss"] is None for row in metrics),
     )
 
 
-def thinned(series: Series, points: int = POINTS) -> Series:
+def thinned(series: Series, points: int) -> Series:
     """Not more than so many points, chosen so that the shape stays, spikes included.
 
     Largest triangle three buckets (Steinarsson 2013): of each bucket the point that spans the largest

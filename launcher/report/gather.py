@@ -18,7 +18,7 @@ from launcher.report.contents import (
     SweepReport,
     TrialReport,
 )
-from launcher.report.curves import curves_of
+from launcher.report.curves import curves_of, points_for
 from launcher.report.starts import marks_of, starts_of
 from launcher.snapshot import frozen_origin
 from launcher.status import RunStatus
@@ -100,7 +100,7 @@ def gather_sweep(
         overrides=tuple(file.overrides),
         board=board,
         trials=tuple(
-            _trial(sweep.run(trial.name), file.document(trial), result)
+            _trial(sweep.run(trial.name), file.document(trial), result, points_for(len(file.trials)))
             for trial, result in zip(file.trials, results, strict=True)
         ),
         decisions=decisions(sweep),
@@ -137,13 +137,13 @@ def leaves(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]
             yield f"{at}{name}", value
 
 
-def _trial(run: RunDir, document: Mapping[str, Any], result: TrialResult) -> TrialReport:
+def _trial(run: RunDir, document: Mapping[str, Any], result: TrialResult, points: int) -> TrialReport:
     events, rows = list(read_lines(run.events)), list(read_lines(run.metrics))
     done = _result(run, result.state)
     return TrialReport(
         result=result,
         label=document["plan"]["training"]["label"] or result.name,
-        curves=curves_of(latest_by_step(iter(rows)), _validations(events)),
+        curves=curves_of(latest_by_step(iter(rows)), _validations(events), points),
         starts=starts_of(events, rows, attempts_of(events)),
         scores=scores_of(done["evaluation"]) if done else (),
         config=dict(leaves(document["config"])),

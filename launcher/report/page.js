@@ -60,7 +60,7 @@ function sortBy(table, column, button) {
     // What has no number comes last, whichever way it is sorted.
     const missing = (a === undefined) - (b === undefined);
     if (missing) return ascending ? missing : -missing;
-    return a === undefined ? aText.localeCompare(bText) : Number(a) - Number(b);
+    return a === undefined ? aText.localeCompare(bText, undefined, { numeric: true }) : Number(a) - Number(b);
   });
   if (!ascending) keyed.reverse();
   table.tBodies[0].append(...keyed.map(([, , row]) => row));

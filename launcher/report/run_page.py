@@ -56,7 +56,7 @@ def _verdict(report: RunReport) -> tuple[str, ...]:
 
 
 def _because(report: RunReport) -> tuple[str, ...]:
-    return (f"{report.why[0].upper()}{report.why[1:]}.",) if report.why else ()
+    return (f"{report.why[0].upper()}{report.why[1:].rstrip('.')}.",) if report.why else ()
 
 
 def _chosen(report: RunReport) -> str:

@@ -4,13 +4,9 @@ from collections.abc import Sequence
 
 from launcher.report.contents import SweepReport, TrialReport
 from launcher.report.layout import Figure, Page, Section, Table, Tile
-from launcher.report.sweep_charts import (
-    effect_chart,
-    parallel_coordinates,
-    spread_chart,
-    sweep_loss,
-    text_of,
-)
+from launcher.report.parallel import parallel_coordinates
+from launcher.report.scales import text_of
+from launcher.report.sweep_charts import Kind, effect_chart, spread_chart, sweep_loss
 from launcher.report.sweep_tables import (
     board_table,
     common_table,
@@ -116,8 +112,10 @@ def _board(report: SweepReport) -> Section:
 
 
 def _curves(report: SweepReport) -> Section:
-    text, figures = [], []
-    for of in ("training", "validation"):
+    text: list[str] = []
+    figures: list[Figure] = []
+    kinds: tuple[Kind, ...] = ("training", "validation")
+    for of in kinds:
         charts = [sweep_loss(report, of, x) for x in ("step", "tokens")]
         figures += [Figure(chart=chart, table=curve_table(report, of)) for chart in charts if chart]
         if not charts[0]:
@@ -217,7 +215,7 @@ def _starts(report: SweepReport) -> Section:
         text.append(
             f"Interruptions cost {duration(lost_s)} in all: starting again, redone steps, and waiting."
         )
-    tables = [lost_table("Trials that did not go through at once", rough)] if rough else []
+    tables = [lost_table("Trials that were interrupted, or are not finished", rough)] if rough else []
     if smooth:
         tables.append(lost_table("Trials that went through", smooth, folded=True))
     return Section(anchor="starts", title="Attempts and lost time", text=tuple(text), tables=tuple(tables))

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from launcher.report.by_trial import setting_text
 from launcher.report.contents import Score, SweepReport, TrialReport
 from launcher.report.layout import MISSING, Cell, Table, table
+from launcher.report.scales import is_number, text_of
 from launcher.report.starts import name_of
-from launcher.report.sweep_charts import setting_text, text_of
 from launcher.report.words import MEASURE_NAMES, SILENT, change, config_table, config_text, number, seconds
 from launcher.sweep.axes import REPEATS
 from launcher.sweep.halving import Decision
@@ -18,8 +19,7 @@ from launcher.sweep.results import TrialResult
 
 def value_cell(value: Any) -> Cell:
     """A swept value."""
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(text_of(value), value if numeric else None)
+    return Cell(text_of(value), value if is_number(value) else None)
 
 
 def board_table(board: Leaderboard) -> Table:
@@ -177,8 +177,7 @@ def _config_cell(config: Mapping[str, Any], key: str) -> Cell:
     if key not in config:
         return MISSING
     value = config[key]
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(config_text(value), value if numeric else None)
+    return Cell(config_text(value), value if is_number(value) else None)
 
 
 def _sd(setting: Setting) -> Cell:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -46,15 +47,24 @@ class Writer:
         self.run.config.write_text(json.dumps(values or config()))
         write_json(self.run.plan, {"time": {"total_steps": total_steps}, "training": {"label": None}})
         (root / "code").mkdir()
-        origin = {"git_commit": "abc123", "git_dirty": True, "python": "3.11.7", "versions": {"torch": "2.13.0"}}
+        origin = {
+            "git_commit": "abc123",
+            "git_dirty": True,
+            "python": "3.11.7",
+            "versions": {"torch": "2.13.0"},
+        }
         write_json(root / "code" / "code.json", origin)
         self.event("submitted", executor="local", host="here")
         append_line(self.run.jobs, {"time": BEGAN, "intent": "submit", "executor": "local", "name": None})
+        dead = {"job_id": "1", "name": None, "executor": "local", "host": os.uname().nodename, "started": 0.0}
+        append_line(self.run.jobs, dead)
 
     def event(self, event: str, **fields: Any) -> None:
         append_line(self.run.events, {"time": round(self.now, 3), "event": event, **fields})
 
-    def start(self, *, in_place: bool = False, resumed: int = 0, after_s: float = 5.0, nodes: str | None = None):
+    def start(
+        self, *, in_place: bool = False, resumed: int = 0, after_s: float = 5.0, nodes: str | None = None
+    ):
         """A new attempt, or a start in place."""
         self.now += after_s
         if in_place:
@@ -72,7 +82,7 @@ class Writer:
 
     def steps(self, first: int, last: int, floor: float = 1.0, seed: int = 0, every_val: int = 0) -> "Writer":
         """Logged steps with a falling loss."""
-        chance = random.Random(seed)  # noqa: S311 - no secret
+        chance = random.Random(seed)
         for step in range(first, last + 1):
             self.now += 1.0
             loss = floor + 3.0 * math.exp(-3 * step / self.total_steps) + chance.gauss(0, 0.05)
@@ -98,7 +108,13 @@ class Writer:
     def checkpoint(self, step: int) -> "Writer":
         self.now += 0.1
         self.event(
-            "checkpoint", attempt=self.attempt, step=step, bytes=4_000_000, seconds=0.4, stall_s=0.02, dropped=[]
+            "checkpoint",
+            attempt=self.attempt,
+            step=step,
+            bytes=4_000_000,
+            seconds=0.4,
+            stall_s=0.02,
+            dropped=[],
         )
         return self
 
@@ -217,8 +233,12 @@ def train_trial(sweep: SweepDir, trial: Trial, steps: int = 100, **finish: Any) 
     """A trial that went through, the better the nearer its learning rate is to 3e-4."""
     lr = float(trial.point.get("optim.lr", 1e-3))
     seed = int(trial.point.get("seed") or 0)
-    noise = random.Random(trial.name).gauss(0, 0.02)  # noqa: S311 - no secret
-    loss = 1.2 + 0.3 * abs(math.log10(lr / 3e-4)) + 0.8 * float(trial.point.get("optim.weight_decay", 0)) + noise
+    noise = random.Random(trial.name).gauss(0, 0.02)
+    loss = (
+        1.2 + 0.3 * abs(math.log10(lr / 3e-4)) + 0.8 * float(trial.point.get("optim.weight_decay", 0)) + noise
+    )
     writer = Writer(sweep.run(trial.name).root, steps).start()
     writer.steps(1, steps, floor=loss, seed=seed, every_val=max(1, steps // 10)).checkpoint(steps)
-    return writer.finish(**{"loss": loss, "validation": loss + 0.1, "general": (3.0, 3.0 + loss / 20), **finish})
+    return writer.finish(
+        **{"loss": loss, "validation": loss + 0.1, "general": (3.0, 3.0 + loss / 20), **finish}
+    )
