@@ -22,6 +22,7 @@ def config(**values: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "name": "tune",
         "seed": 0,
+        "data": {"source": "rows.jsonl"},
         "optim": {"lr": 1e-3, "weight_decay": 0.0},
         "train": {"global_batch_size": 16, "max_steps": 100},
         "tracking": {"tags": []},
@@ -82,7 +83,7 @@ class Writer:
 
     def steps(self, first: int, last: int, floor: float = 1.0, seed: int = 0, every_val: int = 0) -> "Writer":
         """Logged steps with a falling loss."""
-        chance = random.Random(seed)
+        chance, lines = random.Random(seed), []
         for step in range(first, last + 1):
             self.now += 1.0
             loss = floor + 3.0 * math.exp(-3 * step / self.total_steps) + chance.gauss(0, 0.05)
@@ -97,9 +98,11 @@ class Writer:
                 "tokens_per_s": round(4000 + chance.gauss(0, 100), 1),
                 "time": round(self.now, 3),
             }
-            append_line(self.run.metrics, row)
+            lines.append(json.dumps(row) + "\n")
             if every_val and step % every_val == 0:
                 self.validate(step, loss + 0.1)
+        with self.run.metrics.open("a") as file:
+            file.writelines(lines)
         return self
 
     def validate(self, step: int, loss: float) -> None:
