@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher import __version__, checkpoint_verbs, machine_verbs, verbs
+from launcher import __version__, checkpoint_verbs, machine_verbs, report_verbs, verbs
 from launcher.shadow import shadowing_file
 from launcher.sweep import verbs as sweep_verbs
 
@@ -123,6 +123,12 @@ def _add_run_verbs(subparsers: Subparsers) -> None:
     refine = _add(subparsers, sweep_verbs.refine)
     refine.add_argument("sweep", metavar="SWEEP", help="name, start of a name, or directory")
     refine.add_argument("--metric", help="what ranks the settings")
+    report = _add(subparsers, report_verbs.report)
+    _add_run(report)
+    report.add_argument(
+        "--out", type=Path, metavar="FILE", help="(default: report.html in the run or sweep directory)"
+    )
+    report.add_argument("--metric", metavar="M", help="what a sweep is ranked by (default: as results does)")
     resume = _add(subparsers, verbs.resume)
     _add_run(resume)
     _add_overrides(resume)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 from launcher.errors import refuse
 from launcher.shadow import PACKAGES
@@ -79,8 +80,14 @@ def code_hash(files: Mapping[str, bytes]) -> str:
 
 def frozen_versions(code: Path) -> dict[str, str]:
     """Versions of the packages that compute, as they were when a folder or archive of code was frozen."""
+    found: dict[str, str] = frozen_origin(code)["versions"]
+    return found
+
+
+def frozen_origin(code: Path) -> dict[str, Any]:
+    """Where a folder or archive of code came from: git state, Python and versions, as they were."""
     place = zipfile.Path(code, "code.json") if code.is_file() else code / "code.json"
-    found: dict[str, str] = json.loads(place.read_text(encoding="utf-8"))["versions"]
+    found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
     return found
 
 

@@ -22,6 +22,7 @@ OWNERS = {
     "deepspeed": {"train/engine.py", "train/dist.py", "train/checkpoint/elastic.py"},
     "datasets": {"train/data/prepare.py"},
     "gguf": {"train/sources.py"},
+    "vl_convert": {"launcher/report/page.py"},
 }
 TORCH_FREE = (
     "config",
@@ -104,6 +105,9 @@ def test_the_torch_free_modules_load_nothing_heavy():
         "launcher.tail",
         "launcher.doctor",
         "launcher.follow",
+        "launcher.report_verbs",
+        "launcher.report.gather",
+        "launcher.report.page",
         "slurm.executor",
     ]
     probe = f"""

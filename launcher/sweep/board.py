@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from launcher.errors import nearest, refuse
-from launcher.sweep.directory import SweepDir
+from launcher.sweep.directory import SweepDir, SweepFile
 from launcher.sweep.halving import setting_key
 from launcher.sweep.leaderboard import Leaderboard, default_metric, make_leaderboard
 from launcher.sweep.results import METRICS, TrialResult, trial_results
@@ -26,14 +26,22 @@ def read_board(sweep: SweepDir, metric: str | None, sort: str | None) -> Leaderb
         Refused: no such metric, or key.
     """
     file = sweep.read()
-    trials = trial_results(sweep, file, read_sweep(sweep, file))
+    board = board_of(sweep, file, trial_results(sweep, file, read_sweep(sweep, file)), metric)
+    if sort is None:
+        return board
+    if sort not in file.axes:
+        raise refuse("results.sort", "--sort", f"{sort} is no swept key", nearest(sort, file.axes))
+    return board.sorted_by(sort)
+
+
+def board_of(
+    sweep: SweepDir, file: SweepFile, trials: Sequence[TrialResult], metric: str | None
+) -> Leaderboard:
+    """The leaderboard of results that were read before; arguments and errors as for `read_board`."""
     chosen = metric or default_metric(trials)
     if chosen not in METRICS:
         raise refuse("results.metric", "--metric", f"there is no metric {metric!r}", nearest(chosen, METRICS))
-    if sort is not None and sort not in file.axes:
-        raise refuse("results.sort", "--sort", f"{sort} is no swept key", nearest(sort, file.axes))
-    board = make_leaderboard(file.sweep, file.axes, trials, chosen, pooled_scores(sweep, trials, chosen))
-    return board if sort is None else board.sorted_by(sort)
+    return make_leaderboard(file.sweep, file.axes, trials, chosen, pooled_scores(sweep, trials, chosen))
 
 
 def pooled_scores(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -> dict[str, float]:

@@ -68,6 +68,11 @@ class SweepFile:
                     values.append(value)
         return found
 
+    def config(self, trial: Trial) -> dict[str, Any]:
+        """A trial's config, as plain values."""
+        config: dict[str, Any] = patched(self.base, trial.changes)["config"]
+        return config
+
     def document(self, trial: Trial) -> Document:
         """What a trial's run directory is made of."""
         document = patched(self.base, trial.changes)

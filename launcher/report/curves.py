@@ -1,0 +1,99 @@
+"""Thinning and smoothing of long curves. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+from launcher.report.contents import Curves, Series
+
+POINTS = 300
+"""A curve has at most so many: more than pixels can show in a column of text."""
+_ALL_POINTS, _FEWEST = 12_000, 50
+_TREND_SHARE = 0.02
+
+
+def points_for(curves: int) -> int:
+    """How many points each of so many curves gets: a page with hundreds of them stays light."""
+    return max(_FEWEST, min(POINTS, _ALL_POINTS // max(1, curves)))
+
+
+def curves_of(
+    metrics: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]], points: int = POINTS
+) -> Curves:
+    """What to draw of a run.
+
+    Args:
+        metrics: Rows of metrics.jsonl, each step once, in order.
+        validations: `validation` rows of the journal, each step once, in order.
+        points: That each curve has at most.
+    """
+    loss = _series(metrics, "loss")
+    return Curves(
+        loss=thinned(loss, points),
+        trend=thinned(running_mean(loss), points),
+        validation=thinned(_validation(metrics, validations), points),
+        rate=thinned(_series(metrics, "lr"), points),
+        speed=thinned(_series(metrics, "tokens_per_s"), points),
+        norm=thinned(_series(metrics, "grad_norm"), points),
+        rows=len(metrics),
+        not_finite=sum(row["loss"] is None for row in metrics),
+    )
+
+
+def thinned(series: Series, points: int) -> Series:
+    """Not more than so many points, chosen so that the shape stays, spikes included.
+
+    Largest triangle three buckets (Steinarsson 2013): of each bucket the point that spans the largest
+    triangle with the one chosen before and the mean of the next bucket.
+    """
+    if len(series.values) <= points:
+        return series
+    x, y = series.steps, series.values
+    edges = [1 + i * (len(y) - 2) // (points - 2) for i in range(points - 1)]
+    chosen = [0]
+    for i, (first, last) in enumerate(pairwise(edges)):
+        end = edges[i + 2] if i + 2 < len(edges) else len(y)
+        mean_x, mean_y = sum(x[last:end]) / (end - last), sum(y[last:end]) / (end - last)
+        chosen.append(max(range(first, last), key=_triangle(x, y, chosen[-1], mean_x, mean_y)))
+    chosen.append(len(y) - 1)
+    return Series(
+        tuple(x[i] for i in chosen), tuple(series.tokens[i] for i in chosen), tuple(y[i] for i in chosen)
+    )
+
+
+def _triangle(
+    x: Sequence[float], y: Sequence[float], before: int, mean_x: float, mean_y: float
+) -> Callable[[int], float]:
+    """Twice the area that a point spans with the one before and the mean after."""
+    x_0, y_0 = x[before], y[before]
+    return lambda i: abs((x_0 - mean_x) * (y[i] - y_0) - (x_0 - x[i]) * (mean_y - y_0))
+
+
+def running_mean(series: Series) -> Series:
+    """Each value replaced by the mean of the newest fiftieth of the curve up to it."""
+    width = max(1, round(len(series.values) * _TREND_SHARE))
+    sums = [0.0, *accumulate(series.values)]
+    means = tuple((sums[i] - sums[max(0, i - width)]) / (i - max(0, i - width)) for i in range(1, len(sums)))
+    return Series(series.steps, series.tokens, means)
+
+
+def _series(rows: Sequence[Mapping[str, Any]], name: str) -> Series:
+    """A column of the metrics; steps at which it was not a number are left out."""
+    kept = [row for row in rows if row[name] is not None]
+    return Series(
+        tuple(row["step"] for row in kept),
+        tuple(row["tokens"] for row in kept),
+        tuple(float(row[name]) for row in kept),
+    )
+
+
+def _validation(metrics: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]) -> Series:
+    """Validation losses; the tokens seen by then are those of the newest step that was logged."""
+    tokens, position, seen = [], 0, 0
+    for row in validations:
+        while position < len(metrics) and metrics[position]["step"] <= row["step"]:
+            seen = metrics[position]["tokens"]
+            position += 1
+        tokens.append(seen)
+    steps = tuple(row["step"] for row in validations)
+    return Series(steps, tuple(tokens), tuple(float(row["loss"]) for row in validations))
