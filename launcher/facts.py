@@ -1,5 +1,6 @@
 """What is true of this machine and of the files that a config names: read once, then planned with."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -30,6 +31,8 @@ class Facts:
     gpu_mem_gb: float | None
     """Memory of the smallest GPU here; None without one, or where nvidia-smi does not tell."""
     memory_gb: float
+    flash_attention: bool
+    """Whether the package flash-attn is installed here."""
     python: str
     """The Python that submits, and that nodes run unless slurm.environment says otherwise."""
     earlier_starts: int
@@ -97,6 +100,7 @@ def _machine(config: RunConfig) -> dict[str, Any]:
     return {
         "visible_gpus": count_gpus(),
         "gpu_mem_gb": _gpu_memory_gb(),
+        "flash_attention": importlib.util.find_spec("flash_attn") is not None,
         "memory_gb": psutil.virtual_memory().total / 1e9,
         "python": sys.executable,
         "runs_place": existing,

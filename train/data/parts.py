@@ -1,7 +1,7 @@
 """The rows of the training file that a run trains on, and those that it holds out. Torch-free.
 
-A row has one number everywhere: its place in the file. Folds are drawn once per content and kept beside the
-prepared data, so that ranks, attempts and the runs of one cross-validation draw them together.
+A row has one number everywhere: its place in the file, from 0. Folds are drawn once per content and kept
+beside the prepared data, so that ranks, attempts and the runs of one cross-validation draw them together.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 import unicodedata
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -72,3 +73,18 @@ def parts_by_role(job: TrainJob) -> dict[str, np.ndarray]:
         )
     held_out = fold_of_row == plan.fold
     return {"train": np.flatnonzero(~held_out), "held_out": np.flatnonzero(held_out)}
+
+
+def documents_of(dataset: Any, rows: np.ndarray | None, *, drop_overlong: bool) -> np.ndarray:
+    """Numbers of the documents of a prepared file that come from some of its rows.
+
+    Args:
+        dataset: As `prepare` returns it.
+        rows: Numbers of the rows; None for all.
+        drop_overlong: Leave out those of rows that were too long.
+    """
+    row_of_document = np.asarray(dataset["row"])
+    wanted = np.ones(len(row_of_document), dtype=bool) if rows is None else np.isin(row_of_document, rows)
+    if drop_overlong:
+        wanted &= ~np.asarray(dataset["overlong"])
+    return np.flatnonzero(wanted)
