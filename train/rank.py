@@ -18,8 +18,8 @@ from train.checkpoint.store import CheckpointStore
 from train.context import RankContext
 from train.data.collate import TokenSet
 from train.data.packing import pack_documents
-from train.data.parts import documents_of, parts_by_role
-from train.data.prepare import prepare
+from train.data.parts import parts_by_role
+from train.data.prepare import documents_of, prepare
 from train.data.sampler import Order, Sampler, plan_sequences
 from train.data.sequences import DataReport, Sequences, report_on
 from train.dist import DistEnv, Group

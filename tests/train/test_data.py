@@ -16,8 +16,7 @@ from tests.conftest import conversation
 from train.batch import BatchPlan, solve_batch
 from train.config import DataConfig, Overlong, TrainConfig
 from train.data.collate import TokenSet
-from train.data.parts import documents_of
-from train.data.prepare import prepare
+from train.data.prepare import documents_of, prepare
 from train.data.render import IGNORED, Rendered, label_tokens, render, render_messages
 from train.data.rows import check_row, file_sha256, read_rows
 from train.data.sampler import FILLER, Order, Sampler, plan_sequences, share_out

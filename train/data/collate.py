@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from train.data.prepare import column
 from train.data.render import IGNORED
 from train.data.sampler import FILLER
 
@@ -58,9 +59,9 @@ class TokenSet:
         self._dataset = dataset
         self._pad_id = pad_id
         self._labels_per_token = labels_per_token
-        self.tokens = np.asarray(dataset["tokens"], dtype=np.int64)
+        self.tokens = column(dataset, "tokens").astype(np.int64)
         """Of every document of the file, in its order."""
-        self.trained_tokens = np.asarray(dataset["trained_tokens"], dtype=np.int64)
+        self.trained_tokens = column(dataset, "trained_tokens").astype(np.int64)
         """Likewise."""
         self.numbers = np.arange(len(self.tokens)) if numbers is None else numbers
 
@@ -69,8 +70,8 @@ class TokenSet:
 
     def overlong_rows(self) -> int:
         """Rows, of those that the documents come from, that had more tokens than a document may have."""
-        overlong = np.asarray(self._dataset["overlong"])[self.numbers]
-        return len(np.unique(np.asarray(self._dataset["row"])[self.numbers][overlong]))
+        overlong = column(self._dataset, "overlong")[self.numbers]
+        return len(np.unique(column(self._dataset, "row")[self.numbers][overlong]))
 
     def collate(self, documents: Sequence[int], device: torch.device) -> Batch:
         """One document in a row, padded on the right; a `FILLER` becomes one token that is not trained."""

@@ -9,7 +9,6 @@ import json
 import unicodedata
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -73,18 +72,3 @@ def parts_by_role(job: TrainJob) -> dict[str, np.ndarray]:
         )
     held_out = fold_of_row == plan.fold
     return {"train": np.flatnonzero(~held_out), "held_out": np.flatnonzero(held_out)}
-
-
-def documents_of(dataset: Any, rows: np.ndarray | None, *, drop_overlong: bool) -> np.ndarray:
-    """Numbers of the documents of a prepared file that come from some of its rows.
-
-    Args:
-        dataset: As `prepare` returns it.
-        rows: Numbers of the rows; None for all.
-        drop_overlong: Leave out those of rows that were too long.
-    """
-    row_of_document = np.asarray(dataset["row"])
-    wanted = np.ones(len(row_of_document), dtype=bool) if rows is None else np.isin(row_of_document, rows)
-    if drop_overlong:
-        wanted &= ~np.asarray(dataset["overlong"])
-    return np.flatnonzero(wanted)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from filelock import FileLock
 
 from train.config import DataConfig
@@ -57,6 +58,27 @@ def prepare(
         if not directory.exists():
             _write(directory, path, data, tokenizer, labels)
     return datasets.load_from_disk(str(directory))
+
+
+def documents_of(dataset: datasets.Dataset, rows: np.ndarray | None, *, drop_overlong: bool) -> np.ndarray:
+    """Numbers of the documents of a prepared file that come from some of its rows.
+
+    Args:
+        dataset: As `prepare` returns it.
+        rows: Numbers of the rows; None for all.
+        drop_overlong: Leave out those of rows that were too long.
+    """
+    row_of_document = column(dataset, "row")
+    wanted = np.ones(len(row_of_document), dtype=bool) if rows is None else np.isin(row_of_document, rows)
+    if drop_overlong:
+        wanted &= ~column(dataset, "overlong")
+    return np.flatnonzero(wanted)
+
+
+def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
+    """One value of every document, at once: going through a column of `datasets` takes 0.1 ms for each."""
+    values: np.ndarray = dataset.data.column(name).to_numpy()
+    return values
 
 
 def _write(directory: Path, path: Path, data: DataConfig, tokenizer: Any, labels: list[str]) -> None:
