@@ -23,7 +23,8 @@ from train.kernels.table import IMPLEMENTATIONS
 from train.rundir import RunDir
 from train.sources import ModelFiles
 
-_OPTIONAL_PACKAGES = sorted({entry.package for entry in IMPLEMENTATIONS if entry.package})
+FLASH_ATTENTION = "flash-attn"
+_OPTIONAL_PACKAGES = [FLASH_ATTENTION, *{entry.package for entry in IMPLEMENTATIONS if entry.package}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class Facts:
     """Memory of the smallest GPU here; None without one, or where nvidia-smi does not tell."""
     memory_gb: float
     packages: frozenset[str]
-    """Installed distributions that a kernel may need."""
+    """Which of the distributions that only some kernels need are installed here."""
     python: str
     """The Python that submits, and that nodes run unless slurm.environment says otherwise."""
     earlier_starts: int

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from launcher.history import short_notice
+from launcher.history import about_the_data, short_notice
 from launcher.queue_view import RecentView
 from launcher.status import RunStatus, read_status
 from train.rundir import RunDir, new_lines, parse_lines
@@ -81,6 +81,8 @@ def _event_line(row: dict[str, Any]) -> str | None:
         return f"checkpoint at step {row['step']}: {row['bytes'] / 1e6:,.1f} MB in {row['seconds']:.1f} s"
     if kind == "crashed":
         return f"{row['reason']}; {_THEN[row['then']]}"
+    if kind == "data":
+        return about_the_data(row)
     if kind == "short_notice":
         return short_notice(row)
     if kind == "requeued":

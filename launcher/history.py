@@ -98,3 +98,19 @@ def _attempt(number: int, rows: Sequence[Event], *, progressed: bool) -> Attempt
         stopped_for_good=stop is not None and stop["reason"] in FINAL_STOPS,
         ended=ended,
     )
+
+
+def about_the_data(report: Event | None) -> str | None:
+    """What became of the rows, from the result or the journal; None if each is simply one whole sequence."""
+    if report is None:
+        return None
+    done = {"cut": "were cut", "split": "were split", "drop": "were left out"}[report["overlong"]]
+    parts = [
+        f"{report['overlong_rows']} of {report['rows']} training rows were too long and {done}"
+        if report["overlong_rows"]
+        else "",
+        f"{report['documents']} documents in {report['sequences']} packs, {report['fill']:.1%} full"
+        if report["fill"] is not None
+        else "",
+    ]
+    return "; ".join(part for part in parts if part) + "." if any(parts) else None

@@ -40,8 +40,10 @@ class TimePlan:
     """How long the run is, as far as the config tells."""
 
     total_steps: int | None
-    """None when only train.max_tokens limits the run: known once the data is tokenised."""
+    """None when nothing but train.max_tokens limits the run, or train.epochs over sequences that are counted
+    once the data is tokenised: packs, and rows that are split or dropped when too long."""
     epochs: float | None
+    """None where the sequences of an epoch are not known yet."""
     seconds: float | None
     """None where the peak of the hardware is unknown."""
     time_limit_s: int
@@ -206,15 +208,16 @@ def _memory_limit(config: RunConfig, facts: Facts, placement: Placement) -> floa
 
 
 def _time(config: RunConfig, facts: Facts, shape: ModelShape | None, placement: Placement) -> TimePlan:
-    rows = facts.data["train"].rows if "train" in facts.data else 0
-    train = config.train
+    train, data = config.train, config.data
+    counted = "train" in facts.data and not data.packing and data.overlong == "cut"
+    sequences = facts.data["train"].rows if counted else 0
     limits = []
     if train.max_steps is not None:
         limits.append(train.max_steps)
-    if train.epochs is not None and rows:
-        limits.append(-(-max(1, round(train.epochs * rows)) // train.global_batch_size))
+    if train.epochs is not None and sequences:
+        limits.append(-(-max(1, round(train.epochs * sequences)) // train.global_batch_size))
     steps = min(limits) if limits else None
-    length = config.data.max_length
+    length = data.max_length
     seconds = (
         estimate_seconds(
             shape,
@@ -229,7 +232,7 @@ def _time(config: RunConfig, facts: Facts, shape: ModelShape | None, placement: 
     )
     return TimePlan(
         total_steps=steps,
-        epochs=steps * train.global_batch_size / rows if steps and rows else None,
+        epochs=steps * train.global_batch_size / sequences if steps and sequences else None,
         seconds=seconds,
         time_limit_s=config.slurm.time_min * 60,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launcher.compose.run import Composed
 from launcher.config import RunConfig
+from launcher.data_rules import attends, packs_exactly, splits_text_only
 from launcher.errors import Problem
 from launcher.estimate.shape import positions_of
 from launcher.facts import Facts, Observer
@@ -55,16 +56,6 @@ def exit_code_for(problems: list[Problem]) -> ExitCode:
     """3 when the config is right but does not fit here, 2 when something in it is wrong."""
     fits_not = all(problem.code.startswith(_RESOURCE_CODES) for problem in problems)
     return ExitCode.REFUSED if fits_not else ExitCode.USER_ERROR
-
-
-def _not_in_this_version(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
-    if config.data.packing:
-        yield Problem(
-            code="data.packing",
-            field="data.packing",
-            message="data.packing=true is not in this version",
-            fix="leave data.packing=false",
-        )
 
 
 def _length(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
@@ -201,7 +192,6 @@ def _sequence(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 
 
 _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
-    _not_in_this_version,
     _length,
     _format,
     _patience,
@@ -214,6 +204,9 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     goes_to_slurm,
     _kernels,
     _sequence,
+    packs_exactly,
+    splits_text_only,
+    attends,
 )
 
 

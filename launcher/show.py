@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from launcher.errors import Problem
+from launcher.history import about_the_data
 from launcher.overview import Overview
 from launcher.plan import RunPlan, batch_summary
 from launcher.runs import name_to_type
@@ -118,7 +119,7 @@ def _fold(plan: FoldPlan, data: Mapping[str, DataFile]) -> str:
 def _length(plan: RunPlan) -> str:
     time = plan.time
     if time.total_steps is None:
-        return "by tokens; the steps are known once the data is tokenised"
+        return "the steps are known once the data is tokenised"
     epochs = f" ({time.epochs:.2g} epochs)" if time.epochs else ""
     return f"{time.total_steps} steps{epochs}"
 
@@ -265,6 +266,8 @@ def show_result(console: Console, run: RunDir) -> None:
         )
     if early := result.get("ended_early"):
         console.print(f"Ended early at step {result['step']}: {early}.", highlight=False)
+    if told := about_the_data(result.get("data")):
+        console.print(told, highlight=False)
     minutes, seconds = divmod(int(result["seconds_since_first_submit"] or 0), 60)
     console.print(
         f"{result['samples']} samples, {result['tokens']:,} tokens, {result['attempts']} attempt(s),"

@@ -100,6 +100,8 @@ def test_the_torch_free_modules_load_nothing_heavy():
         "train.checkpoint.store",
         "train.data.rows",
         "train.data.parts",
+        "train.data.packing",
+        "train.data.sampler",
         "launcher.submit",
         "launcher.fold_facts",
         "launcher.tail",

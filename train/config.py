@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Overlong = Literal["cut", "split", "drop"]
 
 
 def _absolute(path: str) -> str:
@@ -59,8 +60,9 @@ class ModelConfig(Section):
     """A Jinja file in place of the tokenizer's chat template; models never tuned for chat have none."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` draws the weights from the seed; only the shape and the tokenizer come from the source."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    """Attention implementation in transformers."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention implementation in transformers. `flash_attention_2` is for GPUs, bf16 or fp16, and needs the
+    package flash-attn; its gradients are summed in no fixed order."""
     dropout: Fraction | None = None
     """Sets every dropout probability of the model; null keeps the model's own."""
     activation_checkpointing: bool = False
@@ -80,9 +82,16 @@ class DataConfig(Section):
     """`messages` (chat turns; assistant turns are trained), `prompt_completion` (the completion is trained),
     `text` (everything is trained) or `labelled` (`text` and `label`, for classification)."""
     max_length: Annotated[int, Field(ge=8)] = 1024
-    """Tokens per row at most; longer rows are cut, and a row whose trained part is cut away is refused."""
+    """Tokens per document, and per sequence, at most."""
+    overlong: Overlong = "cut"
+    """What becomes of a training row of more tokens: its end is cut off (a row whose trained part is cut away
+    is refused), it is `split` into several documents (decoders), or it is left out (`drop`). Rows that are
+    only scored are always cut, so that scores compare."""
     packing: bool = False
-    """Several documents in one sequence. Not in this version: refused."""
+    """Several training documents in one sequence of up to `max_length` tokens (decoders). None sees another;
+    the loss of each is what it would be alone. Batch sizes count sequences."""
+    group_by_length: bool = False
+    """Batches of rows of like length: little padding without packing, but less random an order."""
 
 
 class CrossValidationConfig(Section):
@@ -126,7 +135,7 @@ class TrainConfig(Section):
     spike: Literal["none", "alert", "rollback"] = "alert"
     """What a jump of the loss leads to: nothing, a line in the journal, or as with `bad_steps`."""
     trace: bool = False
-    """Write the sample ids of every global batch to trace.jsonl."""
+    """Write the ids of the documents of every global batch to trace.jsonl."""
 
 
 class OptimConfig(Section):

@@ -7,6 +7,7 @@ from train.checkpoint.restoring import Restorer
 from train.checkpoint.saving import Saver
 from train.data.collate import TokenSet
 from train.data.sampler import Sampler
+from train.data.sequences import DataReport, Sequences
 from train.dist import Group
 from train.engine import Engine
 from train.faults import Faults
@@ -27,6 +28,9 @@ class RankContext:
     tokenizer: Any
     sets: dict[str, TokenSet]
     """By role: train, held_out, validation, test, general."""
+    sequences: Sequences
+    """The training set as it is trained."""
+    report: DataReport
     sampler: Sampler
     saver: Saver
     restorer: Restorer

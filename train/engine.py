@@ -59,7 +59,7 @@ class Engine:
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Class scores, BV."""
-        output = self._engine(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT)
+        output = self._engine(**batch.inputs)
         logits: torch.Tensor = output.logits
         return logits
 
@@ -67,19 +67,12 @@ class Engine:
         """Sum of the loss over what is trained in this rank's rows, fp32 scalar."""
         if not self._causal:
             return class_loss_sum(self.logits(batch), batch.labels)
-        loss: torch.Tensor = self._engine(
-            input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, labels=batch.labels
-        )
+        loss: torch.Tensor = self._engine(**batch.inputs, labels=batch.labels)
         return loss
 
     def row_losses(self, batch: Batch) -> torch.Tensor:
         """Sum of the loss over what is trained in each row of a decoder's batch, B, fp32."""
-        losses: torch.Tensor = self._engine(
-            input_ids=batch.input_ids_BT,
-            attention_mask=batch.attention_mask_BT,
-            labels=batch.labels,
-            each_row=True,
-        )
+        losses: torch.Tensor = self._engine(**batch.inputs, labels=batch.labels, each_row=True)
         return losses
 
     def backward(self, loss_sum: torch.Tensor, trained: int) -> None:

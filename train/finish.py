@@ -4,6 +4,7 @@ import json
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -62,6 +63,7 @@ def _result(
         "step": progress.step,
         "total_steps": context.sampler.total_steps,
         "ended_early": _why_early(progress, context.sampler.total_steps),
+        "data": asdict(context.report),
         "samples": progress.samples,
         "tokens": progress.tokens,
         "attempts": context.attempt,

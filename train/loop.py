@@ -105,24 +105,24 @@ class _Training:
         return stop
 
     def _step(self) -> Judgement:
-        """One global batch: the same rows, order, rate and dropout whatever the ranks or the attempt."""
+        """One global batch: the same documents, order, rate and dropout whatever the ranks or the attempt."""
         context, progress = self._context, self._progress
         self._meter.start_step()
         step = context.heart.step = context.faults.step = progress.step + 1
         _seed_dropout(context, step)
-        rows = context.sets["train"]
-        places = context.sampler.batch(step, batch_number(step, self._skipped))
-        ids: list[int] = rows.numbers[places].tolist()
-        trained = int(rows.trained_tokens[ids].sum())
-        self._accumulate(ids, trained)
+        chosen = context.sampler.batch(step, batch_number(step, self._skipped))
+        ids = context.sequences.documents(chosen)
+        tokens = int(context.sequences.tokens[chosen].sum())
+        trained = int(context.sequences.trained_tokens[chosen].sum())
+        self._accumulate(chosen, trained)
         context.heart.tick("optimizer step")
         context.faults.hit("step")
         applied = context.engine.step(learning_rate(self._config.optim, step, context.sampler.total_steps))
         context.heart.warm = True
         progress.step = step
         progress.samples += len(ids)
-        progress.tokens += int(rows.tokens[ids].sum())
-        self._meter.end_step(tokens=int(rows.tokens[ids].sum()), trained=trained)
+        progress.tokens += tokens
+        self._meter.end_step(tokens=tokens, trained=trained)
         if self._config.train.trace and context.is_main:
             row = {
                 "attempt": context.attempt,
@@ -135,15 +135,15 @@ class _Training:
         loss = self._meter.report(progress) if reporting else None
         return self._judge(applied, loss)
 
-    def _accumulate(self, ids: list[int], trained: int) -> None:
+    def _accumulate(self, chosen: list[int], trained: int) -> None:
         """Gradients of one global batch, this rank's share."""
         context = self._context
-        rows = context.sets["train"]
-        micro_batches = share_out(ids, rows.tokens, context.job.plan.batch, context.group.env.rank)
+        sequences = context.sequences
+        micro_batches = share_out(chosen, sequences.tokens, context.job.plan.batch, context.group.env.rank)
         for number, micro_batch in enumerate(micro_batches, 1):
             context.heart.tick("forward")
             context.faults.hit("data")
-            batch = rows.collate(micro_batch, context.group.env.device)
+            batch = sequences.collate(micro_batch, context.group.env.device)
             context.faults.hit("forward")
             loss_sum = context.engine.loss_sum(batch)
             context.heart.tick("backward")

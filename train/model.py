@@ -97,7 +97,15 @@ def load_model(
 
     Returns:
         The model, and an object that must live as long as it: transformers looks for it to partition.
+
+    Raises:
+        UserError: the attention implementation is not there.
     """
+    if config.attention == "flash_attention_2" and not transformers.utils.is_flash_attn_2_available():
+        raise UserError(
+            "model.attention=flash_attention_2 needs a GPU and the package flash-attn, and one of them is"
+            " missing here; install it (pip install flash-attn), or set model.attention=sdpa"
+        )
     partitioning = HfDeepSpeedConfig(deepspeed) if deepspeed["zero_optimization"]["stage"] == 3 else None
     settings = transformers.AutoConfig.from_pretrained(directory)
     settings.use_cache = False

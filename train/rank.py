@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.store import CheckpointStore
 from train.context import RankContext
 from train.data.collate import TokenSet
+from train.data.packing import pack_documents
 from train.data.parts import parts_by_role
-from train.data.prepare import prepare
-from train.data.sampler import Sampler, plan_samples
+from train.data.prepare import documents_of, prepare
+from train.data.sampler import Order, Sampler, plan_sequences
+from train.data.sequences import DataReport, Sequences, report_on
 from train.dist import DistEnv, Group
 from train.engine import Engine
-from train.failures import UserError
+from train.failures import DataError, UserError
 from train.faults import VARIABLE, Faults
 from train.heartbeat import Heartbeat
 from train.job import TrainJob, load_job
@@ -30,7 +33,7 @@ from train.kernels.table import REFERENCE, KernelChoice
 from train.loop import Outcome, run
 from train.model import DTYPES, load_model, load_tokenizer, prepare_model, tokenizer_key
 from train.optim import build_optimizer
-from train.rundir import RunDir
+from train.rundir import RunDir, read_lines
 from train.signals import StopRequest
 from train.tracking import Tracker
 
@@ -52,7 +55,8 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
     tokenizer = load_tokenizer(directory, job.plan.chat_template)
     announce("prepare data")
     sets = _prepare_sets(job, directory, tokenizer)
-    sampler = _build_sampler(job, sets["train"])
+    sequences = _form_sequences(job, sets["train"])
+    sampler = _build_sampler(job, sequences)
     group = Group(env)
     group.check()
     announce("load model")
@@ -78,6 +82,8 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
             engine=engine,
             tokenizer=tokenizer,
             sets=sets,
+            sequences=sequences,
+            report=_report(job, sets["train"], sequences, attempt if env.is_main else None),
             sampler=sampler,
             saver=Saver(scope, job.config.checkpoint),
             restorer=Restorer(scope),
@@ -120,30 +126,49 @@ def _set_up_process(job: TrainJob, env: DistEnv) -> None:
 
 def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[str, TokenSet]:
     key = tokenizer_key(directory, job.plan.chat_template)
-    prepared = {
-        role: prepare(file, job.config.data, tokenizer, key, job.plan.labels)
-        for role, file in job.plan.data.items()
-    }
     parts = parts_by_role(job)
-    return {
-        role: TokenSet(
+    sets = {}
+    for role, file in job.plan.data.items():
+        # What is only scored keeps all its rows, as they are under any policy.
+        policy = job.config.data.overlong if role == "train" else "cut"
+        data = job.config.data.model_copy(update={"overlong": policy})
+        dataset = prepare(file, data, tokenizer, key, job.plan.labels)
+        sets[role] = TokenSet(
             dataset,
             pad_id=tokenizer.pad_token_id,
             labels_per_token=job.config.model.task == "causal",
-            numbers=parts.get(role),
+            numbers=documents_of(dataset, parts.get(role), drop_overlong=policy == "drop"),
         )
-        for role, dataset in prepared.items()
-    }
+    return sets
 
 
-def _build_sampler(job: TrainJob, rows: TokenSet) -> Sampler:
-    tokens_per_row = rows.tokens[rows.numbers]
-    return Sampler(
-        rows=len(tokens_per_row),
-        global_batch_size=job.config.train.global_batch_size,
-        seed=job.config.seed,
-        total_samples=plan_samples(job.config.train, tokens_per_row, job.config.seed),
-    )
+def _form_sequences(job: TrainJob, documents: TokenSet) -> Sequences:
+    data = job.config.data
+    if not len(documents):
+        raise DataError(
+            f"every training row has more than data.max_length={data.max_length} tokens, and"
+            " data.overlong=drop leaves it out; raise data.max_length, or set data.overlong=cut or split"
+        )
+    if not data.packing:
+        return Sequences(documents)
+    lengths = documents.tokens[documents.numbers]
+    packs = pack_documents(lengths, capacity=data.max_length, seed=job.config.seed)
+    return Sequences(documents, packs, one_row=job.config.model.attention == "flash_attention_2")
+
+
+def _report(job: TrainJob, documents: TokenSet, sequences: Sequences, attempt: int | None) -> DataReport:
+    """What became of the rows; journaled once for all attempts, by the rank that is told the attempt."""
+    report = report_on(sequences, documents, job.config.data, job.plan.data["train"].rows)
+    if attempt is not None and all(row["event"] != "data" for row in read_lines(job.run_dir.events)):
+        job.run_dir.log_event("data", attempt=attempt, **asdict(report))
+    return report
+
+
+def _build_sampler(job: TrainJob, sequences: Sequences) -> Sampler:
+    train = job.config.train
+    group_by = train.global_batch_size if job.config.data.group_by_length else None
+    order = Order(sequences.tokens, job.config.seed, group_by)
+    return Sampler(order, train.global_batch_size, plan_sequences(train, order))
 
 
 def _checked_kernels(job: TrainJob, group: Group, attempt: int) -> dict[str, KernelChoice]:

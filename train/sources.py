@@ -21,6 +21,18 @@ _GGUF_FACTS_VERSION = 2
 """Changes with what is kept of a header, so that what an earlier version kept is read anew."""
 LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """What some models do to their logits after the projection; the loss head would have to do it too."""
+PACKABLE_TYPES = (
+    "gemma",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+)
+"""Models of which a test proves that documents in one sequence neither see nor move each other."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 

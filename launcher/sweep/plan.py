@@ -193,7 +193,8 @@ def _halving(sweep: SweepPlan) -> Iterator[Problem]:
         yield _halving_problem(f"rungs {halving.rungs} do not rise", "give them in order")
     if total is None or None in lengths:
         yield _halving_problem(
-            "the runs have no known number of steps", "set train.max_steps or train.epochs"
+            "the runs have no known number of steps",
+            "set train.max_steps, or train.epochs without packing, split and dropped rows",
         )
     elif halving.rungs[-1] >= total:
         yield _halving_problem(

@@ -225,7 +225,11 @@ def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("slurm.executor=slurm hardware=h100x8 slurm.environment.kind=pyxis", "slurm.environment"),
         ("slurm.executor=slurm hardware=h100x8 slurm.environment.path=/none", "slurm.environment"),
         ("slurm.executor=slurm hardware=h100x8 runs_dir=/tmp/%j", "runs_dir.name"),
-        ("data.packing=true", "data.packing"),
+        ("data.packing=true model.task=classification", "data.packing"),
+        ("data.packing=true data.group_by_length=true", "data.group_by_length"),
+        ("data.overlong=split model.task=classification", "data.overlong"),
+        ("model.attention=flash_attention_2 hardware.device=cpu", "model.attention"),
+        ("model.attention=flash_attention_2 train.precision=fp32", "model.attention"),
         ("train.max_steps=null", "train.length"),
         ("optim.warmup_steps=21", "optim.warmup"),
         ("train.max_steps=null train.epochs=0.1 optim.warmup_steps=500", "optim.warmup"),
@@ -250,6 +254,34 @@ def test_what_cannot_be_honoured_is_refused_by_name(override: str, code: str):
     assert code in [p.code for p in found]
     assert exit_code_for(found) == 2
     assert all(p.message and p.fix for p in found)
+
+
+def test_a_model_that_may_mix_packed_documents_is_not_packed(tmp_path: Path):
+    model = tiny_model(tmp_path / "other", model_type="bloom")
+    assert not problems_of(f"model.source=path:{model}")
+    [problem] = problems_of(f"model.source=path:{model}", "data.packing=true")
+    assert problem.code == "data.packing"
+    assert "is a bloom model" in problem.message
+    assert "llama" in problem.message
+
+
+def test_flash_attention_needs_its_package_where_it_runs():
+    gpus = ("model.attention=flash_attention_2", "hardware=h100x8")
+    here, there = (
+        {p.message for p in problems_of(*gpus, "slurm.executor=slurm", f"slurm.environment.kind={kind}")}
+        for kind in ("venv", "conda")
+    )
+    assert any("flash-attn is not installed" in message for message in here)
+    assert not any("flash-attn" in message for message in there), "the nodes' environment is another"
+
+
+@pytest.mark.parametrize("override", ["data.packing=true", "data.overlong=split", "data.overlong=drop"])
+def test_steps_of_epochs_are_unknown_until_sequences_are_counted(override: str):
+    epochs = ("train.max_steps=null", "train.epochs=2")
+    assert plan_of(*epochs).time.total_steps
+    plan = plan_of(*epochs, override)
+    assert (plan.time.total_steps, plan.time.epochs) == (None, None)
+    assert plan_of("train.max_steps=7", override).time.total_steps == 7
 
 
 def test_a_base_model_without_a_chat_template_is_told_what_to_set(tmp_path: Path):

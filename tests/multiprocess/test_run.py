@@ -67,7 +67,7 @@ def test_no_secret_is_in_any_file(smoke: Run):
 
 def test_the_journal_tells_the_story(smoke: Run):
     kinds = [kind for kind in smoke.kinds() if kind != "phase"]
-    told = ["submitted", "attempt", "started", "checkpoint", "validation", "checkpoint", "finished"]
+    told = ["submitted", "attempt", "data", "started", "checkpoint", "validation", "checkpoint", "finished"]
     assert kinds == told
 
 

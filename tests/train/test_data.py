@@ -14,12 +14,13 @@ import torch
 from launcher.compose.groups import packaged
 from tests.conftest import conversation
 from train.batch import BatchPlan, solve_batch
-from train.config import DataConfig, TrainConfig
+from train.config import DataConfig, Overlong, TrainConfig
 from train.data.collate import TokenSet
-from train.data.prepare import prepare
+from train.data.prepare import documents_of, prepare
 from train.data.render import IGNORED, Rendered, label_tokens, render, render_messages
 from train.data.rows import check_row, file_sha256, read_rows
-from train.data.sampler import FILLER, Sampler, plan_samples, share_out
+from train.data.sampler import FILLER, Order, Sampler, plan_sequences, share_out
+from train.data.sequences import Sequences, report_on
 from train.failures import DataError
 from train.job import DataFile
 from train.model import load_tokenizer
@@ -136,21 +137,44 @@ def test_a_row_whose_answer_is_cut_away_is_named(tokenizer, write_rows: Callable
 
 
 def test_each_epoch_holds_every_row_once_in_a_new_order():
-    sampler = Sampler(rows=10, global_batch_size=4, seed=3, total_samples=25)
+    sampler = Sampler(Order(np.ones(10), seed=3), global_batch_size=4, total_sequences=25)
     assert sampler.total_steps == 7
     ids = [row for step in range(1, 8) for row in sampler.batch(step)]
     assert len(ids) == 25
     assert Counter(ids[:10]) == Counter(ids[10:20]) == Counter(range(10))
     assert ids[:10] != ids[10:20]
-    assert Sampler(10, 4, 4, 25).batch(1) != sampler.batch(1)
+    assert Sampler(Order(np.ones(10), seed=4), 4, 25).batch(1) != sampler.batch(1)
 
 
 def test_length_in_tokens_epochs_and_steps():
-    tokens = np.array([10] * 8)
-    assert plan_samples(TrainConfig(max_tokens=75, global_batch_size=4), tokens, 0) == 8
-    assert plan_samples(TrainConfig(max_tokens=81, global_batch_size=4), tokens, 0) == 12
-    assert plan_samples(TrainConfig(epochs=1.5, global_batch_size=4), tokens, 0) == 12
-    assert plan_samples(TrainConfig(epochs=9, max_steps=2, global_batch_size=4), tokens, 0) == 8
+    order = Order(np.array([10] * 8), seed=0)
+    assert plan_sequences(TrainConfig(max_tokens=75, global_batch_size=4), order) == 8
+    assert plan_sequences(TrainConfig(max_tokens=81, global_batch_size=4), order) == 12
+    assert plan_sequences(TrainConfig(epochs=1.5, global_batch_size=4), order) == 12
+    assert plan_sequences(TrainConfig(epochs=9, max_steps=2, global_batch_size=4), order) == 8
+
+
+@pytest.mark.parametrize("rows", [3, 44, 400, 1003])
+def test_grouped_batches_hold_rows_of_like_length_and_every_row_once_an_epoch(rows: int):
+    tokens = np.random.default_rng(0).integers(1, 500, rows)
+    grouped, mixed = (
+        Sampler(Order(tokens, seed=3, group_by=size), global_batch_size=8, total_sequences=5 * rows)
+        for size in (8, None)
+    )
+    batches = [grouped.batch(step) for step in range(1, grouped.total_steps + 1)]
+    ids = [row for batch in batches for row in batch]
+    for epoch in range(5):
+        assert Counter(ids[epoch * rows : (epoch + 1) * rows]) == Counter(range(rows))
+
+    def padding(sampler: Sampler) -> int:
+        steps = [tokens[sampler.batch(step)] for step in range(1, sampler.total_steps + 1)]
+        return sum(int((step.max() - step).sum()) for step in steps)
+
+    if rows >= 400:
+        assert padding(grouped) < 0.2 * padding(mixed)
+        assert sorted(map(sorted, batches[:50])) != sorted(map(sorted, batches[50:100]))
+        means = [tokens[batch].mean() for batch in batches[:48]]
+        assert abs(np.corrcoef(means, range(48))[0, 1]) < 0.5, "short rows first, or last"
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
@@ -182,6 +206,70 @@ def test_padding_is_masked_and_a_filler_is_not_trained():
     assert batch.attention_mask_BT.tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
     assert batch.labels[0].tolist() == [IGNORED, 6, 7] + [IGNORED] * 5
     assert set(batch.labels[1].tolist()) == {IGNORED}
+
+
+@pytest.mark.parametrize("policy", ["cut", "split", "drop"])
+def test_what_becomes_of_rows_that_are_too_long(policy: Overlong, tokenizer, write_rows: Callable[..., Path]):
+    """The second of three rows has 40 tokens, of which 16 fit; it is the only one that is too long."""
+    texts = ["a b c", " a" * 39, "c b a"]
+    path = write_rows("r.jsonl", [{"text": text} for text in texts])
+    whole = [tokenizer(text + tokenizer.eos_token)["input_ids"] for text in texts]
+    config = DataConfig(train=str(path), format="text", max_length=16, overlong=policy)
+    dataset = prepare(data_file(path), config, tokenizer, "key", [])
+    numbers = documents_of(dataset, None, drop_overlong=policy == "drop")
+    documents = TokenSet(dataset, pad_id=1, labels_per_token=True, numbers=numbers)
+    found = [dataset[int(number)]["input_ids"] for number in numbers]
+    long = whole[1]
+    assert len(long) == 40
+    assert (
+        found
+        == {
+            "cut": [whole[0], long[:16], whole[2]],
+            "split": [whole[0], long[:16], long[16:32], long[32:], whole[2]],
+            "drop": [whole[0], whole[2]],
+        }[policy]
+    )
+    assert [dataset[int(number)]["row"] for number in numbers] == {
+        "cut": [0, 1, 2],
+        "split": [0, 1, 1, 1, 2],
+        "drop": [0, 2],
+    }[policy]
+    assert documents.trained_tokens[numbers].tolist() == [len(ids) - 1 for ids in found]
+    report = report_on(Sequences(documents), documents, config, rows=3)
+    assert (report.overlong_rows, report.documents) == (1, len(found))
+    if policy != "split":
+        assert numbers.tolist() == [dataset[int(number)]["row"] for number in numbers]
+    assert documents_of(dataset, np.array([0, 2]), drop_overlong=policy == "drop").tolist() == [
+        number for number in numbers.tolist() if dataset[number]["row"] != 1
+    ]
+
+
+def test_a_long_question_needs_no_place_where_rows_are_split_or_dropped(
+    tokenizer, write_rows: Callable[..., Path]
+):
+    """Its answer is cut away; pieces of the question alone would train nothing."""
+    path = write_rows("r.jsonl", [conversation("q", "a"), conversation("long " * 50, "a b c d")])
+    split, dropped = (
+        prepare(
+            data_file(path),
+            DataConfig(train=str(path), format="messages", max_length=32, overlong=policy),
+            tokenizer,
+            "key",
+            [],
+        )
+        for policy in ("split", "drop")
+    )
+    assert all(split["trained_tokens"])
+    assert set(split["row"]) == {0, 1}
+    assert documents_of(dropped, None, drop_overlong=True).tolist() == [0]
+
+
+def test_long_texts_keep_their_end_mark_and_are_counted(tokenizer, write_rows: Callable[..., Path]):
+    path = write_rows("r.jsonl", [{"text": "a b", "label": "x"}, {"text": " a" * 40, "label": "y"}])
+    config = DataConfig(train=str(path), format="labelled", max_length=16)
+    dataset = prepare(data_file(path), config, tokenizer, "key", ["x", "y"])
+    assert list(dataset["overlong"]) == [False, True]
+    assert list(dataset["tokens"])[1] == 16
 
 
 def test_a_part_of_a_file_keeps_the_numbers_of_its_rows():

@@ -1,7 +1,7 @@
 """The rows of the training file that a run trains on, and those that it holds out. Torch-free.
 
-A row has one number everywhere: its place in the file. Folds are drawn once per content and kept beside the
-prepared data, so that ranks, attempts and the runs of one cross-validation draw them together.
+A row has one number everywhere: its place in the file, from 0. Folds are drawn once per content and kept
+beside the prepared data, so that ranks, attempts and the runs of one cross-validation draw them together.
 """
 
 import hashlib

@@ -1,0 +1,129 @@
+"""How full sequences are, and what arranging them costs: padding, grouping by length, packing.
+
+    python -m benchmarks.packing
+
+Document lengths are drawn log-normal (median 150 tokens, sigma 0.8, cut at the sequence length). The arms get
+the same lengths, interleaved: micro-batches of rows as they come; the same after sorting within each global
+batch, as a run without any setting does; batches of like length (`data.group_by_length`); packs that are
+closed as soon as the next document does not fit; and `data.packing`. No model is run: the share of tokens
+that are not padding is exact, the time is that of one core. Prints a table or, with --json, the numbers.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from train.data.packing import pack_documents
+from train.data.sampler import Order
+
+MEDIAN_TOKENS = 150
+SIGMA = 0.8
+MICRO_BATCH = 8
+GLOBAL_BATCH = 64
+
+
+def main() -> None:
+    """Arrange the same documents in every way, again and again, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--documents", type=int, default=1_000_000)
+    parser.add_argument("--capacity", type=int, nargs="+", default=[512, 2048, 8192])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = {
+        "cores": os.cpu_count(),
+        "versions": {name: version(name) for name in ("numpy",)},
+        "documents": options.documents,
+        "repeats": options.repeats,
+        "rows": [
+            row
+            for capacity in options.capacity
+            for row in _measure(_lengths(options.documents, capacity), capacity, options.repeats)
+        ],
+    }
+    print(json.dumps(result, indent=2) if options.json else _table(result))
+
+
+def _lengths(documents: int, capacity: int) -> np.ndarray:
+    drawn = np.random.default_rng(0).lognormal(math.log(MEDIAN_TOKENS), SIGMA, documents)
+    return np.clip(drawn.round().astype(np.int64), 1, capacity)
+
+
+def _measure(lengths: np.ndarray, capacity: int, repeats: int) -> list[dict[str, Any]]:
+    arms: dict[str, Callable[[], float]] = {
+        "rows as they come": lambda: _share_in_micro_batches(_rows(lengths)),
+        "sorted in each global batch": lambda: _share_in_micro_batches(np.sort(_rows(lengths), axis=1)),
+        "data.group_by_length": lambda: _share_in_micro_batches(
+            np.sort(_rows(lengths, GLOBAL_BATCH), axis=1)
+        ),
+        "packs closed in order": lambda: lengths.sum() / (_packs_in_order(lengths, capacity) * capacity),
+        "data.packing": lambda: lengths.sum() / (_packs(lengths, capacity) * capacity),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    share = {}
+    for _ in range(repeats):
+        for name, arrange in arms.items():
+            began = time.perf_counter()
+            share[name] = float(arrange())
+            seconds[name].append(time.perf_counter() - began)
+    return [
+        {"capacity": capacity, "arm": name, "share": share[name], "seconds": seconds[name]} for name in arms
+    ]
+
+
+def _rows(lengths: np.ndarray, group_by: int | None = None) -> np.ndarray:
+    """Lengths in the order of an epoch, a global batch in a row."""
+    order = Order(lengths, seed=0, group_by=group_by).epoch(0)
+    return lengths[order[: len(order) // GLOBAL_BATCH * GLOBAL_BATCH]].reshape(-1, GLOBAL_BATCH)
+
+
+def _share_in_micro_batches(rows: np.ndarray) -> float:
+    micro = rows.reshape(-1, MICRO_BATCH)
+    return micro.sum() / (micro.max(axis=1).sum() * MICRO_BATCH)
+
+
+def _packs(lengths: np.ndarray, capacity: int) -> int:
+    return len(pack_documents(lengths, capacity=capacity, seed=0))
+
+
+def _packs_in_order(lengths: np.ndarray, capacity: int) -> int:
+    """A pack is closed as soon as the next document does not fit."""
+    packs, free = 0, 0
+    for length in lengths.tolist():
+        if length > free:
+            packs, free = packs + 1, capacity
+        free -= length
+    return packs
+
+
+def _table(result: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            f"{result['documents']:,} documents, micro-batch {MICRO_BATCH}, global batch {GLOBAL_BATCH},"
+            f" on one of {result['cores']} cores,"
+            f" numpy {result['versions']['numpy']}, {result['repeats']} repeats",
+            "",
+            "| tokens a sequence | arranged as | not padding | seconds | range |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {row['capacity']:,} | {row['arm']} | {row['share']:.4f}"
+                f" | {statistics.median(row['seconds']):.2f}"
+                f" | {min(row['seconds']):.2f} to {max(row['seconds']):.2f} |"
+                for row in result["rows"]
+            ),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
