@@ -28,8 +28,10 @@ from train.job import TrainJob, load_job
 from train.loop import Outcome, run
 from train.model import load_model, load_tokenizer, prepare_model, tokenizer_key
 from train.optim import build_optimizer
+from train.profiling import check_profile_steps
 from train.rundir import RunDir
 from train.signals import StopRequest
+from train.start import Announcer
 from train.tracking import Tracker
 
 
@@ -39,22 +41,21 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
     env = DistEnv.from_environ(job.plan.device)
     _set_up_process(job, env)
 
-    def announce(phase: str) -> None:
-        heart.beat(phase)
-        if env.is_main:
-            run_dir.log_event("phase", attempt=attempt, phase=phase)
-
+    announcer = Announcer(run_dir, heart, attempt=attempt, main=env.is_main)
     faults = _faults(run_dir, env, attempt)
-    announce("prepare model")
+    announcer.begin("prepare model")
     directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
     tokenizer = load_tokenizer(directory, job.plan.chat_template)
-    announce("prepare data")
+    announcer.begin("prepare data")
     sets = _prepare_sets(job, directory, tokenizer)
     sampler = _build_sampler(job, sets["train"])
+    check_profile_steps(job.config.train, sampler.total_steps)
+    announcer.begin("process group")
     group = Group(env)
     group.check()
-    announce("load model")
-    engine, keep_alive = _build_engine(job, directory, tokenizer, env)
+    engine, keep_alive = _build_engine(job, directory, tokenizer, env, announcer)
+    announcer.begin("tracking")
+    tracker = _start_tracking(job, sampler, env, attempt)
     scope = CheckpointScope(
         run_dir=run_dir,
         group=group,
@@ -81,7 +82,8 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
             stop=stop,
             heart=heart,
             faults=faults,
-            tracker=_start_tracking(job, sampler, env, attempt),
+            tracker=tracker,
+            announcer=announcer,
         )
     )
     faults.hit("exit")
@@ -143,7 +145,10 @@ def _build_sampler(job: TrainJob, rows: TokenSet) -> Sampler:
     )
 
 
-def _build_engine(job: TrainJob, directory: Path, tokenizer: Any, env: DistEnv) -> tuple[Engine, object]:
+def _build_engine(
+    job: TrainJob, directory: Path, tokenizer: Any, env: DistEnv, announcer: Announcer
+) -> tuple[Engine, object]:
+    announcer.begin("load model")
     model, keep_alive = load_model(
         directory, job.config.model, precision=job.config.train.precision, deepspeed=job.deepspeed
     )
@@ -154,6 +159,7 @@ def _build_engine(job: TrainJob, directory: Path, tokenizer: Any, env: DistEnv) 
             "use the tokenizer that belongs to the model"
         )
     settings.pad_token_id = tokenizer.pad_token_id
+    announcer.begin("engine")
     engine = Engine(
         model,
         build_optimizer(model, job.config.optim),
