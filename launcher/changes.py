@@ -18,6 +18,7 @@ _FREE = (
     "train.log_every_steps",
     "train.hang_timeout_s",
     "train.trace",
+    "train.profile_steps",
     "eval.answers",
     "eval.answer_tokens",
     "eval.batch_size",

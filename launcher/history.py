@@ -1,6 +1,6 @@
 """What the journal tells of a run's attempts. Pure, over the rows of events.jsonl."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ class Attempt:
     """By `shardline stop`, or at a rung of a sweep."""
     ended: str | None
     """Why it ended; None while it runs, and when it was killed without a word."""
+    start: Mapping[str, float] | None = None
+    """Seconds by phase from a rank's exec to its first step, of the newest start in place; None before it."""
 
 
 def attempts_of(events: Sequence[Event]) -> list[Attempt]:
@@ -97,6 +99,7 @@ def _attempt(number: int, rows: Sequence[Event], *, progressed: bool) -> Attempt
         progressed=progressed,
         stopped_for_good=stop is not None and stop["reason"] in FINAL_STOPS,
         ended=ended,
+        start=next((row["seconds"] for row in reversed(rows) if row["event"] == "start"), None),
     )
 
 

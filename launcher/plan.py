@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from launcher.config import RunConfig
-from launcher.estimate.duration import estimate_seconds
+from launcher.estimate.duration import estimate_seconds, model_work
 from launcher.estimate.memory import MemoryEstimate, checkpoint_bytes, disk_bytes, estimate_memory
 from launcher.estimate.shape import ModelShape, model_shape
 from launcher.facts import Facts
@@ -13,6 +13,7 @@ from launcher.jobs import next_name
 from slurm.config import SlurmConfig
 from slurm.script import JobSpec, batch_script
 from train.batch import BatchPlan, solve_batch
+from train.flops import SpeedPlan
 from train.job import TrainPlan
 from train.kernels.table import KernelChoice, Site, choose
 from train.zero import deepspeed_config
@@ -118,6 +119,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         chat_template=facts.chat_template,
         kernels=choose_kernels(config, facts)[0],
         wandb_id=config.wandb_id(facts.parent),
+        speed=_speed(config, shape),
     )
     return RunPlan(
         run=config.run_name,
@@ -205,6 +207,13 @@ def _memory_limit(config: RunConfig, facts: Facts, placement: Placement) -> floa
             else node_gb and node_gb / placement.ranks_per_node
         )
     return (config.hardware.node_mem_gb or facts.memory_gb) / placement.ranks_per_node
+
+
+def _speed(config: RunConfig, shape: ModelShape | None) -> SpeedPlan | None:
+    peak_tflops = config.hardware.peak_tflops_bf16
+    if peak_tflops is None or shape is None:
+        return None
+    return SpeedPlan(peak_tflops=peak_tflops, work=model_work(shape))
 
 
 def _time(config: RunConfig, facts: Facts, shape: ModelShape | None, placement: Placement) -> TimePlan:

@@ -49,7 +49,12 @@ def examine_config(
             )
         )
         return None, problems
-    return plan, [*problems, *_warm_up(config, plan), *_resources(config, plan)]
+    return plan, [
+        *problems,
+        *_warm_up(config, plan),
+        *_profile_steps(config, plan),
+        *_resources(config, plan),
+    ]
 
 
 def exit_code_for(problems: list[Problem]) -> ExitCode:
@@ -218,6 +223,27 @@ def _warm_up(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
             field="optim.warmup_steps",
             message=f"warm-up takes {config.optim.warmup_steps} steps, the run only {steps}",
             fix="set optim.warmup_steps lower",
+        )
+
+
+def _profile_steps(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
+    if config.train.profile_steps is None:
+        return
+    first, last = config.train.profile_steps
+    total = plan.time.total_steps
+    if first > last:
+        yield Problem(
+            code="train.profile_steps",
+            field="train.profile_steps",
+            message=f"the first step to profile, {first}, comes after the last, {last}",
+            fix=f"set train.profile_steps=[{last},{first}]",
+        )
+    elif total is not None and last > total:
+        yield Problem(
+            code="train.profile_steps",
+            field="train.profile_steps",
+            message=f"train.profile_steps=[{first},{last}] lies beyond the run, which has {total} steps",
+            fix=f"name steps from 1 to {total}, or null",
         )
 
 

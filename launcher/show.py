@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from launcher.errors import Problem
-from launcher.history import about_the_data
 from launcher.overview import Overview
 from launcher.plan import RunPlan, batch_summary
 from launcher.runs import name_to_type
@@ -229,13 +228,14 @@ def _show_attempts(console: Console, status: RunStatus) -> None:
     if not status.attempts:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), title=escape(status.run), title_justify="left")
-    for name in ("ATTEMPT", "STARTED", "JOB", "NODES", "ENDED"):
+    for name in ("ATTEMPT", "STARTED", "FIRST STEP", "JOB", "NODES", "ENDED"):
         table.add_column(name, overflow="fold")
     for attempt in status.attempts:
         last = attempt is status.attempts[-1] and status.state in ("RUNNING", "PENDING")
         table.add_row(
             str(attempt.number),
             datetime.fromtimestamp(attempt.started).strftime("%Y-%m-%d %H:%M:%S"),
+            _start(attempt.start),
             attempt.job_id or "-",
             attempt.nodes or "-",
             escape(attempt.ended or ("" if last else "without a word (killed)")),
@@ -244,36 +244,12 @@ def _show_attempts(console: Console, status: RunStatus) -> None:
     console.print(table)
 
 
-def show_result(console: Console, run: RunDir) -> None:
-    """Base against tuned, answers before and after, and where everything is."""
-    result = json.loads(run.result.read_text())
-    base, tuned = result["evaluation"]["base"], result["evaluation"]["tuned"]
-    if tuned:
-        console.print(_verdict_table(base, tuned))
-    for number, entry in enumerate(result["answers"], 1):
-        console.print(f"\n[bold]Question {number}[/] {escape(entry['question'])}", highlight=False)
-        for name, style in (("base", "red"), ("tuned", "green"), ("reference", "dim")):
-            if entry[name] is None:
-                continue
-            text = " ".join(entry[name].split())
-            console.print(f"  [{style}]{name:>9}[/]  {escape(text)}", highlight=False, soft_wrap=False)
-    best = result["best"]
-    if best["step"] is not None:
-        console.print(
-            f"\nAssessed step {result['evaluated_step']} of {result['total_steps']}, the best by validation"
-            f" loss ({best['validation_loss']:.3f}).",
-            highlight=False,
-        )
-    if early := result.get("ended_early"):
-        console.print(f"Ended early at step {result['step']}: {early}.", highlight=False)
-    if told := about_the_data(result.get("data")):
-        console.print(told, highlight=False)
-    minutes, seconds = divmod(int(result["seconds_since_first_submit"] or 0), 60)
-    console.print(
-        f"{result['samples']} samples, {result['tokens']:,} tokens, {result['attempts']} attempt(s),"
-        f" {minutes} min {seconds:02d} s, at most {max(result['peak_rss_gb_per_rank']):.2f} GB a rank.",
-        highlight=False,
-    )
+def _start(seconds: Mapping[str, float] | None) -> str:
+    """How long a rank took to its first step, and what took longest."""
+    if not seconds:
+        return "-"
+    longest = max(seconds, key=lambda phase: seconds[phase])
+    return f"after {sum(seconds.values()):.1f} s ({longest} {seconds[longest]:.1f})"
 
 
 def show_next_commands(console: Console, run: RunDir) -> None:
@@ -309,31 +285,3 @@ def _as_typed(command: str) -> str:
         return command
     path = Path(sys.executable).with_name(command)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _verdict_table(base: dict[str, Any], tuned: dict[str, Any]) -> Table:
-    table = Table(title="Base against tuned", title_justify="left", title_style="bold")
-    for name in ("set", "measure", "base", "tuned", "change"):
-        table.add_column(name, justify="left" if name in ("set", "measure") else "right")
-    titles = {"task": "task", "general": "general knowledge"}
-    measures = {
-        "loss": "loss (nats)",
-        "perplexity": "perplexity",
-        "accuracy": "accuracy",
-        "macro_f1": "macro-F1",
-    }
-    for set_name, scores in tuned.items():
-        before = base.get(set_name, {})
-        kind = "held-out rows" if scores["set"] == "held_out" else "rows"
-        for key, title in measures.items():
-            if scores.get(key) is None:
-                continue
-            old, new = before.get(key), scores[key]
-            table.add_row(
-                f"{titles[set_name]} ({scores['rows']} {kind})" if key == "loss" else "",
-                title,
-                f"{old:.3f}" if old is not None else "-",
-                f"{new:.3f}",
-                f"{new - old:+.3f}" if old is not None else "-",
-            )
-    return table

@@ -13,6 +13,7 @@ from slurm.states import JobRecord, why_ended
 from train.rundir import RunDir, read_lines
 
 _ETA_ROWS = 50
+_ROW_BYTES = 512
 Look = Callable[[Collection[str], Collection[str]], QueueView]
 
 
@@ -192,7 +193,7 @@ def _last_metrics(metrics: Path) -> list[Event]:
         return []
     with metrics.open("rb") as file:
         file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - _ETA_ROWS * 256))
+        file.seek(max(0, file.tell() - _ETA_ROWS * _ROW_BYTES))
         lines = file.read().split(b"\n")[:-1]
     rows = []
     for line in lines:

@@ -86,7 +86,8 @@ def resume(options: argparse.Namespace) -> int:
 def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
     """Say what was started; with --follow, stay until it ends."""
     from launcher.jobs import run_executor
-    from launcher.show import show_next_commands, show_result
+    from launcher.show import show_next_commands
+    from launcher.show_result import show_result
 
     run, job_id = submission.run, submission.job_id
     if options.json:
@@ -115,7 +116,8 @@ def _follow(console: "Console", run: "RunDir") -> int:
 
     from launcher.follow import watch
     from launcher.runs import name_to_type
-    from launcher.show import show_next_commands, show_result
+    from launcher.show import show_next_commands
+    from launcher.show_result import show_result
 
     try:
         status = watch(run, console)
@@ -212,7 +214,8 @@ def results(options: argparse.Namespace) -> int:
     """Base against tuned of a finished run; of a sweep, which setting to take."""
     from launcher.errors import refuse
     from launcher.runs import find
-    from launcher.show import show_next_commands, show_result
+    from launcher.show import show_next_commands
+    from launcher.show_result import show_result
     from launcher.status import read_status
     from launcher.sweep import verbs as sweeps
     from launcher.sweep.directory import SweepDir

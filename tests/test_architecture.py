@@ -38,6 +38,10 @@ TORCH_FREE = (
     "leftovers",
     "faults",
     "guard",
+    "flops",
+    "goodput",
+    "start",
+    "garbage",
     "checkpoint.schedule",
 )
 HEAVY = {"torch", "transformers", "datasets", "deepspeed", "sklearn"}

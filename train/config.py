@@ -136,6 +136,9 @@ class TrainConfig(Section):
     """What a jump of the loss leads to: nothing, a line in the journal, or as with `bad_steps`."""
     trace: bool = False
     """Write the ids of the documents of every global batch to trace.jsonl."""
+    profile_steps: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
+    """First and last step of which rank 0 keeps a trace of torch's profiler, in `profile/`; these steps take
+    longer. null: none."""
 
 
 class OptimConfig(Section):

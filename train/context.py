@@ -14,6 +14,7 @@ from train.faults import Faults
 from train.heartbeat import Heartbeat
 from train.job import TrainJob
 from train.signals import StopRequest
+from train.start import Announcer
 from train.tracking import Tracker
 
 
@@ -39,6 +40,7 @@ class RankContext:
     faults: Faults
     tracker: Tracker | None
     """On rank 0."""
+    announcer: Announcer
 
     @property
     def is_main(self) -> bool:
@@ -52,6 +54,4 @@ class RankContext:
 
     def announce(self, phase: str) -> None:
         """Journal what the run does now, for people and for the watchdog."""
-        self.heart.beat(phase)
-        if self.is_main:
-            self.job.run_dir.log_event("phase", attempt=self.attempt, phase=phase)
+        self.announcer.begin(phase)

@@ -1,7 +1,6 @@
 """The end of a run: the best weights, assessed and exported, and the result. Can be repeated after a kill."""
 
 import json
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,17 +11,20 @@ from train.checkpoint.progress import Progress
 from train.context import RankContext
 from train.evaluate.assess import assess_once
 from train.export import export_model
+from train.goodput import goodput
+from train.memory import peak_resident_gb
 from train.rundir import read_lines, write_json
 
 
 def finish(context: RankContext, progress: Progress) -> None:
     """Assess and export the best checkpoint by validation (else the last), then write result.json."""
+    context.announce("save")
     context.saver.join()
     chosen_step = context.restorer.load_best(context.engine, progress)
     tuned = assess_once(context, "tuned")
     context.announce("export")
     export_model(context.engine, context.tokenizer, context.group, context.job.run_dir.export)
-    peak_rss_gb = [kib * 1024 / 1e9 for kib in context.group.gather(_peak_rss_kib())]
+    peak_rss_gb = context.group.gather(peak_resident_gb())
     if context.is_main:
         result = _result(context, progress, chosen_step, tuned)
         result["peak_rss_gb_per_rank"] = [round(value, 3) for value in peak_rss_gb]
@@ -56,8 +58,10 @@ def _result(
     events = list(read_lines(run_dir.events))
     submitted = [row["time"] for row in events if row["event"] == "submitted"]
     jobs = [row["job_id"] for row in read_lines(run_dir.jobs) if "job_id" in row]
-    speeds = [row["tokens_per_s"] for row in read_lines(run_dir.metrics)]
-    allocated_s = _allocated_s(events)
+    metrics = list(read_lines(run_dir.metrics))
+    speeds = [row["tokens_per_s"] for row in metrics]
+    good = goodput(events, metrics, time.time())
+    assert good, "this attempt is in the journal"
     return {
         "outcome": "COMPLETED",
         "step": progress.step,
@@ -70,8 +74,9 @@ def _result(
         "restarts": sum(row["event"] == "crashed" and row["then"] == "restart" for row in events),
         "job_id": jobs[-1] if jobs else None,
         "seconds_since_first_submit": round(time.time() - min(submitted), 1) if submitted else None,
-        "allocated_s": round(allocated_s, 1),
-        "rank_hours": round(allocated_s * context.group.env.world_size / 3600, 4),
+        "allocated_s": round(_allocated_s(events), 1),
+        "rank_hours": round(good.held_rank_s / 3600, 4),
+        "goodput": {use: round(share, 4) for use, share in good.shares.items()},
         "tokens_per_s": round(median(speeds), 1) if speeds else None,
         "best": {"step": progress.best_step, "validation_loss": progress.best_loss},
         "evaluated_step": chosen_step,
@@ -112,7 +117,3 @@ def _flat_scores(result: dict[str, Any]) -> dict[str, float]:
         for key, value in scores.items()
         if isinstance(value, float)
     }
-
-
-def _peak_rss_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from train.batch import BatchPlan
 from train.config import TrainingConfig
+from train.flops import SpeedPlan
 from train.kernels.table import KernelChoice
 from train.rundir import RunDir
 
@@ -68,6 +69,8 @@ class TrainPlan(BaseModel):
     """Fixed here, so that every attempt continues one W&B run."""
     group: str | None = None
     """The sweep that it is a trial of."""
+    speed: SpeedPlan | None = None
+    """None where the hardware's peak or the model's shape is unknown."""
     label: str | None = None
     """What tells it from the other trials: its values of the swept keys."""
 

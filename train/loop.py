@@ -14,9 +14,12 @@ from train.evaluate.assess import assess_once
 from train.evaluate.scores import evaluate
 from train.failures import UserError
 from train.finish import finish
+from train.garbage import aligned_collection, collect_if_due
 from train.guard import MAX_ROLLBACKS, Guard, Judgement, Window, batch_number
-from train.meter import Meter
+from train.meter import Meter, StepSize
+from train.notice import Notice
 from train.optim import learning_rate
+from train.profiling import StepProfiler
 from train.rundir import STOPPED_AT_RUNG, STOPPED_BY_USER, append_line, read_lines
 
 
@@ -29,6 +32,7 @@ class Outcome(StrEnum):
 
 def run(context: RankContext) -> Outcome:
     """Train from wherever the run stands to its end, or to an agreed stop."""
+    context.announce("restore")
     resumed = context.restorer.resume(context.engine)
     progress = resumed.progress
     _note_resume(context, resumed)
@@ -59,7 +63,10 @@ class _Training:
         self._guard = Guard(self._config.train)
         self._skipped: list[Window] = context.group.from_main(_skipped_windows(context))
         self._schedule = SaveSchedule(self._config.checkpoint, context.job.run_dir.save_request)
-        self._notice = _Notice(context)
+        self._notice = Notice(context)
+        self._profiler = StepProfiler(
+            self._config.train, context.job.run_dir, context.group.env, context.attempt
+        )
         self._saved_step = progress.step
         self._clean = True
         self._loss_before = progress.loss if check_first_loss else None
@@ -67,6 +74,14 @@ class _Training:
 
     def run(self) -> bool:
         """Whether the end was reached; a stop was agreed on otherwise."""
+        with aligned_collection():
+            finished = self._steps()
+        self._profiler.close()
+        if finished:
+            self._note_end()
+        return finished
+
+    def _steps(self) -> bool:
         progress, total_steps = self._progress, self._context.sampler.total_steps
         while progress.step < total_steps and not progress.is_stale(self._config.eval.patience):
             if self._at_boundary():
@@ -80,7 +95,8 @@ class _Training:
                 continue
             last = progress.step == total_steps
             if _due(progress.step, self._config.eval.every_steps) or last or progress.step == self._pause_at:
-                improved = _validate(self._context, progress)
+                with self._meter.pause("evaluate"):
+                    improved = _validate(self._context, progress)
                 # The newest checkpoint knows of the end that it led to.
                 if improved or last or progress.is_stale(self._config.eval.patience):
                     self._save()
@@ -107,8 +123,9 @@ class _Training:
     def _step(self) -> Judgement:
         """One global batch: the same documents, order, rate and dropout whatever the ranks or the attempt."""
         context, progress = self._context, self._progress
-        self._meter.start_step()
         step = context.heart.step = context.faults.step = progress.step + 1
+        self._profiler.before(step)
+        self._meter.start_step()
         _seed_dropout(context, step)
         chosen = context.sampler.batch(step, batch_number(step, self._skipped))
         ids = context.sequences.documents(chosen)
@@ -116,13 +133,19 @@ class _Training:
         trained = int(context.sequences.trained_tokens[chosen].sum())
         self._accumulate(chosen, trained)
         context.heart.tick("optimizer step")
+        self._meter.enter("step")
         context.faults.hit("step")
         applied = context.engine.step(learning_rate(self._config.optim, step, context.sampler.total_steps))
         context.heart.warm = True
         progress.step = step
         progress.samples += len(ids)
         progress.tokens += tokens
-        self._meter.end_step(tokens=tokens, trained=trained)
+        self._meter.end_step(
+            StepSize(tokens=tokens, trained=trained, pairs=int(context.sequences.pairs[chosen].sum()))
+        )
+        self._profiler.after(step)
+        context.announcer.step_made()
+        collect_if_due(step)
         if self._config.train.trace and context.is_main:
             row = {
                 "attempt": context.attempt,
@@ -142,11 +165,14 @@ class _Training:
         micro_batches = share_out(chosen, sequences.tokens, context.job.plan.batch, context.group.env.rank)
         for number, micro_batch in enumerate(micro_batches, 1):
             context.heart.tick("forward")
+            self._meter.enter("data")
             context.faults.hit("data")
             batch = sequences.collate(micro_batch, context.group.env.device)
+            self._meter.enter("forward")
             context.faults.hit("forward")
             loss_sum = context.engine.loss_sum(batch)
             context.heart.tick("backward")
+            self._meter.enter("backward")
             spoilt = float("nan") if context.faults.hit("backward") else 1.0
             context.engine.backward(loss_sum * spoilt, trained)
             self._meter.add(loss_sum)
@@ -212,7 +238,8 @@ class _Training:
 
     def _save(self) -> None:
         self._context.heart.beat("save")
-        stall_s = self._context.saver.save(self._context.engine, self._progress)
+        with self._meter.pause("save"):
+            stall_s = self._context.saver.save(self._context.engine, self._progress)
         self._schedule.saved(stall_s)
         self._saved_step = self._progress.step
         self._notice.check(self._meter.last_step_s, self._context.saver.longest_save_s)
@@ -220,9 +247,10 @@ class _Training:
     def _stop(self, reason: str) -> None:
         """All ranks stand at the same boundary: save there, once."""
         context = self._context
+        self._note_end()
+        context.announce("save")
         if self._progress.step != self._saved_step:
             self._save()
-        context.heart.beat("save")
         context.saver.join()
         if context.is_main:
             context.job.run_dir.log_event(
@@ -233,6 +261,16 @@ class _Training:
             )
             if context.tracker:
                 context.tracker.close({"stopped_at_step": self._progress.step})
+
+    def _note_end(self) -> None:
+        """Journal the times since the last row of metrics, which no other row will hold."""
+        if self._context.is_main:
+            self._context.job.run_dir.log_event(
+                "trained",
+                attempt=self._context.attempt,
+                step=self._progress.step,
+                **self._meter.unreported(),
+            )
 
 
 def _pause_step(context: RankContext) -> int | None:
@@ -271,25 +309,6 @@ def _validate(context: RankContext, progress: Progress) -> bool:
         if context.tracker:
             context.tracker.log_values("validation", values, progress.step)
     return improved
-
-
-class _Notice:
-    """Whether the time between being asked to stop and being killed is enough, by what was measured."""
-
-    def __init__(self, context: RankContext) -> None:
-        self._context = context
-        self._needed_s = 0.0
-
-    def check(self, step_s: float, save_s: float) -> None:
-        """Journal it once, and again when it gets worse by half."""
-        notice_s = self._context.job.plan.notice_s
-        needed_s = step_s + save_s
-        if notice_s is None or needed_s <= max(notice_s, 1.5 * self._needed_s) or not self._context.is_main:
-            return
-        self._needed_s = needed_s
-        self._context.job.run_dir.log_event(
-            "short_notice", attempt=self._context.attempt, needed_s=round(needed_s, 1), notice_s=notice_s
-        )
 
 
 def _due(step: int, every: int | None) -> bool:

@@ -28,13 +28,14 @@ from train.failures import DataError, UserError
 from train.faults import VARIABLE, Faults
 from train.heartbeat import Heartbeat
 from train.job import TrainJob, load_job
-from train.kernels.check import mismatches
-from train.kernels.table import REFERENCE, KernelChoice
+from train.kernels.engage import checked_kernels
 from train.loop import Outcome, run
-from train.model import DTYPES, load_model, load_tokenizer, prepare_model, tokenizer_key
+from train.model import load_model, load_tokenizer, prepare_model, tokenizer_key
 from train.optim import build_optimizer
+from train.profiling import check_profile_steps
 from train.rundir import RunDir, read_lines
 from train.signals import StopRequest
+from train.start import Announcer
 from train.tracking import Tracker
 
 
@@ -44,24 +45,22 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
     env = DistEnv.from_environ(job.plan.device)
     _set_up_process(job, env)
 
-    def announce(phase: str) -> None:
-        heart.beat(phase)
-        if env.is_main:
-            run_dir.log_event("phase", attempt=attempt, phase=phase)
-
+    announcer = Announcer(run_dir, heart, attempt=attempt, main=env.is_main)
     faults = _faults(run_dir, env, attempt)
-    announce("prepare model")
+    announcer.begin("prepare model")
     directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
     tokenizer = load_tokenizer(directory, job.plan.chat_template)
-    announce("prepare data")
+    announcer.begin("prepare data")
     sets = _prepare_sets(job, directory, tokenizer)
     sequences = _form_sequences(job, sets["train"])
     sampler = _build_sampler(job, sequences)
+    check_profile_steps(job.config.train, sampler.total_steps)
+    announcer.begin("process group")
     group = Group(env)
     group.check()
-    announce("load model")
-    kernels = _checked_kernels(job, group, attempt)
-    engine, keep_alive = _build_engine(job, directory, tokenizer, env, kernels)
+    engine, keep_alive = _build_engine(job, directory, tokenizer, group, announcer)
+    announcer.begin("tracking")
+    tracker = _start_tracking(job, sampler, env, attempt)
     scope = CheckpointScope(
         run_dir=run_dir,
         group=group,
@@ -90,7 +89,8 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
             stop=stop,
             heart=heart,
             faults=faults,
-            tracker=_start_tracking(job, sampler, env, attempt),
+            tracker=tracker,
+            announcer=announcer,
         )
     )
     faults.hit("exit")
@@ -171,31 +171,11 @@ def _build_sampler(job: TrainJob, sequences: Sequences) -> Sampler:
     return Sampler(order, train.global_batch_size, plan_sequences(train, order))
 
 
-def _checked_kernels(job: TrainJob, group: Group, attempt: int) -> dict[str, KernelChoice]:
-    """The planned kernels, once each has agreed with its reference on every rank.
-
-    Raises:
-        UserError: one differs, and the config does not allow to fall back.
-    """
-    choices = dict(job.plan.kernels)
-    found = mismatches(choices, group.env.device, DTYPES[job.config.train.precision])
-    apart = {kernel: text for part in group.gather(found) for kernel, text in part.items()}
-    if apart and job.config.kernels.on_mismatch == "refuse":
-        told = "; ".join(f"kernels.{kernel}={choices[kernel].name}: {text}" for kernel, text in apart.items())
-        raise UserError(f"{told}; set it to torch, or kernels.on_mismatch=fall_back")
-    for kernel, text in apart.items():
-        choices[kernel] = KernelChoice(name=REFERENCE, why=f"{choices[kernel].name} differs: {text}")
-    if group.env.is_main:
-        for kernel, choice in choices.items():
-            logging.getLogger(__name__).info("kernel %s: %s (%s)", kernel, choice.name, choice.why)
-        engaged = {kernel: choice.model_dump() for kernel, choice in choices.items()}
-        job.run_dir.log_event("kernels", attempt=attempt, engaged=engaged)
-    return choices
-
-
 def _build_engine(
-    job: TrainJob, directory: Path, tokenizer: Any, env: DistEnv, kernels: dict[str, KernelChoice]
+    job: TrainJob, directory: Path, tokenizer: Any, group: Group, announcer: Announcer
 ) -> tuple[Engine, object]:
+    kernels = checked_kernels(job, group, announcer.attempt)
+    announcer.begin("load model")
     model, keep_alive = load_model(
         directory, job.config.model, kernels, precision=job.config.train.precision, deepspeed=job.deepspeed
     )
@@ -206,12 +186,13 @@ def _build_engine(
             "use the tokenizer that belongs to the model"
         )
     settings.pad_token_id = tokenizer.pad_token_id
+    announcer.begin("engine")
     engine = Engine(
         model,
         build_optimizer(model, job.config.optim, fused=kernels["optimizer"].name == "fused"),
         job.deepspeed,
         causal=job.config.model.task == "causal",
-        world_size=env.world_size,
+        world_size=group.env.world_size,
     )
     return engine, keep_alive
 

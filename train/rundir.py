@@ -178,6 +178,11 @@ class RunDir:
         return self.root / "trace.jsonl"
 
     @property
+    def profile(self) -> Path:
+        """Traces of the steps that train.profile_steps names."""
+        return self.root / "profile"
+
+    @property
     def logs(self) -> Path:
         """attempt_K/rank_N.log, and what a rank that failed left there."""
         return self.root / "logs"

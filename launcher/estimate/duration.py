@@ -1,14 +1,25 @@
 """How long a run takes, where that can be said before it ran. Pure."""
 
 from launcher.estimate.shape import ModelShape
+from train.flops import ModelWork
 
 _MODEL_FLOPS_UTILISATION = 0.35
 """Share of the bf16 peak that a dense fine-tune reaches on one node: 0.33 to 0.46 in public tables (H100)."""
 
 
+def model_work(shape: ModelShape) -> ModelWork:
+    """What the model multiplies for each token."""
+    return ModelWork(
+        multiplied_parameters=shape.other_parameters + shape.tied_parameters,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        causal=shape.kind == "decoder",
+    )
+
+
 def flops_per_token(shape: ModelShape, sequence: int) -> float:
-    """Forward and backward: 6 (P - P_embedding) + 6 L h s, causal attention at half as Megatron counts it."""
-    return 6 * (shape.parameters - shape.embedding_parameters) + 6 * shape.layers * shape.hidden * sequence
+    """Forward and backward, in sequences of this length."""
+    return model_work(shape).flops(tokens=1, pairs=sequence)
 
 
 def estimate_seconds(

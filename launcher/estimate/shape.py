@@ -49,6 +49,8 @@ class ModelShape:
     embedding_parameters: int
     """Input embeddings: read, never multiplied."""
     other_parameters: int
+    tied_parameters: int
+    """Of the embeddings, those that are the output projection too, and so multiplied."""
 
     @property
     def parameters(self) -> int:
@@ -100,8 +102,14 @@ def model_shape(config: Mapping[str, Any]) -> ModelShape | None:
         vocab=vocab,
         embedding_parameters=(vocab + (0 if gated else _position_rows(config))) * hidden,
         other_parameters=0,
+        tied_parameters=vocab * hidden if kind == "decoder" and _is_tied(config, gated=gated) else 0,
     )
     return replace(shape, other_parameters=(_gated if gated else _plain)(config, shape))
+
+
+def _is_tied(config: Mapping[str, Any], *, gated: bool) -> bool:
+    """Llama and its relatives say so; GPT-2 ties always, as `_plain` counts it."""
+    return bool(config.get("tie_word_embeddings")) if gated else True
 
 
 def _first(config: Mapping[str, Any], *keys: str) -> int | None:

@@ -22,6 +22,7 @@ def changed(*overrides: str) -> dict[str, str]:
         ("checkpoint.keep_last=5", "free"),
         ("slurm.time_min=10", "free"),
         ("hardware.node_mem_gb=64", "free"),
+        ("train.profile_steps=[3,4]", "free"),
         ("hardware.gpus_per_node=4", "notice"),
         ("zero.stage=3", "notice"),
         ("train.max_steps=99", "notice"),

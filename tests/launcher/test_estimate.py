@@ -139,6 +139,16 @@ def test_flops_per_token_are_six_per_parameter_and_attention():
     )
 
 
+def test_a_tied_output_projection_is_multiplied_and_counts():
+    tied, untied = (
+        model_shape({**LLAMA_8B, "tie_word_embeddings": tied, "vocab_size": 1000}) for tied in (True, False)
+    )
+    assert tied is not None
+    assert untied is not None
+    assert untied.parameters - tied.parameters == 1000 * 4096
+    assert flops_per_token(tied, 512) == flops_per_token(untied, 512)
+
+
 def test_the_examples_are_found_in_a_checkout():
     assert (packaged("examples") / "helpdesk" / "train.jsonl").is_file()
     assert isinstance(packaged("conf"), Path)

@@ -232,6 +232,8 @@ def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("model.attention=flash_attention_2 train.precision=fp32", "model.attention"),
         ("train.max_steps=null", "train.length"),
         ("optim.warmup_steps=21", "optim.warmup"),
+        ("train.profile_steps=[5,21]", "train.profile_steps"),
+        ("train.profile_steps=[5,3]", "train.profile_steps"),
         ("train.max_steps=null train.epochs=0.1 optim.warmup_steps=500", "optim.warmup"),
         ("slurm.partition=gpu", "slurm.local"),
         ("slurm.requeue=false", "slurm.local"),

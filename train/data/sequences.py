@@ -33,6 +33,8 @@ class Sequences:
         """Of every sequence, without padding."""
         self.trained_tokens: np.ndarray = packs.sums(trained) if packs else trained
         """Likewise."""
+        self.pairs: np.ndarray = packs.sums(tokens**2) if packs else tokens**2
+        """Squares of the documents' lengths, summed: what attention works through."""
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -1,0 +1,152 @@
+"""What the metrics of a step cost.
+
+    python -m benchmarks.metering [--steps 2000] [--accumulation 4] [--ranks 2]
+
+Ranks over gloo make empty steps: no model, only what measures it. Timed are the calls inside a step (the
+clock of its parts), the report of a logged step (one small collective, memory, a line of metrics.jsonl), and
+by itself such a collective, which the loss needs anyway. Prints a table or, with --json, the numbers.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+from train.checkpoint.progress import Progress
+from train.dist import DistEnv, Group
+from train.flops import ModelWork, SpeedPlan
+from train.meter import Meter, StepSize
+from train.rundir import append_line
+
+STEP_S = 0.1
+"""A short step, of which the metrics may take one percent."""
+
+
+def main() -> None:
+    """Start the ranks and print what rank 0 measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--accumulation", type=int, default=4)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        mp.spawn(
+            _rank,
+            (options.ranks, port, options.steps, options.accumulation, str(out)),
+            nprocs=options.ranks,
+        )
+        result = json.loads(out.read_text())
+    print(json.dumps(result, indent=2) if options.json else _table(result))
+
+
+def _rank(rank: int, ranks: int, port: int, steps: int, accumulation: int, out: str) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "DS_ACCELERATOR": "cpu",
+    }
+    torch.set_num_threads(1)
+    group = Group(DistEnv.from_environ("cpu"))
+    context = _context(group, Path(out).with_name("metrics.jsonl"))
+    meter = Meter(context)
+    loss, size = torch.tensor(3.0), StepSize(tokens=1000, trained=600, pairs=10**6)
+    inside, reports, collectives = [], [], []
+    for step in range(1, steps + 1):
+        group.barrier()
+        started = time.perf_counter()
+        meter.start_step()
+        for _ in range(accumulation):
+            meter.enter("data")
+            meter.enter("forward")
+            meter.enter("backward")
+            meter.add(loss)
+        meter.enter("step")
+        meter.end_step(size)
+        inside.append(time.perf_counter() - started)
+        group.barrier()
+        started = time.perf_counter()
+        meter.report(Progress(step=step, samples=step, tokens=step))
+        reports.append(time.perf_counter() - started)
+        group.barrier()
+        started = time.perf_counter()
+        group.sum([0.0])
+        collectives.append(time.perf_counter() - started)
+    if rank == 0:
+        kinds = {"inside": inside, "report": reports, "collective": collectives}
+        result = {
+            "cores": os.cpu_count(),
+            "ranks": ranks,
+            "accumulation": accumulation,
+            "steps": steps,
+            "torch": version("torch"),
+            "seconds": {name: _quantiles(values) for name, values in kinds.items()},
+        }
+        Path(out).write_text(json.dumps(result))
+    group.close()
+
+
+def _context(group: Group, metrics: Path) -> Any:
+    """As much of a rank as a meter looks at; no W&B."""
+    work = ModelWork(multiplied_parameters=10**8, layers=12, hidden=768, causal=True)
+    tracker = SimpleNamespace(log_step=lambda row: append_line(metrics, row))
+    return SimpleNamespace(
+        group=group,
+        is_main=group.env.is_main,
+        tracker=tracker,
+        engine=SimpleNamespace(current_lr=lambda: 1e-3, gradient_norm=lambda: 1.0),
+        job=SimpleNamespace(plan=SimpleNamespace(speed=SpeedPlan(peak_tflops=1.0, work=work))),
+    )
+
+
+def _quantiles(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {"median": statistics.median(ordered), "p10": ordered[len(ordered) // 10], "max": ordered[-1]}
+
+
+def _table(result: dict[str, Any]) -> str:
+    names = {
+        "inside": f"inside a step of {result['accumulation']} micro-batches",
+        "report": "a report",
+        "collective": "of it, an all-reduce of one number",
+    }
+    seconds = result["seconds"]
+    share = (seconds["inside"]["median"] + seconds["report"]["median"]) / STEP_S
+    return "\n".join(
+        [
+            f"{result['ranks']} ranks over gloo on {result['cores']} cores, torch {result['torch']},"
+            f" {result['steps']} steps",
+            "",
+            "| microseconds | median | a tenth is below |",
+            "|---|---|---|",
+            *(
+                f"| {name} | {1e6 * seconds[key]['median']:.0f} | {1e6 * seconds[key]['p10']:.0f} |"
+                for key, name in names.items()
+            ),
+            "",
+            f"- share of a step of {1000 * STEP_S:.0f} ms, every step logged: {share:.2%}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Memory that a rank takes: of its GPU, or of the host where it trains on the CPU."""
+
+import resource
+
+import psutil
+import torch
+
+_THIS_PROCESS = psutil.Process()
+
+
+def memory_gb(device: torch.device) -> tuple[float, float]:
+    """GB (10^9 bytes) that this rank holds now, and held at most: tensors on a GPU, else resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / 1e9, torch.cuda.max_memory_allocated(device) / 1e9
+    return _THIS_PROCESS.memory_info().rss / 1e9, peak_resident_gb()
+
+
+def peak_resident_gb() -> float:
+    """Host memory that this process held at most, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

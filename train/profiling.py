@@ -1,0 +1,74 @@
+"""A trace of chosen steps, from torch's own profiler, on rank 0."""
+
+from torch.profiler import ProfilerActivity, profile
+
+from train.config import TrainConfig
+from train.dist import DistEnv
+from train.failures import UserError
+from train.rundir import RunDir
+
+
+class StepProfiler:
+    """Records the steps of train.profile_steps; does nothing elsewhere and without them."""
+
+    def __init__(self, config: TrainConfig, run_dir: RunDir, env: DistEnv, attempt: int) -> None:
+        """Record nothing yet."""
+        steps = config.profile_steps if env.is_main else None
+        self._first, self._last = steps or (0, -1)
+        self._run_dir = run_dir
+        self._attempt = attempt
+        self._device = env.device
+        self._recording: profile | None = None
+        self._from = self._until = 0
+
+    def before(self, step: int) -> None:
+        """Begin with the first of the steps that this attempt makes."""
+        if self._recording is None and self._first <= step <= self._last:
+            activities = [ProfilerActivity.CPU]
+            if self._device.type == "cuda":
+                activities.append(ProfilerActivity.CUDA)
+            self._recording = profile(activities=activities, record_shapes=True)
+            self._recording.start()
+            self._from = step
+
+    def after(self, step: int) -> None:
+        """End with the last one."""
+        self._until = step
+        if self._recording is not None and step >= self._last:
+            self.close()
+
+    def close(self) -> None:
+        """Write what was recorded, if anything: also when the run stops in the middle.
+
+        A disk without room costs the trace, not the run; the journal says so.
+        """
+        if self._recording is None:
+            return
+        recording, self._recording = self._recording, None
+        recording.stop()
+        self._run_dir.profile.mkdir(exist_ok=True)
+        name = f"attempt_{self._attempt}_steps_{self._from}_{self._until}.json.gz"
+        path, staging = self._run_dir.profile / name, self._run_dir.profile / f".{name}"
+        try:
+            recording.export_chrome_trace(str(staging))
+            staging.replace(path)
+        except OSError as error:
+            staging.unlink(missing_ok=True)
+            self._run_dir.log_event("profile_failed", attempt=self._attempt, why=str(error))
+            return
+        self._run_dir.log_event(
+            "profile", attempt=self._attempt, step=self._until, file=str(path.relative_to(self._run_dir.root))
+        )
+
+
+def check_profile_steps(config: TrainConfig, total_steps: int) -> None:
+    """Refuse steps that the run does not have; the plan did so already where it knew the length.
+
+    Raises:
+        UserError: the last step lies behind the run's end.
+    """
+    if config.profile_steps and config.profile_steps[1] > total_steps:
+        raise UserError(
+            f"train.profile_steps={config.profile_steps} lies beyond the run's {total_steps} steps;"
+            " choose earlier ones, or null"
+        )
