@@ -18,6 +18,7 @@ from train.data.packing import pack_documents
 from train.data.render import IGNORED
 from train.data.sampler import FILLER
 from train.data.sequences import Sequences
+from train.kernels.table import KERNELS, Site, choose
 from train.model import load_model
 from train.sources import PACKABLE_TYPES
 
@@ -122,7 +123,11 @@ def tiny_model(model_type: str, attention: str, folder: Path) -> Any:
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     settings = ModelConfig(source=f"path:{folder}", dropout=0.0, attention=attention)
-    model, _ = load_model(folder, settings, precision="fp32", deepspeed={"zero_optimization": {"stage": 0}})
+    site = Site(device="cpu", family=config.model_type, task="causal", installed=lambda _: False)
+    choices, _ = choose(dict.fromkeys(KERNELS, "auto"), site)
+    model, _ = load_model(
+        folder, settings, choices, precision="fp32", deepspeed={"zero_optimization": {"stage": 0}}
+    )
     return model.eval()
 
 
