@@ -43,6 +43,7 @@ def test_the_wheel_installs_exactly_three_packages(wheel: Path):
     assert {name for name in top if not name.endswith(".dist-info")} == {"launcher", "train", "slurm"}
     assert "launcher/conf/config.yaml" in names
     assert "launcher/examples/helpdesk/train.jsonl" in names
+    assert {f"launcher/report/page.{kind}" for kind in ("html.j2", "css", "js")} <= set(names)
 
 
 def test_every_source_file_is_in_the_wheel(wheel: Path):

@@ -47,7 +47,7 @@ def box(browser: Browser, chart: int) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_chart_is_drawn_and_nothing_is_asked_for(browser: Browser, page: Path, width: int, dark: bool):
+def test_charts_are_drawn_and_nothing_is_asked_for(browser: Browser, page: Path, width: int, dark: bool):
     browser.open(page, width, dark=dark)
     assert browser.complaints == []
     assert browser.failures == []
