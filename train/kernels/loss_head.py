@@ -19,6 +19,10 @@ def chunk_rows(vocabulary: int, chunk_bytes: int = CHUNK_BYTES) -> int:
     return max(1, chunk_bytes // (4 * vocabulary))
 
 
+_BLOCK_ROWS = 8192
+"""Rows of the vocabulary whose gradient is added at once."""
+
+
 def linear_cross_entropy_sum(
     hidden_ND: torch.Tensor,
     weight_VD: torch.Tensor,
@@ -122,5 +126,10 @@ def _add_product(grad_weight: torch.Tensor, slope_CV: torch.Tensor, hidden_CD: t
     """grad_weight += slope^T hidden, summed in fp32 over chunks."""
     if slope_CV.dtype == torch.float32:
         grad_weight.addmm_(slope_CV.T, hidden_CD)
-    else:
-        grad_weight.add_(slope_CV.T @ hidden_CD)
+        return
+    # Block by block: a product of the weights' size is never made either, and each block is added while warm.
+    blocks = zip(
+        torch.split(grad_weight, _BLOCK_ROWS), torch.split(slope_CV, _BLOCK_ROWS, dim=1), strict=True
+    )
+    for grad_block, slope_block in blocks:
+        grad_block.add_(slope_block.T @ hidden_CD)
