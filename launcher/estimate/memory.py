@@ -91,7 +91,8 @@ def _logits_bytes(config: TrainingConfig, shape: ModelShape, tokens: int, width:
     if config.kernels.loss_head == "torch":
         # In the training dtype, their fp32 copy and its gradient.
         return tokens * shape.vocab * (width + 8)
-    return 2 * CHUNK_BYTES + shape.vocab * shape.hidden * (4 + 2 * width)
+    chunk = min(CHUNK_BYTES, 4 * tokens * shape.vocab)
+    return 2 * chunk + shape.vocab * shape.hidden * (4 + 2 * width)
 
 
 def checkpoint_bytes(config: TrainingConfig, shape: ModelShape) -> int:
