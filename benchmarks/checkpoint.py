@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import statistics
 import tempfile
 import time
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 
+from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress, Shape
 from train.checkpoint.saving import Saver
 from train.checkpoint.scope import CheckpointScope
@@ -46,25 +45,13 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, (port, folder, options), nprocs=options.ranks)
+        run_ranks(_rank, options.ranks, folder, options)
         result = json.loads((Path(folder) / "result.json").read_text())
     print(json.dumps(result, indent=2) if options.json else _table(result))
 
 
-def _rank(rank: int, port: int, folder: str, options: argparse.Namespace) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(options.ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "DS_ACCELERATOR": "cpu",
-    }
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.ranks))
+def _rank(folder: str, options: argparse.Namespace) -> None:
     group = Group(DistEnv.from_environ("cpu"))
     engine = _engine(options.parameters_m, options.ranks)
     result = _measure(group, engine, Path(folder), options.repeats)

@@ -10,7 +10,6 @@ by itself such a collective, which the loss needs anyway. Prints a table or, wit
 import argparse
 import json
 import os
-import socket
 import statistics
 import tempfile
 import time
@@ -20,8 +19,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 
+from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress
 from train.dist import DistEnv, Group
 from train.flops import ModelWork, SpeedPlan
@@ -42,30 +41,14 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        mp.spawn(
-            _rank,
-            (options.ranks, port, options.steps, options.accumulation, str(out)),
-            nprocs=options.ranks,
-        )
+        run_ranks(_rank, options.ranks, options.steps, options.accumulation, str(out))
         result = json.loads(out.read_text())
     print(json.dumps(result, indent=2) if options.json else _table(result))
 
 
-def _rank(rank: int, ranks: int, port: int, steps: int, accumulation: int, out: str) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "DS_ACCELERATOR": "cpu",
-    }
-    torch.set_num_threads(1)
+def _rank(steps: int, accumulation: int, out: str) -> None:
     group = Group(DistEnv.from_environ("cpu"))
     context = _context(group, Path(out).with_name("metrics.jsonl"))
     meter = Meter(context)
@@ -91,11 +74,11 @@ def _rank(rank: int, ranks: int, port: int, steps: int, accumulation: int, out: 
         started = time.perf_counter()
         group.sum([0.0])
         collectives.append(time.perf_counter() - started)
-    if rank == 0:
+    if group.env.is_main:
         kinds = {"inside": inside, "report": reports, "collective": collectives}
         result = {
             "cores": os.cpu_count(),
-            "ranks": ranks,
+            "ranks": group.env.world_size,
             "accumulation": accumulation,
             "steps": steps,
             "torch": version("torch"),

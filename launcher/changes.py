@@ -63,7 +63,7 @@ class Change:
 
 def changes_between(old: RunConfig, new: RunConfig) -> list[Change]:
     """All keys that differ, each with its class."""
-    before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
+    before, after = dict(leaves(old.model_dump())), dict(leaves(new.model_dump()))
     keys = sorted(before.keys() | after.keys())
     return [
         Change(key=key, old=before.get(key), new=after.get(key), kind=_kind(key), note=_note(key))
@@ -142,9 +142,10 @@ def _under(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def _leaves(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested sections."""
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{at}{name}.")
+            yield from leaves(value, f"{at}{name}.")
         else:
             yield f"{at}{name}", value

@@ -79,12 +79,13 @@ def _add_composing_verbs(subparsers: Subparsers) -> None:
             action="store_true",
             help="a sweep: keys may have several values (a,b or range(0,3))",
         )
-        verb.add_argument(
-            "--failed", action="store_true", help="of a sweep, only trials that failed or were killed"
-        )
-        verb.add_argument(
-            "--all", action="store_true", help="of a sweep, every trial anew; the old ones are set aside"
-        )
+    again = submit.add_mutually_exclusive_group()
+    again.add_argument(
+        "--failed", action="store_true", help="of a sweep, only trials that failed or were killed"
+    )
+    again.add_argument(
+        "--all", action="store_true", help="of a sweep, every trial anew; the old ones are set aside"
+    )
     _add_follow(submit)
     submit.add_argument("--dry-run", action="store_true", help="stop before anything is created")
 

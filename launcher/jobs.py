@@ -30,16 +30,16 @@ def record_intent(run: RunDir, executor: str, name: str | None) -> None:
 def record_job(run: RunDir, job_id: str, name: str | None) -> None:
     """Note which job works on a run. Submit and job both do: a kill between them loses neither."""
     row: dict[str, Any] = {"time": round(time.time(), 3), "job_id": job_id, "name": name}
-    if name is None:
-        try:
-            started = psutil.Process(int(job_id)).create_time()
-        except psutil.NoSuchProcess:
-            started = None
-        # Tells the process from a later one that got the same number.
-        row |= {"executor": "local", "host": os.uname().nodename, "started": started}
-    else:
-        row |= {"executor": "slurm"}
-    append_line(run.jobs, row)
+    append_line(run.jobs, row | ({"executor": "slurm"} if name else local_job(job_id)))
+
+
+def local_job(job_id: str) -> dict[str, Any]:
+    """What tells a job on this machine from a later process that got the same number."""
+    try:
+        started = psutil.Process(int(job_id)).create_time()
+    except psutil.NoSuchProcess:
+        started = None
+    return {"executor": "local", "host": os.uname().nodename, "started": started}
 
 
 def run_executor(run: RunDir) -> str:

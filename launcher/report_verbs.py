@@ -10,7 +10,7 @@ from launcher.output import make_console, print_json
 if TYPE_CHECKING:
     from launcher.report.layout import Page
     from launcher.sweep.directory import SweepDir
-    from train.rundir import RunDir
+    from train.rundir import JournaledDir, RunDir
 
 _NAME = "report.html"
 
@@ -20,12 +20,11 @@ def report(options: argparse.Namespace) -> int:
     from launcher.report.page import render
     from launcher.runs import find
     from launcher.sweep.directory import SweepDir
-    from train.rundir import RunDir, write_atomic
+    from train.rundir import write_atomic
 
-    found = find(options.run)
-    home = RunDir(found.root)
+    home = find(options.run)
     out = _place(home, options.out)
-    page = _sweep(found, options.metric) if isinstance(found, SweepDir) else _run(home, options.metric)
+    page = _sweep(home, options.metric) if isinstance(home, SweepDir) else _run(home, options.metric)
     text = render(page)
     if options.out is None:
         home.adopt_umask()
@@ -38,7 +37,7 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _place(home: "RunDir", wanted: Path | None) -> Path:
+def _place(home: "JournaledDir", wanted: Path | None) -> Path:
     """Where it is written: beside what it tells of, or where the user says.
 
     Raises:

@@ -11,7 +11,7 @@ import yaml
 from launcher.config import Access, RunConfig
 from launcher.errors import nearest, refuse
 from launcher.sweep.directory import SweepDir
-from train.rundir import RunDir
+from train.rundir import JournaledDir, RunDir
 
 
 def runs_root() -> Path:
@@ -99,8 +99,8 @@ def _is_known(path: Path) -> bool:
     return _is_run(path) or SweepDir(path).exists()
 
 
-def ensure_ours(run: RunDir) -> None:
-    """Refuse to act on what somebody else has put in a run's place.
+def ensure_ours(run: JournaledDir) -> None:
+    """Refuse to act on what somebody else has put in the place of a run or a sweep.
 
     Raises:
         Refused: the directory is a link, or another user's and not shared with this one's group.
@@ -123,7 +123,7 @@ def load_config(run: RunDir) -> RunConfig:
     return RunConfig.model_validate(yaml.safe_load(run.config.read_text()))
 
 
-def name_to_type(place: RunDir | SweepDir) -> str:
+def name_to_type(place: JournaledDir) -> str:
     """What finds this again: its name (a trial's with its sweep's), or its path outside the runs root."""
     root = place.root.resolve()
     return str(root.relative_to(runs_root())) if root.is_relative_to(runs_root()) else str(root)
@@ -143,7 +143,7 @@ def stage_directory(final: Path, access: Access) -> Path:
     staged.mkdir(mode=0o700)
     if access == "group":
         staged.chmod(0o2770)
-    RunDir(staged).adopt_umask()
+    JournaledDir(staged).adopt_umask()
     return staged
 
 

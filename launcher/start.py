@@ -3,13 +3,14 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 
 from launcher.errors import Refused, refuse
 from launcher.jobs import intents, next_name, record_intent, record_job
 from launcher.node import VISIBLE_DEVICES, run_node
 from launcher.plan import slurm_script
 from launcher.runs import load_config
-from slurm.client import SlurmAwayError, SlurmError, find_job, is_away, patiently
+from slurm.client import SlurmAwayError, SlurmError, is_away, patiently, queue
 from slurm.config import SlurmConfig
 from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local, submit_slurm
 from train.failures import ExitCode
@@ -71,31 +72,43 @@ def _local_environ(run: RunDir) -> dict[str, str]:
 
 
 def _start_slurm(run: RunDir, slurm: SlurmConfig) -> str:
-    """One sbatch, whatever happens to its answer: before each try, the queue is asked for the job's name."""
     training = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
     name = next_name(run.root.name, str(run.root), intents(run))
     script = slurm_script(slurm, training, run.root, name=name, python=sys.executable)
     request = SlurmRequest(folder=run.root / "submitit", script=script, nodes=training.nodes)
     record_intent(run, "slurm", name)
     run.log_event("submitted", executor="slurm", name=name)
+    try:
+        job_id = submit_once(name, request, run_node, str(run.root))
+    except (SubmissionError, SlurmError) as error:
+        raise _not_submitted(run, str(error)) from error
+    record_job(run, job_id, name)
+    return job_id
+
+
+def submit_once(name: str, request: SlurmRequest, function: Callable[[str], object], root: str) -> str:
+    """One sbatch, whatever happens to its answer: before another try, the queue is asked for the job's name.
+
+    Returns:
+        The job's id; an array's as a whole.
+
+    Raises:
+        SubmissionError: Slurm did not take it.
+        SlurmAwayError: the controller stayed away.
+    """
     tries = 0
 
     def submit() -> str:
         nonlocal tries
         tries += 1
-        if tries > 1 and (job := find_job(name)):
-            return job.job_id
+        if tries > 1 and (record := next((record for record in queue() if record.name == name), None)):
+            return record.job_id.partition("_")[0]
         try:
-            return submit_slurm(request, run_node, str(run.root))
+            return submit_slurm(request, function, root)
         except SubmissionError as error:
             raise SlurmAwayError(str(error)) if is_away(str(error)) else error from error
 
-    try:
-        job_id = patiently(submit)
-    except (SubmissionError, SlurmError) as error:
-        raise _not_submitted(run, str(error)) from error
-    record_job(run, job_id, name)
-    return job_id
+    return patiently(submit)
 
 
 def _not_submitted(run: RunDir, said: str) -> Refused:

@@ -6,16 +6,20 @@ Imports wait until a verb needs them, so that the login side stays light.
 import argparse
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from launcher.output import make_console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from launcher.errors import Problem
     from launcher.submit import Submission
     from train.rundir import RunDir
+
+Made = TypeVar("Made")
 
 
 def refused(error: Exception, options: argparse.Namespace) -> int:
@@ -39,19 +43,31 @@ def refused(error: Exception, options: argparse.Namespace) -> int:
 def plan(options: argparse.Namespace) -> int:
     """Compose a config, check everything, show what would run; creates nothing."""
     from launcher.compose.run import compose_run
-    from launcher.errors import Refused
-    from launcher.preflight import examine, exit_code_for
+    from launcher.preflight import examine
     from launcher.show import plan_as_json, show_plan
     from launcher.sweep import verbs as sweeps
 
     if sweeps.is_sweep(options):
         return sweeps.plan(options)
-    made, problems = examine(compose_run(options.overrides, options.conf))
+    return tell_plan(options, *examine(compose_run(options.overrides, options.conf)), plan_as_json, show_plan)
+
+
+def tell_plan(
+    options: argparse.Namespace,
+    made: Made | None,
+    problems: "list[Problem]",
+    as_json: Callable[[Made], dict[str, Any]],
+    show: "Callable[[Console, Made], None]",
+) -> int:
+    """Show what was planned, of a run or of a sweep, and everything that stands in its way."""
+    from launcher.errors import Refused
+    from launcher.preflight import exit_code_for
+
     if options.json:
-        print_json({"ok": not problems, "problems": problems, **(plan_as_json(made) if made else {})})
+        print_json({"ok": not problems, "problems": problems, **(as_json(made) if made else {})})
         return int(exit_code_for(problems)) if problems else 0
     if made:
-        show_plan(make_console(), made)
+        show(make_console(), made)
     if problems:
         raise Refused(problems, exit_code_for(problems))
     return 0
@@ -65,10 +81,24 @@ def submit(options: argparse.Namespace) -> int:
         return plan(options)
     if sweeps.is_sweep(options):
         return sweeps.submit(options)
+    _refuse_what_only_sweeps_know(options, ("failed", "all"))
     from launcher.compose.run import compose_run
     from launcher.submit import submit_run
 
     return _after_start(options, submit_run(compose_run(options.overrides, options.conf)))
+
+
+def _refuse_what_only_sweeps_know(options: argparse.Namespace, names: Sequence[str]) -> None:
+    from launcher.errors import refuse
+
+    for name in names:
+        if getattr(options, name):
+            raise refuse(
+                f"verb.{name}",
+                f"--{name}",
+                f"--{name} says nothing to a single run",
+                "submit -m makes sweeps",
+            )
 
 
 def resume(options: argparse.Namespace) -> int:
@@ -223,6 +253,7 @@ def results(options: argparse.Namespace) -> int:
     run = find(options.run)
     if isinstance(run, SweepDir):
         return sweeps.results(options, run)
+    _refuse_what_only_sweeps_know(options, ("metric", "sort", "csv", "markdown", "wandb"))
     status = read_status(run)
     if status.state != "COMPLETED":
         raise refuse(

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
@@ -74,7 +73,7 @@ def _result(
         "restarts": sum(row["event"] == "crashed" and row["then"] == "restart" for row in events),
         "job_id": jobs[-1] if jobs else None,
         "seconds_since_first_submit": round(time.time() - min(submitted), 1) if submitted else None,
-        "allocated_s": round(_allocated_s(events), 1),
+        "allocated_s": round(good.held_s, 1),
         "rank_hours": round(good.held_rank_s / 3600, 4),
         "goodput": {use: round(share, 4) for use, share in good.shares.items()},
         "tokens_per_s": round(median(speeds), 1) if speeds else None,
@@ -87,17 +86,6 @@ def _result(
         "answers": answers,
         "export": str(run_dir.export),
     }
-
-
-def _allocated_s(events: Sequence[dict[str, Any]]) -> float:
-    """How long attempts held their ranks, all of them together."""
-    spans: dict[int, list[float]] = {}
-    for row in events:
-        if "attempt" in row:
-            spans.setdefault(row["attempt"], []).append(row["time"])
-    if spans:
-        spans[max(spans)].append(time.time())
-    return sum(max(times) - min(times) for times in spans.values())
 
 
 def _why_early(progress: Progress, total_steps: int) -> str | None:

@@ -23,6 +23,8 @@ _USE_OF_PHASE: dict[str, Use] = {
 class Goodput:
     """Shares of the time that ranks were held; they add up to 1."""
 
+    held_s: float
+    """How long attempts held their ranks."""
     held_rank_s: float
     """Seconds times ranks: an attempt on more ranks weighs more."""
     steps: float
@@ -59,23 +61,24 @@ def goodput(events: Sequence[Row], metrics: Sequence[Row], now: float) -> Goodpu
         [*metrics, *(row for row in events if row["event"] == "trained")], key=lambda r: r["time"]
     )
     counted = _counted_shares(events, reports)
-    spent: dict[str, float] = dict.fromkeys(("held", "steps", "start", "save", "evaluate"), 0.0)
+    spent: dict[str, float] = dict.fromkeys(("steps", "start", "save", "evaluate"), 0.0)
+    held_s = held_rank_s = 0.0
     for number in numbers:
         mine = [row for row in events if row.get("attempt") == number]
         rows = [(row, share) for row, share in zip(reports, counted, strict=True) if row["attempt"] == number]
         last_sign = max(row["time"] for row in [*mine, *(row for row, _ in rows)])
         ranks = _ranks(events, number)
         for use, seconds in _phases(mine, now if number == numbers[-1] else last_sign):
-            spent["held"] += seconds * ranks
+            held_s += seconds
+            held_rank_s += seconds * ranks
             if use in spent:
                 spent[use] += seconds * ranks
         for row, share in rows:
             spent["steps"] += _step_s(row) * share * ranks
             spent["save"] += row.get("time_save_s", 0.0) * ranks
             spent["evaluate"] += row.get("time_evaluate_s", 0.0) * ranks
-    held = spent.pop("held")
-    shares = {use: seconds / held if held else 0.0 for use, seconds in spent.items()}
-    return Goodput(held_rank_s=held, **shares, lost=1.0 - sum(shares.values()))
+    shares = {use: seconds / held_rank_s if held_rank_s else 0.0 for use, seconds in spent.items()}
+    return Goodput(held_s=held_s, held_rank_s=held_rank_s, **shares, lost=1.0 - sum(shares.values()))
 
 
 def _step_s(row: Row) -> float:

@@ -11,7 +11,7 @@ from train.checkpoint.schedule import SaveSchedule
 from train.context import RankContext
 from train.data.sampler import share_out
 from train.evaluate.assess import assess_once
-from train.evaluate.scores import evaluate
+from train.evaluate.validation import validate
 from train.failures import UserError
 from train.finish import finish
 from train.garbage import aligned_collection, collect_if_due
@@ -96,7 +96,7 @@ class _Training:
             last = progress.step == total_steps
             if _due(progress.step, self._config.eval.every_steps) or last or progress.step == self._pause_at:
                 with self._meter.pause("evaluate"):
-                    improved = _validate(self._context, progress)
+                    improved = validate(self._context, progress)
                 # The newest checkpoint knows of the end that it led to.
                 if improved or last or progress.is_stale(self._config.eval.patience):
                     self._save()
@@ -285,30 +285,6 @@ def _skipped_windows(context: RankContext) -> list[Window]:
         return []
     rows = read_lines(context.job.run_dir.events)
     return [(row["skipped"][0], row["skipped"][1]) for row in rows if row["event"] == "rollback"]
-
-
-def _validate(context: RankContext, progress: Progress) -> bool:
-    """Score the validation set; whether it is the best so far."""
-    if "validation" not in context.sets:
-        return False
-    context.heart.beat("validation")
-    context.faults.hit("evaluation")
-    scores = evaluate(
-        context.engine,
-        context.sets["validation"],
-        context.group,
-        context.job.config.eval.batch_size,
-        causal=context.causal,
-    )
-    improved = progress.note_validation(scores.loss)
-    if context.is_main:
-        values = {key: value for key, value in asdict(scores).items() if value is not None}
-        context.job.run_dir.log_event(
-            "validation", attempt=context.attempt, step=progress.step, best=improved, **values
-        )
-        if context.tracker:
-            context.tracker.log_values("validation", values, progress.step)
-    return improved
 
 
 def _due(step: int, every: int | None) -> bool:

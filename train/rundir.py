@@ -110,10 +110,34 @@ def new_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
 
 
 @dataclass(frozen=True, slots=True)
-class RunDir:
-    """All names in one run directory."""
+class JournaledDir:
+    """What every directory of ours has: jobs, a journal, and one degree of privacy."""
 
     root: Path
+
+    @property
+    def jobs(self) -> Path:
+        """One line before something is handed over to a job, one with the job's id after."""
+        return self.root / "jobs.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """The journal."""
+        return self.root / "events.jsonl"
+
+    def adopt_umask(self) -> None:
+        """Make whatever this process and its children write as private as the directory is."""
+        shared = self.root.stat().st_mode & 0o020
+        os.umask(0o007 if shared else 0o077)
+
+    def log_event(self, event: str, **fields: Any) -> None:
+        """Append to the journal: what happened, when, and its facts."""
+        append_line(self.events, {"time": round(time.time(), 3), "event": event, **fields}, patient=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir(JournaledDir):
+    """All names in one run directory."""
 
     @property
     def config(self) -> Path:
@@ -134,16 +158,6 @@ class RunDir:
     def code(self) -> Path:
         """The frozen code that runs."""
         return self.root / "code"
-
-    @property
-    def jobs(self) -> Path:
-        """One line per submission: intent, then job id."""
-        return self.root / "jobs.jsonl"
-
-    @property
-    def events(self) -> Path:
-        """The journal."""
-        return self.root / "events.jsonl"
 
     @property
     def stop_request(self) -> Path:
@@ -215,15 +229,6 @@ class RunDir:
     def attempt_logs(self, attempt: int) -> Path:
         """Logs of one attempt."""
         return self.logs / f"attempt_{attempt}"
-
-    def adopt_umask(self) -> None:
-        """Make whatever this process and its children write as private as the run directory is."""
-        shared = self.root.stat().st_mode & 0o020
-        os.umask(0o007 if shared else 0o077)
-
-    def log_event(self, event: str, **fields: Any) -> None:
-        """Append to the journal: what happened, when, and its facts."""
-        append_line(self.events, {"time": round(time.time(), 3), "event": event, **fields}, patient=True)
 
 
 def latest_by_step(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:

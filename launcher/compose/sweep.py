@@ -67,7 +67,10 @@ def compose_sweep(overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> C
     draft.problems += check_axes(axes, settings)
     if draft.problems:
         raise Refused(_each_once(draft.problems))
-    trials = _fill(draft, points(axes, settings), axes, overrides)
+    groups = [axis for axis in axes if axis.is_group]
+    # Composed already, unless the sweep's own file varies more groups.
+    composed = {tuple(axis.choices[0] for axis in groups): container} if set(groups) <= set(spoken) else {}
+    trials = _fill(draft, points(axes, settings), axes, overrides, composed)
     if draft.problems:
         raise Refused(_each_once(draft.problems))
     return ComposedSweep(settings, tuple(axes), tuple(trials), tuple(overrides))
@@ -145,8 +148,13 @@ def _merged(*sources: Sequence[Axis]) -> list[Axis]:
 
 
 def _fill(
-    draft: Draft, visited: Sequence[Point], axes: Sequence[Axis], overrides: Sequence[str]
+    draft: Draft,
+    visited: Sequence[Point],
+    axes: Sequence[Axis],
+    overrides: Sequence[str],
+    composed: dict[tuple[Any, ...], DictConfig],
 ) -> list[TrialConfig]:
+    """Typed configs; `composed` is what there is already, by the options of the swept groups."""
     groups = [axis.key for axis in axes if axis.is_group]
     templates: dict[tuple[Any, ...], _Template] = {}
     trials = []
@@ -154,7 +162,8 @@ def _fill(
         options = tuple(point[group] for group in groups)
         if options not in templates:
             chosen = [f"{group}={option}" for group, option in zip(groups, options, strict=True)]
-            templates[options] = _Template(draft, [*draft.groups, *chosen])
+            container = composed.pop(options, None) or _composed(draft, [*draft.groups, *chosen])
+            templates[options] = _Template(draft, container)
         keys = {key: value for key, value in point.items() if key not in groups}
         values = templates[options].fill(keys)
         if config := typed(draft, values, [*overrides, *(f"{key}=" for key in keys)]):
@@ -162,14 +171,19 @@ def _fill(
     return trials
 
 
+def _composed(draft: Draft, groups: Sequence[str]) -> DictConfig:
+    container = compose_groups(draft, groups)
+    del container[NOT_FOR_ONE_RUN]
+    set_keys(draft, container)
+    return container
+
+
 class _Template:
     """A composition in which only some keys are still to be set."""
 
-    def __init__(self, draft: Draft, groups: Sequence[str]) -> None:
+    def __init__(self, draft: Draft, container: DictConfig) -> None:
         self._draft = draft
-        self._container = compose_groups(draft, groups)
-        del self._container[NOT_FOR_ONE_RUN]
-        set_keys(draft, self._container)
+        self._container = container
         self._linked = bool(_REFERENCE.search(OmegaConf.to_yaml(self._container)))
         self._values = {} if self._linked else resolve(draft, self._container)
 

@@ -1,11 +1,12 @@
 """From files to what a report tells. Reads; draws nothing."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from launcher.changes import leaves
 from launcher.history import Event, attempts_of, short_notice
 from launcher.report.contents import (
     Answer,
@@ -127,15 +128,6 @@ def scores_of(evaluation: Mapping[str, Any]) -> tuple[Score, ...]:
             if tuned[measure] is not None
         ]
     return tuple(found)
-
-
-def leaves(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested sections."""
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{at}{name}.")
-        else:
-            yield f"{at}{name}", value
 
 
 def _trial(run: RunDir, config: Mapping[str, Any], result: TrialResult, points: int) -> TrialReport:

@@ -105,15 +105,28 @@ def check_axes(axes: Sequence[Axis], settings: SweepConfig) -> Iterator[Problem]
         for key in (key for entry in wanted for key in entry if key not in keys):
             yield _problem(name, f"{key} is no axis of this sweep", nearest(key, keys))
     for bundle in settings.zip:
-        lengths = {axis.key: len(axis.choices) for axis in axes if axis.key in bundle}
-        if len(set(lengths.values())) > 1:
-            said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-            yield _problem("zip", f"values go in pairs, and {said}", "give equally many")
-        if repeats := [key for key in bundle if key in REPEATS]:
-            yield _problem("zip", f"{repeats[0]} repeats settings", "cross it with them")
-    if settings.sampler == "grid" and settings.n is not None:
-        yield _problem("n", "a grid takes every combination", "set sweep.sampler=random or sobol")
-    if settings.sampler != "grid" and settings.n is None:
+        yield from _check_pairs(axes, bundle)
+    yield from _check_sampler(settings)
+    if settings.refit and "cv.fold" not in keys:
+        yield _problem("refit", "there are no folds to refit after", "set cv.folds, or leave sweep.refit out")
+
+
+def _check_pairs(axes: Sequence[Axis], bundle: Sequence[str]) -> Iterator[Problem]:
+    lengths = {axis.key: len(axis.choices) for axis in axes if axis.key in bundle}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        yield _problem("zip", f"values go in pairs, and {said}", "give equally many")
+    if repeats := [key for key in bundle if key in REPEATS]:
+        yield _problem("zip", f"{repeats[0]} repeats settings", "cross it with them")
+
+
+def _check_sampler(settings: SweepConfig) -> Iterator[Problem]:
+    """A grid knows neither a number nor a seed; the others need the number."""
+    if settings.sampler == "grid":
+        for name in ("n", "seed"):
+            if getattr(settings, name):
+                yield _problem(name, "a grid takes every combination", "set sweep.sampler=random or sobol")
+    elif settings.n is None:
         yield _problem("n", f"sweep.sampler={settings.sampler} needs a number", "set sweep.n")
 
 

@@ -11,8 +11,6 @@ from launcher.sweep.leaderboard import Leaderboard, default_metric, make_leaderb
 from launcher.sweep.results import METRICS, TrialResult, trial_results
 from launcher.sweep.state import read_sweep
 
-_POOLED = ("loss", "accuracy", "macro_f1")
-
 
 def read_board(sweep: SweepDir, metric: str | None, sort: str | None) -> Leaderboard:
     """Everything that is known of a sweep now.
@@ -47,11 +45,13 @@ def board_of(
 def pooled_scores(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -> dict[str, float]:
     """By setting: the score of the held-out rows of all folds together, meaned over seeds.
 
-    A setting is left out until all folds of a seed are finished.
+    A setting is left out until all folds of a seed are finished. Predictions of classes hold no losses: these
+    are meaned over folds.
     """
     groups: dict[str, dict[str, list[TrialResult]]] = {}
     folds = {trial.point["cv.fold"] for trial in trials if trial.point.get("cv.fold") is not None}
-    if not folds or metric not in _POOLED:
+    classes = any("accuracy" in trial.scores for trial in trials)
+    if not folds or metric not in (("accuracy", "macro_f1") if classes else ("loss",)):
         return {}
     for trial in trials:
         if trial.point["cv.fold"] is not None and trial.state == "COMPLETED":
@@ -66,7 +66,7 @@ def pooled_scores(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -
 
 def _pooled(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -> float:
     rows = [row for trial in trials for row in _predictions(sweep, trial.name)]
-    if metric == "loss" and "loss_sum" in rows[0]:
+    if metric == "loss":
         return sum(float(str(row["loss_sum"])) for row in rows) / sum(int(str(row["tokens"])) for row in rows)
     # Classifiers only: importing it takes a second.
     from sklearn.metrics import accuracy_score, f1_score

@@ -17,7 +17,7 @@ import yaml
 
 from launcher.config import Access, RunConfig
 from launcher.sweep.axes import label
-from train.rundir import RunDir, append_line, read_lines, write_atomic
+from train.rundir import JournaledDir, RunDir, append_line, read_lines, write_atomic
 
 _TRIALS = "\ntrials:\n"
 _DERIVED = ("run", "identity", "wandb_id", "label")
@@ -106,10 +106,8 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepDir:
-    """All names in one sweep directory."""
-
-    root: Path
+class SweepDir(JournaledDir):
+    """All names in one sweep directory; its journal tells what was cancelled, set aside, stopped, and why."""
 
     @property
     def file(self) -> Path:
@@ -120,16 +118,6 @@ class SweepDir:
     def code(self) -> Path:
         """The frozen sources; Python imports from it as it is."""
         return self.root / "code.zip"
-
-    @property
-    def jobs(self) -> Path:
-        """One line per slice before it is handed over, one with its job id after."""
-        return self.root / "jobs.jsonl"
-
-    @property
-    def events(self) -> Path:
-        """The journal: what was cancelled, set aside, and stopped by halving, and why."""
-        return self.root / "events.jsonl"
 
     @property
     def submitit(self) -> Path:
@@ -175,10 +163,6 @@ class SweepDir:
     def job_ids(self) -> dict[str, Mapping[str, Any]]:
         """By slice: the row that says which job it became."""
         return {row["name"]: row for row in read_lines(self.jobs) if "job_id" in row}
-
-    def log_event(self, event: str, **fields: Any) -> None:
-        """Append to the journal."""
-        append_line(self.events, {"time": round(time.time(), 3), "event": event, **fields})
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -15,7 +15,6 @@ from launcher.sweep.state import read_sweep
 from slurm.client import SlurmError, cancel, queue
 from slurm.environment import job_name_of
 from train.failures import ExitCode
-from train.rundir import RunDir
 
 
 def cancel_sweep(sweep: SweepDir) -> int:
@@ -47,8 +46,8 @@ def stop_sweep(sweep: SweepDir) -> int:
 
 
 def _alive(sweep: SweepDir) -> list[RunStatus]:
-    ensure_ours(RunDir(sweep.root))
-    RunDir(sweep.root).adopt_umask()
+    ensure_ours(sweep)
+    sweep.adopt_umask()
     statuses = read_sweep(sweep, sweep.read())
     return [status for status in statuses if status.state in ("RUNNING", "PENDING")]
 

@@ -1,25 +1,24 @@
 """Handing trials over: slices of a sweep to Slurm as job arrays, or to one process on this machine."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 from launcher.errors import Problem
-from launcher.jobs import next_name
+from launcher.jobs import local_job, next_name
 from launcher.plan import slurm_script
 from launcher.slurm_rules import asks_the_queue
+from launcher.start import submit_once
 from launcher.sweep.directory import Slice, SweepDir
 from launcher.sweep.halving import setting_key, shrunk
 from launcher.sweep.local import run_slices
-from launcher.sweep.plan import PlannedTrial, SweepPlan
+from launcher.sweep.plan import PlannedTrial, SweepPlan, by_shape
 from launcher.sweep.rungs import decisions
 from launcher.sweep.trial import run_trial
-from slurm.client import SlurmAwayError, SlurmError, is_away, largest_array, patiently, queue
-from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local, submit_slurm
+from slurm.client import SlurmError, largest_array, queue
+from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local
 from train.rundir import append_line
 
 Started = tuple[str, list[str]]
@@ -40,29 +39,33 @@ def hand_over(
         portions = list(_rungs(sweep, plan, [trial.name for trial in chosen], "local"))
         return [(_start_local(sweep, plan, portions), portions[0].trials)], None
     done: list[Started] = []
-    for portion, trial in _arrays(sweep, plan, chosen):
+    try:
+        largest = largest_array()
+    except SlurmError as error:
+        return done, _refused(len(chosen), error)
+    for portion, trial in _arrays(sweep, plan, chosen, largest):
         try:
             done.append((_start_array(sweep, plan, portion, trial, done), portion.trials))
         except (SubmissionError, SlurmError) as error:
             sweep.record_lost(portion.name, str(error))
-            return done, Problem(
-                code="slurm.refused",
-                field="slurm",
-                message=f"Slurm did not take {len(portion.trials)} of the trials: {error}",
-                fix="submit the sweep again: it continues with what is missing",
-            )
+            return done, _refused(len(portion.trials), error)
     return done, None
 
 
+def _refused(trials: int, error: Exception) -> Problem:
+    return Problem(
+        code="slurm.refused",
+        field="slurm",
+        message=f"Slurm did not take {trials} of the trials: {error}",
+        fix="submit the sweep again: it continues with what is missing",
+    )
+
+
 def _arrays(
-    sweep: SweepDir, plan: SweepPlan, chosen: Sequence[PlannedTrial]
+    sweep: SweepDir, plan: SweepPlan, chosen: Sequence[PlannedTrial], largest: int
 ) -> Iterator[tuple[Slice, PlannedTrial]]:
-    """Slices, each with a trial whose resources are those of all."""
-    largest = largest_array()
-    shapes: dict[str, list[PlannedTrial]] = {}
-    for trial in chosen:
-        shapes.setdefault(trial.shape, []).append(trial)
-    for trials in shapes.values():
+    """Slices of at most so many trials, each with one whose resources are those of all."""
+    for trials in by_shape(chosen):
         for start in range(0, len(trials), largest):
             part = trials[start : start + largest]
             for portion in _rungs(sweep, plan, [trial.name for trial in part], "slurm"):
@@ -109,39 +112,17 @@ def _start_local(sweep: SweepDir, plan: SweepPlan, portions: Sequence[Slice]) ->
         plan.settings.parallel or 1,
     )
     for portion in portions:
-        append_line(
-            sweep.jobs,
-            {
-                "time": round(time.time(), 3),
-                "name": portion.name,
-                "job_id": job_id,
-                "host": os.uname().nodename,
-                "started": psutil.Process(int(job_id)).create_time(),
-            },
-        )
+        _record_job(sweep, portion.name, job_id, **local_job(job_id))
     return job_id
 
 
 def _start_array(
     sweep: SweepDir, plan: SweepPlan, portion: Slice, trial: PlannedTrial, before: Sequence[Started]
 ) -> str:
-    """One sbatch, whatever happens to its answer: before another try, the queue is asked for its name."""
     after = before[-1][0] if portion.rung else None
     script = _script(sweep.root, plan, trial, name=portion.name, places=portion.places, after=after)
     request = SlurmRequest(folder=sweep.submitit, script=script, nodes=trial.plan.placement.nodes)
-    tries = 0
-
-    def submit() -> str:
-        nonlocal tries
-        tries += 1
-        if tries > 1 and (record := next((r for r in queue() if r.name == portion.name), None)):
-            return record.job_id.partition("_")[0]
-        try:
-            return submit_slurm(request, run_trial, str(sweep.root))
-        except SubmissionError as error:
-            raise SlurmAwayError(str(error)) if is_away(str(error)) else error from error
-
-    job_id = patiently(submit)
+    job_id = submit_once(portion.name, request, run_trial, str(sweep.root))
     _record_job(sweep, portion.name, job_id)
     return job_id
 
@@ -166,9 +147,27 @@ def ask_the_queue(plan: SweepPlan) -> Iterator[Problem]:
     """Let sbatch look at one script for each kind of resources, without submitting it."""
     if plan.executor != "slurm":
         return
-    for trials in plan.by_shape():
+    if plan.settings.halving:
+        yield from _fits_one_array(plan)
+    for trials in by_shape(plan.trials):
         name = next_name(plan.root.name, str(plan.root), 0)
         yield from asks_the_queue(_script(plan.root, plan, trials[0], name=name, places=len(trials)))
+
+
+def _fits_one_array(plan: SweepPlan) -> Iterator[Problem]:
+    try:
+        largest = largest_array()
+    except SlurmError as error:
+        yield _refused(len(plan.trials), error)
+        return
+    if len(plan.trials) > largest:
+        yield Problem(
+            code="sweep.halving",
+            field="sweep.halving",
+            message=f"{len(plan.trials)} trials do not fit into one array of at most {largest} (the site's"
+            " MaxArraySize), and only trials of one array are compared",
+            fix="sweep less, or leave sweep.halving=null",
+        )
 
 
 def settle_silent(sweep: SweepDir) -> None:
@@ -182,5 +181,5 @@ def settle_silent(sweep: SweepDir) -> None:
         sweep.record_lost(name, "the command that submitted it was killed")
 
 
-def _record_job(sweep: SweepDir, name: str, job_id: str) -> None:
-    append_line(sweep.jobs, {"time": round(time.time(), 3), "name": name, "job_id": job_id})
+def _record_job(sweep: SweepDir, name: str, job_id: str, **where: Any) -> None:
+    append_line(sweep.jobs, {"time": round(time.time(), 3), "name": name, "job_id": job_id, **where})

@@ -5,12 +5,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher.judge import is_alive
 from launcher.start import start_job
 from launcher.status import read_status
 from launcher.sweep.directory import Slice, SweepDir
 from launcher.sweep.rungs import assigned, step_of
 from launcher.sweep.trial import open_trial
-from train.rundir import RunDir
+from train.rundir import RunDir, read_lines
 from train.signals import die_with_parent
 
 _LOOK_EVERY_S = 0.2
@@ -20,7 +21,7 @@ def run_slices(root: str, names: Sequence[str], parallel: int) -> None:
     """Entry of the process: slices in their order, the later rungs with whatever goes on."""
     die_with_parent()
     sweep = SweepDir(Path(root))
-    RunDir(sweep.root).adopt_umask()
+    sweep.adopt_umask()
     # What Submitit tells its own job must not look like a trial's.
     for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
         del os.environ[name]
@@ -31,19 +32,20 @@ def run_slices(root: str, names: Sequence[str], parallel: int) -> None:
 
 def _run_slice(sweep: SweepDir, portion: Slice, parallel: int) -> None:
     running: list[RunDir] = []
+    stop_at_step = step_of(sweep, portion)
     for name in assigned(sweep, portion):
         run = open_trial(sweep, name)
         if run.result.exists() and read_status(run).state == "COMPLETED":
             continue
         running = _wait(running, parallel - 1)
         run.result.unlink(missing_ok=True)
-        start_job(run, step_of(sweep, portion))
+        start_job(run, stop_at_step)
         running.append(run)
     _wait(running, 0)
 
 
 def _wait(running: list[RunDir], most: int) -> list[RunDir]:
-    """Those that still run, once there are not more than so many."""
-    while len(alive := [run for run in running if read_status(run).state in ("RUNNING", "PENDING")]) > most:
+    """Those that still run, once there are not more than so many; a cheap look, beside the training."""
+    while len(alive := [run for run in running if is_alive(list(read_lines(run.jobs))[-1])]) > most:
         time.sleep(_LOOK_EVERY_S)
     return alive

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from launcher.changes import leaves
 from launcher.compose.sweep import ComposedSweep, TrialConfig
 from launcher.config import RunConfig, SweepConfig
 from launcher.errors import Problem
@@ -62,12 +62,13 @@ class SweepPlan:
         """What runs the trials: `local` or `slurm`."""
         return self.trials[0].config.slurm.executor
 
-    def by_shape(self) -> list[list[PlannedTrial]]:
-        """Trials that ask for the same resources, together."""
-        groups: dict[str, list[PlannedTrial]] = {}
-        for trial in self.trials:
-            groups.setdefault(trial.shape, []).append(trial)
-        return list(groups.values())
+
+def by_shape(trials: Sequence[PlannedTrial]) -> list[list[PlannedTrial]]:
+    """Trials that ask for the same resources, together."""
+    groups: dict[str, list[PlannedTrial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.shape, []).append(trial)
+    return list(groups.values())
 
 
 def plan_sweep(composed: ComposedSweep) -> tuple[SweepPlan | None, list[Problem]]:
@@ -106,8 +107,8 @@ def sweep_name(trials: Sequence[TrialConfig], axes: Sequence[Axis]) -> str:
     More values, seeds or folds of the same keys are the same sweep; whatever else differs makes another one.
     """
     varied = [axis.key for axis in axes if axis.key not in REPEATS]
-    leaves = [dict(_leaves(trial.config.trained)) for trial in trials]
-    common = reduce(lambda kept, other: {k: v for k, v in kept.items() if other.get(k) == v}, leaves)
+    flat = [{key: json.dumps(value) for key, value in leaves(trial.config.trained)} for trial in trials]
+    common = reduce(lambda kept, other: {k: v for k, v in kept.items() if other.get(k) == v}, flat)
     fixed = {
         key: value
         for key, value in common.items()
@@ -168,12 +169,12 @@ def _together(sweep: SweepPlan) -> Iterator[Problem]:
             message="trials on this machine share its GPUs, so they run one after another",
             fix="leave sweep.parallel=null, or submit to a queue: slurm=cluster",
         )
-    disks = [trial.plan.disk for trial in sweep.trials if trial.plan.disk]
-    needed_gb = sum(
-        disk.total_gb
-        for trial, disk in zip(sweep.trials, disks, strict=False)
-        if not RunDir(sweep.root / trial.name).result.exists()
-    )
+    disks = [
+        trial.plan.disk
+        for trial in sweep.trials
+        if trial.plan.disk and not RunDir(sweep.root / trial.name).result.exists()
+    ]
+    needed_gb = sum(disk.total_gb for disk in disks)
     if disks and needed_gb > disks[0].free_gb and all(disk.total_gb <= disk.free_gb for disk in disks):
         yield Problem(
             code="disk.sweep",
@@ -200,18 +201,9 @@ def _halving(sweep: SweepPlan) -> Iterator[Problem]:
         yield _halving_problem(
             f"rung {halving.rungs[-1]} is not before the end, step {total}", "set it lower"
         )
-    if sweep.executor == "slurm" and len(sweep.by_shape()) > 1:
+    if sweep.executor == "slurm" and len(by_shape(sweep.trials)) > 1:
         yield _halving_problem("trials of different resources cannot be compared in one array", "sweep apart")
 
 
 def _halving_problem(message: str, fix: str) -> Problem:
     return Problem(code="sweep.halving", field="sweep.halving.rungs", message=message, fix=fix)
-
-
-def _leaves(values: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        key = f"{at}.{name}" if at else name
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, key)
-        else:
-            yield key, json.dumps(value)

@@ -11,6 +11,8 @@ from launcher.sweep.halving import Decision, Standing, decide
 from train.rundir import RunDir, latest_by_step, read_lines
 
 _EVENT = "halving"
+BEGUN_ANEW = "begun_anew"
+"""In the journal: what was decided before counts no more."""
 _TRAINING_SHARE = 0.1
 """Without a validation set, the newest tenth of the training losses is compared."""
 
@@ -38,8 +40,14 @@ def decisions(sweep: SweepDir) -> list[Decision]:
 
 
 def halving_events(sweep: SweepDir) -> list[dict[str, Any]]:
-    """The journal's rows of decisions: chain, rung, step, kept and dropped trials."""
-    return [row for row in read_lines(sweep.events) if row["event"] == _EVENT]
+    """Decisions since the sweep was last begun anew: chain, rung, step, kept and dropped trials."""
+    rows: list[dict[str, Any]] = []
+    for row in read_lines(sweep.events):
+        if row["event"] == BEGUN_ANEW:
+            rows.clear()
+        elif row["event"] == _EVENT:
+            rows.append(row)
+    return rows
 
 
 def _kept(sweep: SweepDir, portion: Slice, rung: int) -> list[str]:

@@ -17,7 +17,7 @@ from launcher.status import RunStatus
 from launcher.sweep.axes import label
 from launcher.sweep.directory import SweepDir
 from launcher.sweep.leaderboard import Leaderboard, Setting
-from launcher.sweep.plan import SweepPlan
+from launcher.sweep.plan import SweepPlan, by_shape
 from launcher.sweep.refine import Proposal
 from launcher.sweep.rungs import decisions
 from launcher.sweep.start import SweepSubmission
@@ -41,7 +41,7 @@ def show_plan(console: Console, plan: SweepPlan) -> None:
     if plan.settings.halving:
         halving = plan.settings.halving
         table.add_row("halving", f"{halving.keep:.0%} of the settings go on after steps {halving.rungs}")
-    for trials in plan.by_shape():
+    for trials in by_shape(plan.trials):
         place = trials[0].plan.placement
         kind = "GPU" if place.device == "cuda" else "CPU"
         table.add_row(

@@ -14,10 +14,9 @@ from launcher.status import RunStatus
 from launcher.sweep.directory import SweepDir, SweepFile, sweep_text, trial_of
 from launcher.sweep.handover import hand_over, settle_silent
 from launcher.sweep.plan import PlannedTrial, SweepPlan
-from launcher.sweep.rungs import decisions
-from launcher.sweep.state import completed, read_sweep
+from launcher.sweep.rungs import BEGUN_ANEW, decisions
+from launcher.sweep.state import read_sweep
 from train.failures import ExitCode
-from train.rundir import RunDir
 
 Which = Literal["missing", "failed", "all"]
 _ALIVE = ("RUNNING", "PENDING")
@@ -60,24 +59,23 @@ def submit_sweep(plan: SweepPlan, which: Which = "missing") -> SweepSubmission:
     sweep = SweepDir(plan.root)
     if not sweep.exists():
         _create(sweep, plan, files)
-    ensure_ours(RunDir(sweep.root))
-    RunDir(sweep.root).adopt_umask()
+    ensure_ours(sweep)
+    sweep.adopt_umask()
     with sweep.locked():
         file = _grown(sweep, plan)
         settle_silent(sweep)
         statuses = {status.run: status for status in read_sweep(sweep, file)}
         mine = [statuses[trial.name] for trial in plan.trials]
-        stopped = _stopped_by_halving(sweep)
         if which == "all":
             _set_aside(sweep, mine)
-            stopped = set()
+        stopped = _stopped_by_halving(sweep)
         chosen = _chosen(plan, mine, which, stopped)
         jobs, problem = hand_over(sweep, plan, chosen)
-    done = set() if which == "all" else completed(mine)
+    finished = 0 if which == "all" else sum(status.state == "COMPLETED" for status in mine)
     return SweepSubmission(
         sweep=sweep,
         trials=len(mine),
-        finished=len(done),
+        finished=finished,
         alive=sum(status.state in _ALIVE for status in mine),
         stopped=sum(status.run in stopped for status in mine),
         started=len(chosen) if problem is None else sum(len(part) for _, part in jobs),
@@ -166,6 +164,7 @@ def _set_aside(sweep: SweepDir, statuses: Sequence[RunStatus]) -> None:
             f"shardline cancel {sweep.root.name}, or leave --all out",
             ExitCode.REFUSED,
         )
+    sweep.log_event(BEGUN_ANEW)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     for status in statuses:
         run = sweep.run(status.run)

@@ -1,7 +1,7 @@
 """What became of a sweep's trials: those that started are judged as any run, the others by their slice."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,8 +107,3 @@ def _begun_since(run: RunDir, time: float) -> bool:
         return True
     intents = [row["time"] for row in read_lines(run.jobs) if "intent" in row]
     return bool(intents) and max(intents) >= time
-
-
-def completed(statuses: Sequence[RunStatus]) -> set[str]:
-    """Names of the trials that are finished."""
-    return {status.run for status in statuses if status.state == "COMPLETED"}

@@ -25,7 +25,7 @@ _LOOK_EVERY_S = 0.5
 def run_trial(root: str) -> None:
     """Entry of an element's task on each of its nodes; leaves with the run's exit code."""
     sweep, place = SweepDir(Path(root)), task_place(os.environ)
-    RunDir(sweep.root).adopt_umask()
+    sweep.adopt_umask()
     name = trial_at(sweep, place)
     if name is None:
         print("fewer trials go on than there are places: nothing to do")  # noqa: T201 - the node's log

@@ -11,6 +11,7 @@ from launcher.output import make_console, print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from launcher.errors import Problem
     from launcher.status import RunStatus
     from launcher.sweep.directory import SweepDir
     from launcher.sweep.leaderboard import Leaderboard
@@ -22,24 +23,15 @@ def is_sweep(options: argparse.Namespace) -> bool:
     """Whether several trials are asked for: -m, or folds without saying which one."""
     named = {text.partition("=")[0].lstrip("+") for text in options.overrides}
     folds = "cv.folds" in named and "cv.fold" not in named
-    return bool(options.multirun or options.failed or options.all or folds)
+    return bool(options.multirun or folds)
 
 
 def plan(options: argparse.Namespace) -> int:
     """Show what a sweep would submit; creates nothing."""
-    from launcher.errors import Refused
-    from launcher.preflight import exit_code_for
     from launcher.sweep.show import plan_as_json, show_plan
+    from launcher.verbs import tell_plan
 
-    made, problems = _planned(options)
-    if options.json:
-        print_json({"ok": not problems, "problems": problems, **(plan_as_json(made) if made else {})})
-        return int(exit_code_for(problems)) if problems else 0
-    if made:
-        show_plan(make_console(), made)
-    if problems:
-        raise Refused(problems, exit_code_for(problems))
-    return 0
+    return tell_plan(options, *_planned(options), plan_as_json, show_plan)
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -55,7 +47,7 @@ def submit(options: argparse.Namespace) -> int:
     return _after_start(options, submit_sweep(made, which))
 
 
-def _planned(options: argparse.Namespace) -> "tuple[SweepPlan | None, list]":  # type: ignore[type-arg]
+def _planned(options: argparse.Namespace) -> "tuple[SweepPlan | None, list[Problem]]":
     from launcher.compose.sweep import compose_sweep
     from launcher.sweep.handover import ask_the_queue
     from launcher.sweep.plan import plan_sweep
@@ -88,6 +80,7 @@ def _follow(options: argparse.Namespace, sweep: "SweepDir") -> int:
     from launcher.runs import name_to_type
     from launcher.sweep.show import progress_line
     from launcher.sweep.state import read_sweep
+    from train.failures import ExitCode
 
     file, recent = sweep.read(), RecentView()
     statuses: list[RunStatus] = []
@@ -109,7 +102,7 @@ def _follow(options: argparse.Namespace, sweep: "SweepDir") -> int:
     if not options.json:
         _show_results(make_console(), sweep)
     failed = [status for status in statuses if status.state in ("FAILED", "CANCELLED")]
-    return 4 if failed else 0
+    return int(ExitCode.RUN_FAILED) if failed else 0
 
 
 def results(options: argparse.Namespace, sweep: "SweepDir") -> int:

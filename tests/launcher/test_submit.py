@@ -10,8 +10,10 @@ from launcher.cancel import stop_run
 from launcher.errors import Refused
 from launcher.runs import ensure_ours, stage_run
 from launcher.secrets import refuse_secrets_in, secret_values
-from launcher.snapshot import freeze_code
+from launcher.snapshot import freeze_code, frozen_files
+from tests.conftest import ROOT
 from tests.launcher.test_status import make_run
+from tests.test_architecture import imports
 from train.rundir import RunDir
 
 
@@ -20,6 +22,25 @@ def test_only_sources_are_frozen(tmp_path: Path):
     kinds = {path.suffix for path in (tmp_path / "code").rglob("*") if path.is_file()}
     assert kinds <= {".py", ".json", ".diff"}
     assert (tmp_path / "code" / "launcher" / "tail.py").is_file()
+
+
+RUN_BY_JOBS = ("launcher.node", "launcher.tail", "launcher.sweep.trial", "slurm.executor", "train.worker")
+
+
+def test_all_that_jobs_import_is_frozen():
+    """Followed through every import of ours, also those inside functions."""
+    frozen, todo, seen = frozen_files(), [*RUN_BY_JOBS, "train.export"], set()
+    while todo:
+        module = todo.pop()
+        names = [f"{module.replace('.', '/')}{ending}" for ending in (".py", "/__init__.py")]
+        path = next((ROOT / name for name in names if (ROOT / name).is_file()), None)
+        if path is None or module in seen:
+            continue
+        seen.add(module)
+        assert str(path.relative_to(ROOT)) in frozen, f"a job imports {module}, and it is not frozen"
+        todo += [name for name in imports(path) if name.split(".")[0] in ("launcher", "slurm", "train")]
+        todo += [module.rpartition(".")[0]] if "." in module else []
+    assert len(seen) > 50
 
 
 def test_sources_that_are_too_large_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -139,5 +139,5 @@ def test_a_kernel_that_computes_something_else_is_found(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_all_kernels_agree_on_a_gpu(dtype: torch.dtype):
     pytest.importorskip("liger_kernel")
-    engaged = choices(loss_head="chunked", optimizer="fused", rms_norm="liger", swiglu="liger")
+    engaged = choices(loss_head="chunked", optimizer="fused", rms_norm="liger", swiglu="liger", rope="liger")
     assert check.mismatches(engaged, torch.device("cuda"), dtype) == {}

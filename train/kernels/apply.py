@@ -35,7 +35,7 @@ def attach_loss_head(head: Any, *, chunked: bool) -> None:
 
 
 def apply_layer_kernels(model: torch.nn.Module, choices: Mapping[str, KernelChoice]) -> None:
-    """Replace what layers compute, in this instance only."""
+    """Replace what layers compute: norms and feed-forwards of this model, RoPE in transformers' module."""
     engaged = {kernel: choices[kernel].name == "liger" for kernel in ("rms_norm", "swiglu", "rope")}
     if not any(engaged.values()):
         return

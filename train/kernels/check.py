@@ -23,6 +23,7 @@ def mismatches(
         ("optimizer", "fused"): _check_optimizer,
         ("rms_norm", "liger"): _check_rms_norm,
         ("swiglu", "liger"): _check_swiglu,
+        ("rope", "liger"): _check_rope,
     }
     found = {}
     for kernel, choice in choices.items():
@@ -78,6 +79,35 @@ def _check_swiglu(device: torch.device, dtype: torch.dtype) -> str | None:
         return (functional.silu(a.float()) * b.float()).square().sum()
 
     return _compare(ours, reference, (gate, up), dtype)
+
+
+def _check_rope(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Queries and keys turned by angles that differ at each position (Su et al., arXiv 2104.09864)."""
+    from liger_kernel.transformers.rope import liger_rotary_pos_emb
+
+    draw = torch.Generator().manual_seed(4)
+    query, key = (torch.randn(1, heads, _TOKENS, 32, generator=draw).to(device, dtype) for heads in (4, 2))
+    angles = torch.outer(torch.arange(_TOKENS), 10_000 ** (-torch.arange(16) / 16)).repeat(1, 2)[None]
+    cosines, sines = angles.cos().to(device, dtype), angles.sin().to(device, dtype)
+
+    def ours(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        turned: tuple[torch.Tensor, torch.Tensor] = liger_rotary_pos_emb(q.clone(), k.clone(), cosines, sines)
+        return _scalar(*turned)
+
+    def reference(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return _scalar(*(_turned(part.float(), cosines, sines) for part in (q, k)))
+
+    return _compare(ours, reference, (query, key), dtype)
+
+
+def _scalar(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Of both, and other than a norm, which no rotation changes."""
+    return ((query.float() + 1) ** 3).sum() + ((key.float() - 1) ** 3).sum()
+
+
+def _turned(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    first, second = heads.chunk(2, dim=-1)
+    return heads * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
 def _check_optimizer(device: torch.device, _dtype: torch.dtype) -> str | None:

@@ -71,6 +71,8 @@ def test_whole_numbers_reach_both_ends():
         ([RANGE], {}, "no end of values"),
         ([LR], {"sampler": "random"}, "needs a number"),
         ([LR], {"n": 3}, "takes every combination"),
+        ([LR], {"seed": 3}, "takes every combination"),
+        ([LR], {"refit": True}, "no folds to refit"),
         ([LR, SEED], {"zip": [["optim.lr", "seed"]]}, "seed repeats settings"),
         ([LR, Axis("zero.stage", False, (1, 2, 3))], {"zip": [["optim.lr", "zero.stage"]]}, "has 2"),
         ([LR], {"exclude": [{"optim.lt": 1}]}, "optim.lt is no axis"),

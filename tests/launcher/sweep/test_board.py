@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,10 @@ def test_classes_are_scored_over_all_folds_together(tmp_path: Path, metric: str)
     trials, expected = [], []
     for seed in (0, 1):
         parts = [guesses(count, chance) for count in (40, 7, 13)]
-        trials += [fold_trial(sweep, f"{seed}-{fold}", fold, seed, part) for fold, part in enumerate(parts)]
+        trials += [
+            replace(fold_trial(sweep, f"{seed}-{fold}", fold, seed, part), scores={"accuracy": 0.0})
+            for fold, part in enumerate(parts)
+        ]
         rows = [row for part in parts for row in part]
         truth, guess = [row["label"] for row in rows], [row["predicted"] for row in rows]
         expected.append(
@@ -66,6 +70,16 @@ def test_classes_are_scored_over_all_folds_together(tmp_path: Path, metric: str)
     assert score == pytest.approx(sum(expected) / 2, abs=1e-12)
     [key] = pooled_scores(sweep, trials, metric)
     assert key == setting_key(trials[0].point)
+
+
+def test_a_loss_of_classes_is_not_made_of_their_names(tmp_path: Path):
+    sweep, chance = SweepDir(tmp_path), random.Random(5)
+    trials = [
+        replace(fold_trial(sweep, str(fold), fold, 0, guesses(9, chance)), scores={"accuracy": 0.7})
+        for fold in (0, 1)
+    ]
+    assert pooled_scores(sweep, trials, "loss") == {}
+    assert len(pooled_scores(sweep, trials, "accuracy")) == 1
 
 
 def test_losses_are_weighted_by_tokens(tmp_path: Path):
@@ -81,18 +95,5 @@ def test_losses_are_weighted_by_tokens(tmp_path: Path):
 def test_half_a_cross_validation_has_no_pooled_score(tmp_path: Path):
     sweep = SweepDir(tmp_path)
     done = fold_trial(sweep, "a", 0, 0, [{"row": 0, "loss_sum": 10.0, "tokens": 5}])
-    running = TrialResult(
-        name="b",
-        point={**done.point, "cv.fold": 1},
-        state="RUNNING",
-        why="",
-        step=0,
-        scores={},
-        attempts=1,
-        tokens=None,
-        allocated_s=None,
-        rank_hours=None,
-        tokens_per_s=None,
-        peak_gb=None,
-    )
+    running = replace(done, name="b", point={**done.point, "cv.fold": 1}, state="RUNNING")
     assert pooled_scores(sweep, [done, running], "loss") == {}

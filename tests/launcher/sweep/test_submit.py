@@ -124,6 +124,23 @@ def test_resources_that_differ_go_into_arrays_of_their_own(shardline: Shardline,
     assert [elements for _, _, elements in slurm.jobs] == [3, 3, 2]
 
 
+def test_halving_over_several_arrays_is_refused(shardline: Shardline, slurm: FakeSlurm):
+    rungs = ("sweep.halving.rungs=[2]", "optim.lr=1e-3,2e-3,3e-3,4e-3")
+    done = shardline("submit", *SWEEP, *rungs, "--json", PATH=slurm.path)
+    assert done.returncode == 2
+    [problem] = json.loads(done.stdout)["problems"]
+    assert "4 trials do not fit into one array of at most 3" in problem["message"]
+    assert not slurm.jobs
+
+
+@pytest.mark.parametrize("option", ["--failed", "--all"])
+def test_options_of_sweeps_say_nothing_to_a_single_run(shardline: Shardline, runs: Path, option: str):
+    done = shardline("submit", "experiment=smoke", option)
+    assert done.returncode == 2
+    assert f"{option} says nothing to a single run" in done.stderr
+    assert not runs.exists()
+
+
 def test_halving_chains_one_array_per_rung(shardline: Shardline, slurm: FakeSlurm):
     done = submit(
         shardline, slurm, "optim.lr=1e-3,2e-3,3e-3", "sweep.halving.rungs=[2,4]", "sweep.halving.keep=0.5"
