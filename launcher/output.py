@@ -1,9 +1,15 @@
 """How verbs speak: a console for people, JSON for programs."""
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from launcher.errors import Problem
+
+Made = TypeVar("Made")
 
 
 def make_console() -> "Console":
@@ -20,3 +26,24 @@ def print_json(value: Any) -> None:
     from pydantic_core import to_json
 
     print(to_json(value, indent=2).decode())
+
+
+def tell_plan(
+    options: argparse.Namespace,
+    made: Made | None,
+    problems: "list[Problem]",
+    as_json: Callable[[Made], dict[str, Any]],
+    show: "Callable[[Console, Made], None]",
+) -> int:
+    """Show what was planned, of a run or of a sweep, and everything that stands in its way."""
+    from launcher.errors import Refused
+    from launcher.preflight import exit_code_for
+
+    if options.json:
+        print_json({"ok": not problems, "problems": problems, **(as_json(made) if made else {})})
+        return int(exit_code_for(problems)) if problems else 0
+    if made:
+        show(make_console(), made)
+    if problems:
+        raise Refused(problems, exit_code_for(problems))
+    return 0

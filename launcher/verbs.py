@@ -6,20 +6,17 @@ Imports wait until a verb needs them, so that the login side stays light.
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from launcher.output import make_console, print_json
+from launcher.output import make_console, print_json, tell_plan
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from launcher.errors import Problem
     from launcher.submit import Submission
     from train.rundir import RunDir
-
-Made = TypeVar("Made")
 
 
 def refused(error: Exception, options: argparse.Namespace) -> int:
@@ -50,27 +47,6 @@ def plan(options: argparse.Namespace) -> int:
     if sweeps.is_sweep(options):
         return sweeps.plan(options)
     return tell_plan(options, *examine(compose_run(options.overrides, options.conf)), plan_as_json, show_plan)
-
-
-def tell_plan(
-    options: argparse.Namespace,
-    made: Made | None,
-    problems: "list[Problem]",
-    as_json: Callable[[Made], dict[str, Any]],
-    show: "Callable[[Console, Made], None]",
-) -> int:
-    """Show what was planned, of a run or of a sweep, and everything that stands in its way."""
-    from launcher.errors import Refused
-    from launcher.preflight import exit_code_for
-
-    if options.json:
-        print_json({"ok": not problems, "problems": problems, **(as_json(made) if made else {})})
-        return int(exit_code_for(problems)) if problems else 0
-    if made:
-        show(make_console(), made)
-    if problems:
-        raise Refused(problems, exit_code_for(problems))
-    return 0
 
 
 def submit(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ Imports wait until a verb needs them, so that `--help` answers at once.
 import argparse
 from typing import TYPE_CHECKING
 
-from launcher.output import make_console, print_json
+from launcher.output import make_console, print_json, tell_plan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,6 @@ def is_sweep(options: argparse.Namespace) -> bool:
 def plan(options: argparse.Namespace) -> int:
     """Show what a sweep would submit; creates nothing."""
     from launcher.sweep.show import plan_as_json, show_plan
-    from launcher.verbs import tell_plan
 
     return tell_plan(options, *_planned(options), plan_as_json, show_plan)
 
