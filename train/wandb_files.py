@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-_HEADER, _BLOCK, _ENTRY = 7, 32768, 7
+HEADER_BYTES, _BLOCK, _ENTRY = 7, 32768, 7
 _FILES = "wandb/offline-run-*/run-*.wandb"
 _FIRST_PARTS, _LAST_PARTS = (1, 2), (1, 4)
 """Whole records, and the beginnings and ends of those that were cut into parts."""
@@ -13,7 +13,7 @@ _TAIL_BLOCKS = 8
 
 def recorded_steps(root: Path) -> list[int]:
     """Training steps that stand in the offline files of a run directory, as often as they do."""
-    return [step for path in root.glob(_FILES) for step in _steps(path.read_bytes(), _HEADER)]
+    return [step for path in root.glob(_FILES) for step in _steps(path.read_bytes(), HEADER_BYTES)]
 
 
 def newest_recorded_step(root: Path) -> int:
@@ -25,20 +25,20 @@ def newest_recorded_step(root: Path) -> int:
     start = max(0, size // _BLOCK - _TAIL_BLOCKS) * _BLOCK
     with path.open("rb") as file:
         file.seek(start)
-        return max(_steps(file.read(), 0 if start else _HEADER), default=0)
+        return max(_steps(file.read(), 0 if start else HEADER_BYTES), default=0)
 
 
 def _steps(data: bytes, at: int) -> Iterator[int]:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    for record in _records(data, at):
+    for record in read_records(data, at):
         items = Record.FromString(record).history.item
         values = {item.key or "/".join(item.nested_key): item.value_json for item in items}
         if "train/loss" in values and "train/step" in values:
             yield int(json.loads(values["train/step"]))
 
 
-def _records(data: bytes, at: int) -> Iterator[bytes]:
+def read_records(data: bytes, at: int) -> Iterator[bytes]:
     """LevelDB's log format: blocks of 32 KiB, of entries with checksum (4), size (2) and kind (1).
 
     Args:

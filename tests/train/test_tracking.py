@@ -1,16 +1,18 @@
-"""W&B's files on a full disk: nothing is lost but in them, the journal says so, and they are mended."""
+"""What W&B gets: on a full disk nothing is lost but in its files, which are mended; a sweep's table."""
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from train.config import TrackingConfig, TrainingConfig
 from train.job import TrainJob, TrainPlan
 from train.rundir import RunDir, read_lines
-from train.tracking import Tracker
-from train.wandb_files import recorded_steps
+from train.tracking import Tracker, publish_table
+from train.wandb_files import HEADER_BYTES, read_records, recorded_steps
 
 STEPS = 1500
 """W&B's records of so many steps take about four times the room that there is."""
@@ -65,3 +67,26 @@ def test_a_full_disk_of_wandb_costs_no_metric_and_is_mended_by_the_next_attempt(
     Tracker(job, 3).close({"nothing": "was trained"})
     assert sorted(recorded_steps(job.run_dir.root)) == list(range(1, STEPS + 6))
     assert len([row for row in read_lines(job.run_dir.events) if row["event"] == "tracking"]) == 1
+
+
+def test_a_table_is_a_run_of_its_own_in_the_group_of_its_sweep(tmp_path: Path):
+    rows = [[1e-3, "2/2", 6.327], [1e-2, None, None]]
+    where = publish_table(
+        TrackingConfig(wandb="offline", project="tables"),
+        group="smoke-sweep",
+        directory=tmp_path,
+        columns=["optim.lr", "done", "loss"],
+        rows=rows,
+    )
+    assert where == "smoke-sweep results"
+    [record] = [run for path in tmp_path.glob("wandb/offline-run-*/run-*.wandb") for run in runs_in(path)]
+    assert (record.run_group, record.job_type, record.display_name) == ("smoke-sweep", "results", where)
+    [table] = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
+    assert json.loads(table.read_text())["data"] == [["0.001", "2/2", "6.327"], ["0.01", None, None]]
+
+
+def runs_in(path: Path) -> list[Any]:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    records = [Record.FromString(data) for data in read_records(path.read_bytes(), HEADER_BYTES)]
+    return [record.run for record in records if record.HasField("run")]
