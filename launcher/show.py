@@ -259,6 +259,7 @@ def show_next_commands(console: Console, run: RunDir) -> None:
     rows = [
         (f"{_as_typed('shardline')} status {name}", "state, step, attempts"),
         (f"{_as_typed('shardline')} logs {name} --rank 0", "what a rank printed"),
+        (f"{_as_typed('shardline')} report {name}", "all of it as a page, with curves"),
     ]
     if run.export.is_dir():
         console.print(
