@@ -14,33 +14,33 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
 from train.kernels.loss_head import linear_cross_entropy_sum
 
+TITLE = "The loss head"
+NOTES = "What is left of the memory is the weights' gradient in fp32 and one chunk of logits."
+_SIZES = ("vocabulary", "tokens", "width", "threads")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ARMS = ("naive", "ours")
 
 
-def main() -> None:
-    """Parse; measure in child processes; print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Sizes, and how much to measure."""
     parser.add_argument("--vocabulary", type=int, default=131_072)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", nargs=2, metavar=("ARM", "DTYPE"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        print(json.dumps(_measure(options, *options.child)))
-        return
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Every arm in every dtype, in turns."""
     rows = {dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in _DTYPES}
     for dtype, arms in rows.items():
         for _ in range(options.repeats):
@@ -48,13 +48,30 @@ def main() -> None:
                 arms[arm].append(_child(options, arm, dtype))
         arms["exact"].append(_child(options, "exact", dtype))
     result = {dtype: _summary(arms) for dtype, arms in rows.items()}
-    print(json.dumps(result, indent=2) if options.json else _table(options, result))
+    sizes = {name: getattr(options, name) for name in _SIZES}
+    return {"sizes": sizes, "dtypes": result, "ratios": as_json(list(_ratios(result)))}
+
+
+def _ratios(result: dict[str, Any]) -> Iterator[Ratio]:
+    for dtype, summary in result.items():
+        yield Ratio(
+            what=f"loss head, {dtype}, extra memory, beside all logits",
+            value=summary["memory_ratio"],
+            sense="at most",
+            target=0.2,
+        )
+        yield Ratio(
+            what=f"loss head, {dtype}, time, beside all logits",
+            value=summary["time_ratio"],
+            sense="at most",
+            target=1.0,
+        )
 
 
 def _child(options: argparse.Namespace, arm: str, dtype: str) -> dict[str, Any]:
-    sizes = [f"--{name}={getattr(options, name)}" for name in ("vocabulary", "tokens", "width", "threads")]
+    sizes = [str(getattr(options, name)) for name in _SIZES]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.loss_head", *sizes, "--child", arm, dtype],
+        [sys.executable, "-m", "benchmarks.loss_head", "child", arm, dtype, *sizes],
         capture_output=True,
         text=True,
         check=True,
@@ -63,7 +80,8 @@ def _child(options: argparse.Namespace, arm: str, dtype: str) -> dict[str, Any]:
     return found
 
 
-def _measure(options: argparse.Namespace, arm: str, dtype: str) -> dict[str, Any]:
+def _measure(arm: str, dtype: str, *sizes: str) -> dict[str, Any]:
+    options = argparse.Namespace(**dict(zip(_SIZES, map(int, sizes), strict=True)))
     torch.set_num_threads(options.threads)
     draw = torch.Generator().manual_seed(0)
     hidden = torch.randn(options.tokens, options.width, generator=draw).to(_DTYPES[dtype])
@@ -142,28 +160,30 @@ def _summary(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return summary
 
 
-def _table(options: argparse.Namespace, result: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
+    """Time, memory and exactness by dtype and arm."""
+    sizes = result["sizes"]
     lines = [
-        f"vocabulary {options.vocabulary}, {options.tokens} tokens, width {options.width},"
-        f" {options.threads} threads, torch {torch.__version__}",
+        f"vocabulary {sizes['vocabulary']:,}, {sizes['tokens']:,} tokens, width {sizes['width']},"
+        f" {sizes['threads']} threads; {versions_of('torch')}",
         "",
         "| | seconds, median (range) | extra memory | loss | off fp64 by | gradient cosine |",
         "|---|---|---|---|---|---|",
     ]
-    for dtype, summary in result.items():
+    for dtype, summary in result["dtypes"].items():
         for arm, name in (("naive", "all logits"), ("ours", "chunked")):
             entry = summary[arm]
             times = entry["seconds"]
             lines.append(
-                f"| {dtype}, {name} | {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+                f"| {dtype}, {name} | {spread(times)}"
                 f" | {entry['extra_gb']:.2f} GB | {entry['loss']:.4f} | {entry['loss_off_by']:.1e}"
                 f" | {entry['lowest_cosine']:.6f} |"
             )
-        lines.append(
-            f"| {dtype}, ratio | {summary['time_ratio']:.2f} | {summary['memory_ratio']:.2f} | | | |"
-        )
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["child"]:
+        print(json.dumps(_measure(*sys.argv[2:])))
+        sys.exit()
+    run_as_command(sys.modules[__name__])

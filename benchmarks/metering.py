@@ -4,22 +4,22 @@
 
 Ranks over gloo make empty steps: no model, only what measures it. Timed are the calls inside a step (the
 clock of its parts), the report of a logged step (one small collective, memory, a line of metrics.jsonl), and
-by itself such a collective, which the loss needs anyway. Prints a table or, with --json, the numbers.
+by itself such a collective, which the loss needs anyway.
 """
 
 import argparse
 import json
-import os
 import statistics
+import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from benchmarks.harness import run_as_command, versions_of
 from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress
 from train.dist import DistEnv, Group
@@ -27,25 +27,28 @@ from train.flops import ModelWork, SpeedPlan
 from train.meter import Meter, StepSize
 from train.rundir import append_line
 
+TITLE = "What the metrics cost"
+NOTES = "Waiting for the other rank is most of a report. W&B is not in it."
 STEP_S = 0.1
 """A short step, of which the metrics may take one percent."""
 
 
-def main() -> None:
-    """Start the ranks and print what rank 0 measured."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--accumulation", type=int, default=4)
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "result.json"
-        run_ranks(_rank, options.ranks, options.steps, options.accumulation, str(out))
-        result = json.loads(out.read_text())
-    print(json.dumps(result, indent=2) if options.json else _table(result))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Start the ranks; what rank 0 measured."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "result.json"
+        run_ranks(
+            _rank, options.ranks, options.steps, options.accumulation, str(out), log=Path(name) / "ranks.log"
+        )
+        result: dict[str, Any] = json.loads(out.read_text())
+        return result
 
 
 def _rank(steps: int, accumulation: int, out: str) -> None:
@@ -77,11 +80,9 @@ def _rank(steps: int, accumulation: int, out: str) -> None:
     if group.env.is_main:
         kinds = {"inside": inside, "report": reports, "collective": collectives}
         result = {
-            "cores": os.cpu_count(),
             "ranks": group.env.world_size,
             "accumulation": accumulation,
             "steps": steps,
-            "torch": version("torch"),
             "seconds": {name: _quantiles(values) for name, values in kinds.items()},
         }
         Path(out).write_text(json.dumps(result))
@@ -106,7 +107,8 @@ def _quantiles(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(ordered), "p10": ordered[len(ordered) // 10], "max": ordered[-1]}
 
 
-def _table(result: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
+    """Microseconds."""
     names = {
         "inside": f"inside a step of {result['accumulation']} micro-batches",
         "report": "a report",
@@ -116,8 +118,7 @@ def _table(result: dict[str, Any]) -> str:
     share = (seconds["inside"]["median"] + seconds["report"]["median"]) / STEP_S
     return "\n".join(
         [
-            f"{result['ranks']} ranks over gloo on {result['cores']} cores, torch {result['torch']},"
-            f" {result['steps']} steps",
+            f"{result['ranks']} ranks over gloo, {result['steps']:,} steps; {versions_of('torch')}",
             "",
             "| microseconds | median | a tenth is below |",
             "|---|---|---|",
@@ -132,4 +133,4 @@ def _table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(sys.modules[__name__])

@@ -6,43 +6,43 @@ Document lengths are drawn log-normal (median 150 tokens, sigma 0.8, cut at the 
 the same lengths, interleaved: micro-batches of rows as they come; the same after sorting within each global
 batch, as a run without any setting does; batches of like length (`data.group_by_length`); packs that are
 closed as soon as the next document does not fit; and `data.packing`. No model is run: the share of tokens
-that are not padding is exact, the time is that of one core. Prints a table or, with --json, the numbers.
+that are not padding is exact, the time is that of one core.
 """
 
 import argparse
-import json
 import math
-import os
-import statistics
+import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import run_as_command, spread, versions_of
 from train.data.packing import pack_documents
 from train.data.sampler import Order
 
+TITLE = "How full sequences are"
+NOTES = (
+    "The share does not depend on the machine. Grouping and packing are done once for an epoch and once for a"
+    " run; the time is that of a million documents."
+)
 MEDIAN_TOKENS = 150
 SIGMA = 0.8
 MICRO_BATCH = 8
 GLOBAL_BATCH = 64
 
 
-def main() -> None:
-    """Arrange the same documents in every way, again and again, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
     parser.add_argument("--documents", type=int, default=1_000_000)
     parser.add_argument("--capacity", type=int, nargs="+", default=[512, 2048, 8192])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    result = {
-        "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in ("numpy",)},
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Arrange the same documents in every way, again and again."""
+    return {
         "documents": options.documents,
         "repeats": options.repeats,
         "rows": [
@@ -51,7 +51,6 @@ def main() -> None:
             for row in _measure(_lengths(options.documents, capacity), capacity, options.repeats)
         ],
     }
-    print(json.dumps(result, indent=2) if options.json else _table(result))
 
 
 def _lengths(documents: int, capacity: int) -> np.ndarray:
@@ -106,19 +105,17 @@ def _packs_in_order(lengths: np.ndarray, capacity: int) -> int:
     return packs
 
 
-def _table(result: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
+    """Shares and seconds by capacity and way."""
     return "\n".join(
         [
             f"{result['documents']:,} documents, micro-batch {MICRO_BATCH}, global batch {GLOBAL_BATCH},"
-            f" on one of {result['cores']} cores,"
-            f" numpy {result['versions']['numpy']}, {result['repeats']} repeats",
+            f" on one core, {result['repeats']} repeats; {versions_of('numpy')}",
             "",
-            "| tokens a sequence | arranged as | not padding | seconds | range |",
-            "|---|---|---|---|---|",
+            "| tokens a sequence | arranged as | not padding | seconds, median (range) |",
+            "|---|---|---|---|",
             *(
-                f"| {row['capacity']:,} | {row['arm']} | {row['share']:.4f}"
-                f" | {statistics.median(row['seconds']):.2f}"
-                f" | {min(row['seconds']):.2f} to {max(row['seconds']):.2f} |"
+                f"| {row['capacity']:,} | {row['arm']} | {row['share']:.4f} | {spread(row['seconds'])} |"
                 for row in result["rows"]
             ),
         ]
@@ -126,4 +123,4 @@ def _table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(sys.modules[__name__])

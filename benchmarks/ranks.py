@@ -2,31 +2,64 @@
 
 import os
 import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import torch
-import torch.multiprocessing as mp
+os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any) -> None:
-    """Call a function on every rank, after its environment is set, and wait for all of them."""
+def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: Path | None = None) -> None:
+    """Call a function on every rank, after its environment is set, and wait for all of them.
+
+    Ranks are forked from a parent that has imported what they need: an arm costs no imports.
+
+    Args:
+        function: What a rank does.
+        ranks: How many.
+        arguments: For it.
+        log: Where all that they print goes; None leaves it on the terminal.
+
+    Raises:
+        torch.multiprocessing.ProcessException: a rank failed; what it printed last is on stderr.
+    """
+    import deepspeed  # noqa: F401 - so that the ranks have it
+    import torch.multiprocessing as mp
+    import transformers  # noqa: F401 - likewise
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_enter, (ranks, port, function, arguments), nprocs=ranks)
+    try:
+        mp.start_processes(_enter, (ranks, port, function, arguments, log), nprocs=ranks, start_method="fork")
+    except mp.ProcessException:
+        if log:
+            print(log.read_text()[-3000:], file=sys.stderr)
+        raise
 
 
 def _enter(
-    rank: int, ranks: int, port: int, function: Callable[..., None], arguments: tuple[Any, ...]
+    rank: int,
+    ranks: int,
+    port: int,
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    log: Path | None,
 ) -> None:
+    import torch
+
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "DS_ACCELERATOR": "cpu",
     }
+    if log:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
     function(*arguments)

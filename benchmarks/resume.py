@@ -1,79 +1,104 @@
-"""How long a resume takes, and whether that grows with the steps that were made before.
+"""How long a resume takes, beside Hugging Face's Trainer, and whether that grows with the steps made before.
 
     python -m benchmarks.resume [--steps 10 1000 100000] [--repeats 3]
 
-Real resumes of real runs by the command, the tiny model on two CPU ranks. Each run trains a little and is
-stopped; then its checkpoint, its metrics and its journal are given the length of a run of so many steps. The
-step numbers are interleaved. Prints a table or, with --json, the numbers.
+Both train the same model on the same data over two ranks for ten steps, save, and are stopped. Then what they
+left is given the length of a run of so many steps: Shardline's checkpoint, metrics and journal, and the step
+in the Trainer's state, by which it finds its place in the data. Each resume goes from ranks that have
+imported everything to the end of the first step. Arms and step numbers take turns.
 """
 
 import argparse
 import json
-import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from launcher.status import read_status
+import numpy as np
+
+from benchmarks.arms import shardline, trainer
+from benchmarks.arms.task import Task, cached_in, write_documents, write_model
+from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
 from train.checkpoint.manifest import MANIFEST, record
 from train.checkpoint.progress import PROGRESS, read_progress
 from train.checkpoint.store import CheckpointStore
 from train.rundir import RunDir, read_lines, write_json
 
-GLOBAL_BATCH = 8
+TITLE = "What a resume costs"
+NOTES = (
+    "A resume does not depend on how long the run is: the place in the data is reached by arithmetic."
+    " *Of it, the run's past* is what looks at it: the journal, the checkpoints with every hash, the"
+    " order of the rows, the states. Importing torch, transformers and deepspeed comes before, for both. With"
+    " W&B offline, rank 0 also looks for steps that W&B's files lack: seconds for 100,000 logged steps."
+)
+STEPS_BEFORE_SAVE = 10
 STEPS_PER_CHECKPOINT = 100
 """In the journal of a long run."""
-PATIENCE_S = 300
+LENGTH, PER_RANK, DOCUMENTS = 128, 4, 4000
+GLOBAL_BATCH = 2 * PER_RANK
+_COMPARED_AT = 1000
 
 
-def main() -> None:
-    """Prepare one run per step number, resume each again and again, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, nargs="+", default=[10, 1000, 100_000])
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
+    parser.add_argument("--steps", type=int, nargs="+", default=[10, _COMPARED_AT, 100_000])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"SHARDLINE_RUNS": folder, "CUDA_VISIBLE_DEVICES": ""}
-        runs = {step: _run_at(step) for step in options.steps}
-        times: dict[int, list[dict[str, float]]] = {step: [] for step in options.steps}
-        for _ in range(options.repeats):
-            for step, run in runs.items():
-                times[step].append(_resume(run, step))
-    result = {
-        "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in ("torch", "deepspeed")},
-        "resumes": [{"step": step, "repeats": repeats} for step, repeats in times.items()],
-    }
-    print(json.dumps(result, indent=2) if options.json else _table(result))
 
 
-def _run_at(step: int) -> RunDir:
-    """A stopped run whose files are those of a run that has made so many steps."""
-    done = _shardline(
-        "submit",
-        "experiment=smoke",
-        f"name=at-{step}",
-        f"train.max_steps={10 * step + 1000}",
-        f"train.global_batch_size={GLOBAL_BATCH}",
-        "eval.base=false",
-        "checkpoint.every_steps=null",
-        "--json",
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Both arms at every step number, in turns."""
+    with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
+        task = _task(Path(name))
+        ours = {step: _run_at(step, task) for step in options.steps}
+        theirs = _trainer_checkpoints(task, options.steps)
+        rows: dict[int, dict[str, list[float]]] = {
+            step: {"ours": [], "restoring": [], "theirs": []} for step in options.steps
+        }
+        for repeat in range(options.repeats):
+            for step, seconds in rows.items():
+                total_s, restoring_s = _resume(ours[step], step, attempt=2 + repeat)
+                seconds["ours"].append(total_s)
+                seconds["restoring"].append(restoring_s)
+                longer = replace(task, steps=step + 1000)
+                seconds["theirs"].append(trainer.resume(longer, theirs[step]).first_step_s)
+    ratios = []
+    if _COMPARED_AT in rows:
+        at = {kind: float(np.median(values)) for kind, values in rows[_COMPARED_AT].items()}
+        ratios.append(
+            Ratio(
+                what="resume to first step at step 1,000, beside HF resume_from_checkpoint",
+                value=at["ours"] / at["theirs"],
+                sense="at most",
+                target=0.5,
+            )
+        )
+    return {"rows": [{"step": step, **seconds} for step, seconds in rows.items()], "ratios": as_json(ratios)}
+
+
+def _task(folder: Path) -> Task:
+    return Task(
+        folder=folder,
+        model=write_model(folder / "model", length=LENGTH),
+        train=write_documents(folder / "train.jsonl", np.full(DOCUMENTS, LENGTH), seed=1),
+        held_out=write_documents(folder / "held_out.jsonl", np.full(8, LENGTH), seed=2),
+        length=LENGTH,
+        micro_batch_size=PER_RANK,
+        steps=STEPS_BEFORE_SAVE,
+        stage=2,
     )
-    run = RunDir(Path(json.loads(done)["dir"]))
-    _wait(run, lambda: run.metrics.exists() and any(read_lines(run.metrics)))
-    _shardline("stop", str(run.root))
-    _wait(run, lambda: read_status(run).state == "PREEMPTED")
+
+
+def _run_at(step: int, task: Task) -> RunDir:
+    """A stopped run whose files are those of a run that has made so many steps."""
+    run = shardline.plan_run(
+        replace(task, steps=10 * step + 1000), "data.validation=null", "tracking.wandb=disabled"
+    )
+    run.ask_to_pause(STEPS_BEFORE_SAVE)
+    shardline.start_ranks(run, task.ranks, attempt=1)
     _move_checkpoint(run, step)
     row = next(read_lines(run.metrics))
     _rewrite(run.metrics, ({**row, "step": made} for made in range(1, step + 1)))
@@ -104,58 +129,48 @@ def _rewrite(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _resume(run: RunDir, step: int) -> dict[str, float]:
-    """Resume, wait for the first step, end the run without another save; seconds."""
-    began = time.time()
-    _shardline("resume", str(run.root))
-
-    def first_step() -> dict[str, Any] | None:
-        rows = (row for row in read_lines(run.metrics) if row["step"] == step + 1)
-        return next((row for row in rows if row["time"] > began), None)
-
-    _wait(run, lambda: first_step() is not None)
-    made = first_step()
-    assert made
-    started = [row["time"] for row in read_lines(run.events) if row["event"] == "started"]
-    resumed = [row for row in read_lines(run.events) if row["event"] == "resumed"]
-    assert resumed[-1]["step"] == step
-    _shardline("cancel", str(run.root))
-    return {"total_s": made["time"] - began, "restoring_s": made["time"] - started[-1]}
+def _resume(run: RunDir, step: int, attempt: int) -> tuple[float, float]:
+    """Resume for one step, whose checkpoint is dropped again; seconds in all, and of them for the past."""
+    run.ask_to_pause(step + 1)
+    shardline.start_ranks(run, 2, attempt=attempt)
+    mine = [row for row in read_lines(run.events) if row.get("attempt") == attempt]
+    resumed = next(row for row in mine if row["event"] == "resumed")
+    assert resumed["step"] == step
+    started = next(row for row in mine if row["event"] == "started")
+    start = next(row for row in mine if row["event"] == "start")
+    made = next(row for row in read_lines(run.metrics) if row["step"] == step + 1)
+    shutil.rmtree(CheckpointStore(run.checkpoints).path(step + 1))
+    _rewrite(run.metrics, (row for row in read_lines(run.metrics) if row["step"] <= step))
+    return start["total_s"] - start["seconds"]["imports"], made["time"] - started["time"]
 
 
-def _wait(run: RunDir, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline or read_status(run).state == "FAILED":
-            raise RuntimeError(f"the run did not get on: {read_status(run)}")
-        time.sleep(0.1)
+def _trainer_checkpoints(task: Task, steps: list[int]) -> dict[int, Path]:
+    saved = trainer.save_checkpoint(task)
+    found = {}
+    for step in steps:
+        found[step] = saved.with_name(f"checkpoint-at-{step}")
+        shutil.copytree(saved, found[step])
+        state_file = found[step] / "trainer_state.json"
+        state = json.loads(state_file.read_text())
+        epoch = step / (DOCUMENTS / GLOBAL_BATCH)
+        state_file.write_text(json.dumps(state | {"global_step": step, "epoch": epoch}))
+    return found
 
 
-def _shardline(*arguments: str) -> str:
-    words = [sys.executable, "-P", "-m", "launcher.cli", *arguments]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-
-
-def _table(result: dict[str, Any]) -> str:
-    def cells(repeats: list[dict[str, float]], key: str) -> str:
-        values = [entry[key] for entry in repeats]
-        return f"{statistics.median(values):.2f} | {min(values):.2f} to {max(values):.2f}"
-
-    return "\n".join(
-        [
-            f"Tiny model, 2 ranks on {result['cores']} cores, torch {result['versions']['torch']},"
-            f" deepspeed {result['versions']['deepspeed']}",
-            "",
-            "| steps before | command to first step, s | range | ranks ready to first step, s | range |",
-            "|---|---|---|---|---|",
-            *(
-                f"| {entry['step']:,} | {cells(entry['repeats'], 'total_s')}"
-                f" | {cells(entry['repeats'], 'restoring_s')} |"
-                for entry in result["resumes"]
-            ),
-        ]
-    )
+def table(result: dict[str, Any]) -> str:
+    """Seconds by step number."""
+    lines = [
+        f"8.8M parameters, 2 ranks; {versions_of('torch', 'deepspeed', 'transformers')}",
+        "",
+        "| steps before | Shardline, s, median (range) | of it, the run's past | HF Trainer |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['step']:,} | {spread(row['ours'])} | {spread(row['restoring'])} | {spread(row['theirs'])} |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(sys.modules[__name__])

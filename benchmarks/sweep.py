@@ -19,28 +19,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import Ratio, as_json, run_as_command, versions_of
+from benchmarks.hydra_app import APP
 from launcher.compose.groups import packaged
 from launcher.compose.sweep import compose_sweep
 from launcher.sweep.directory import SweepDir, SweepFile, Trial, trial_of
 from launcher.sweep.plan import plan_sweep
 from tests.fakes.slurm import FakeSlurm, fake_slurm
 
+TITLE = "What a sweep costs a login node"
+NOTES = "Shell scripts stand in for Slurm's commands, for both."
 _FIXED = ("experiment=smoke", "slurm=cluster", "hardware.device=cpu", "hardware.gpus_per_node=2")
-_APP = """\
-import hydra
-from omegaconf import OmegaConf
-OmegaConf.register_new_resolver("examples", lambda name: "{examples}/" + name, replace=True)
-
-@hydra.main(version_base="1.3", config_path="{conf}", config_name="config")
-def main(config):
-    return 0.0
-
-main()
-"""
 _BASELINE_WITHIN_S = 300
 
 
@@ -55,24 +47,29 @@ class Submission:
     megabytes: float
 
 
-def main() -> None:
-    """Parse, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
     parser.add_argument("--trials", type=int, default=256, help="a multiple of 16")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--finished", type=int, nargs="*", default=[1000, 10000])
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    result: dict[str, Any] = {
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Submit in turns; then look at finished trials."""
+    submission = _submissions(options.trials, options.repeats)
+    ours, hydra = submission["ours"], submission["hydra"]
+    ratio = Ratio(
+        what=f"submission of {options.trials} trials, beside Hydra's launcher",
+        value=ours["to_last_sbatch_s"] / hydra["to_last_sbatch_s"],
+        sense="at most",
+        target=0.125,
+    )
+    return {
         "trials": options.trials,
-        "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in ("hydra-core", "submitit", "hydra-submitit-launcher")},
-        "submission": _submissions(options.trials, options.repeats),
+        "submission": submission,
         "looking": [_look(count, options.repeats) for count in options.finished],
+        "ratios": as_json([ratio]),
     }
-    print(json.dumps(result, indent=2) if options.json else _table(result))
 
 
 def _submissions(trials: int, repeats: int) -> dict[str, Any]:
@@ -118,7 +115,7 @@ def _hydra(trials: int) -> Submission:
     """The launcher blocks until its last job ends; it is watched until its sbatch, then killed."""
     with _place() as (folder, slurm, environ):
         app = folder / "app.py"
-        app.write_text(_APP.format(conf=packaged("conf"), examples=packaged("examples")))
+        app.write_text(APP.format(conf=packaged("conf"), examples=packaged("examples")))
         overrides = [*_FIXED, *_axes(trials), "hydra/launcher=submitit_slurm", "hydra.sweep.dir=runs"]
         began = time.time()
         process = subprocess.Popen(
@@ -261,12 +258,12 @@ def _result(number: int) -> dict[str, Any]:
     }
 
 
-def _table(result: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
+    """Submission by launcher, then seconds of looking."""
     ours, hydra = result["submission"]["ours"], result["submission"]["hydra"]
     first, other = ours["runs"][0], hydra["runs"][0]
     lines = [
-        f"{result['trials']} trials on {result['cores']} cores, hydra {result['versions']['hydra-core']},"
-        f" hydra-submitit-launcher {result['versions']['hydra-submitit-launcher']}, medians",
+        f"{result['trials']} trials, medians; {versions_of('hydra-core', 'hydra-submitit-launcher')}",
         "",
         "| | Shardline | Hydra's launcher |",
         "|---|---|---|",
@@ -290,4 +287,4 @@ def _table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(sys.modules[__name__])

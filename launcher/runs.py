@@ -4,14 +4,16 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from launcher.config import Access, RunConfig
 from launcher.errors import nearest, refuse
 from launcher.sweep.directory import SweepDir
 from train.rundir import JournaledDir, RunDir
+
+if TYPE_CHECKING:  # looking at runs does without pydantic, half of the time that it would take
+    from launcher.config import Access, RunConfig
 
 
 def runs_root() -> Path:
@@ -118,8 +120,10 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=False)
 
 
-def load_config(run: RunDir) -> RunConfig:
+def load_config(run: RunDir) -> "RunConfig":
     """What a run was last submitted with."""
+    from launcher.config import RunConfig
+
     return RunConfig.model_validate(yaml.safe_load(run.config.read_text()))
 
 
@@ -129,14 +133,14 @@ def name_to_type(place: JournaledDir) -> str:
     return str(root.relative_to(runs_root())) if root.is_relative_to(runs_root()) else str(root)
 
 
-def stage_run(final: Path, access: Access) -> RunDir:
+def stage_run(final: Path, access: "Access") -> RunDir:
     """A new directory beside the final place, to be filled and renamed; private, or its group's as well."""
     run = RunDir(stage_directory(final, access))
     run.logs.mkdir()
     return run
 
 
-def stage_directory(final: Path, access: Access) -> Path:
+def stage_directory(final: Path, access: "Access") -> Path:
     """As `stage_run`, but empty."""
     final.parent.mkdir(parents=True, exist_ok=True)
     staged = final.with_name(f".{final.name}.{os.uname().nodename}.{os.getpid()}.new")

@@ -45,7 +45,7 @@ def submit_run(composed: Composed) -> Submission:
         raise Refused(problems, exit_code_for(problems))
     run = RunDir(Path(composed.config.runs_dir) / plan.run)
     if not run.root.exists():
-        _create(run, composed, plan)
+        create_run(run, composed, plan)
         try:
             return resume_run(run)
         except Refused as refusal:
@@ -185,7 +185,7 @@ def _active(run: RunDir, what: str) -> Refused:
     return refuse("run.active", "RUN", f"{run.root.name} {what}", watch, ExitCode.REFUSED)
 
 
-def _create(run: RunDir, composed: Composed, plan: RunPlan) -> None:
+def create_run(run: RunDir, composed: Composed, plan: RunPlan) -> None:
     """Fill a directory under another name and rename it: a run is whole, or it is not there."""
     staged = stage_run(run.root, composed.config.access)
     try:

@@ -41,7 +41,7 @@ def plan(options: argparse.Namespace) -> int:
     """Compose a config, check everything, show what would run; creates nothing."""
     from launcher.compose.run import compose_run
     from launcher.preflight import examine
-    from launcher.show import plan_as_json, show_plan
+    from launcher.show_plan import plan_as_json, show_plan
     from launcher.sweep import verbs as sweeps
 
     if sweeps.is_sweep(options):

@@ -25,9 +25,7 @@ from slurm.values import (
 class Section(BaseModel):
     """A group of settings: unknown keys and wrong types are errors, values never change later."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
 
 class HardwareConfig(Section):

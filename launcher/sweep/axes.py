@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from launcher.config import SweepConfig
 from launcher.errors import Problem, nearest
+
+if TYPE_CHECKING:
+    from launcher.config import SweepConfig
 
 REPEATS = ("seed", "cv.fold")
 """Axes that repeat a setting instead of changing it: their values are aggregated, never chosen from."""
@@ -83,7 +85,7 @@ def label(point: Point) -> str:
     )
 
 
-def points(axes: Sequence[Axis], settings: SweepConfig) -> list[Point]:
+def points(axes: Sequence[Axis], settings: "SweepConfig") -> list[Point]:
     """All points of a sweep in a fixed order, the excluded ones left out.
 
     Repeats (seeds, folds) are crossed with whatever the sampler draws of the rest.
@@ -94,7 +96,7 @@ def points(axes: Sequence[Axis], settings: SweepConfig) -> list[Point]:
     return [point for point in found if not any(_fits(point, excluded) for excluded in settings.exclude)]
 
 
-def check_axes(axes: Sequence[Axis], settings: SweepConfig) -> Iterator[Problem]:
+def check_axes(axes: Sequence[Axis], settings: "SweepConfig") -> Iterator[Problem]:
     """What keeps these axes from making a sweep."""
     keys = [axis.key for axis in axes]
     if not axes:
@@ -120,7 +122,7 @@ def _check_pairs(axes: Sequence[Axis], bundle: Sequence[str]) -> Iterator[Proble
         yield _problem("zip", f"{repeats[0]} repeats settings", "cross it with them")
 
 
-def _check_sampler(settings: SweepConfig) -> Iterator[Problem]:
+def _check_sampler(settings: "SweepConfig") -> Iterator[Problem]:
     """A grid knows neither a number nor a seed; the others need the number."""
     if settings.sampler == "grid":
         for name in ("n", "seed"):
@@ -130,7 +132,7 @@ def _check_sampler(settings: SweepConfig) -> Iterator[Problem]:
         yield _problem("n", f"sweep.sampler={settings.sampler} needs a number", "set sweep.n")
 
 
-def _check_interval(axis: Axis, settings: SweepConfig) -> Iterator[Problem]:
+def _check_interval(axis: Axis, settings: "SweepConfig") -> Iterator[Problem]:
     interval = axis.interval
     if interval is None:
         return
@@ -155,7 +157,7 @@ def _problem(name: str, message: str, fix: str) -> Problem:
     return Problem(code="sweep.axes", field=field, message=message, fix=fix)
 
 
-def _dimensions(axes: Sequence[Axis], settings: SweepConfig) -> list[_Dimension]:
+def _dimensions(axes: Sequence[Axis], settings: "SweepConfig") -> list[_Dimension]:
     bundles: list[_Dimension] = []
     taken: set[str] = set()
     for axis in axes:
@@ -167,7 +169,7 @@ def _dimensions(axes: Sequence[Axis], settings: SweepConfig) -> list[_Dimension]
     return bundles
 
 
-def _settings(dimensions: Sequence[_Dimension], settings: SweepConfig) -> Iterator[Point]:
+def _settings(dimensions: Sequence[_Dimension], settings: "SweepConfig") -> Iterator[Point]:
     if settings.sampler == "grid" or settings.n is None:
         yield from _crossed(dimensions)
         return

@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from launcher.config import Access, RunConfig
 from launcher.sweep.axes import label
 from train.rundir import JournaledDir, RunDir, append_line, read_lines, write_atomic
+
+if TYPE_CHECKING:
+    from launcher.config import Access
 
 _TRIALS = "\ntrials:\n"
 _DERIVED = ("run", "identity", "wandb_id", "label")
@@ -50,7 +52,7 @@ class SweepFile:
     """What the command line said last."""
     settings: dict[str, Any]
     """The sweep section, as it was last given."""
-    access: Access
+    access: "Access"
     """As in a run's config."""
     code: str
     """Hash of the frozen sources."""
@@ -75,6 +77,8 @@ class SweepFile:
 
     def document(self, trial: Trial) -> Document:
         """What a trial's run directory is made of."""
+        from launcher.config import RunConfig
+
         document = patched(self.base, trial.changes)
         config = RunConfig.model_validate(document["config"])
         plan = document["plan"]

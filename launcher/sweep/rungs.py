@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from launcher.config import HalvingConfig
 from launcher.sweep.directory import Slice, SweepDir
 from launcher.sweep.halving import Decision, Standing, decide
 from train.rundir import RunDir, latest_by_step, read_lines
+
+if TYPE_CHECKING:
+    from launcher.config import HalvingConfig
 
 _EVENT = "halving"
 BEGUN_ANEW = "begun_anew"
@@ -94,6 +96,8 @@ def _finite(losses: Sequence[float | None]) -> float | None:
     return mean(sound) if sound and len(sound) == len(losses) else None
 
 
-def _halving(sweep: SweepDir) -> HalvingConfig | None:
+def _halving(sweep: SweepDir) -> "HalvingConfig | None":
+    from launcher.config import HalvingConfig
+
     given = sweep.read().settings["halving"]
     return HalvingConfig.model_validate(given) if given else None

@@ -25,16 +25,25 @@ def test_help_names_every_verb(shardline: Command):
     [["--help"], ["plan", "experiment=smoke"], ["status"], ["submit", "experiment=smoke", "--dry-run"]],
 )
 def test_the_login_side_imports_nothing_heavy(arguments: list[str], tmp_path: Path):
+    assert _imported(arguments, tmp_path).isdisjoint(HEAVY)
+
+
+def test_status_is_there_at_once(tmp_path: Path):
+    """What is typed a hundred times a day does without what only configs and plans need."""
+    assert _imported(["status"], tmp_path).isdisjoint({"pydantic", "numpy", "hydra", "omegaconf"})
+
+
+def _imported(arguments: list[str], folder: Path) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-P", "-X", "importtime", "-m", "launcher.cli", *arguments],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=True,
     )
     imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "launcher" in imported
-    assert imported.isdisjoint(HEAVY)
+    return imported
 
 
 def test_plan_json_has_the_stable_fields(shardline: Command):

@@ -14,7 +14,7 @@ from launcher.errors import Problem
 from launcher.output import make_console
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
-from launcher.show import plan_as_json, show_plan
+from launcher.show_plan import plan_as_json, show_plan
 from tests.conftest import conversation
 from train.job import FoldPlan
 

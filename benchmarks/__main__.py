@@ -1,0 +1,105 @@
+"""All benchmarks, one after another, and the page that they make: `make bench`.
+
+    python -m benchmarks [--only NAME ...] [--out docs/benchmarks.md]
+
+Each runs in a process of its own. The numbers go beside the page as .json; with `--only`, those of the other
+benchmarks stay as they were.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RATIO_HEADER, Benchmark, machine, ratios_of, section, versions_of
+
+NAMES = (
+    "equal",
+    "ragged",
+    "memory",
+    "loss_head",
+    "optimizer",
+    "packing",
+    "checkpoint",
+    "resume",
+    "sweep",
+    "command",
+    "metering",
+)
+_BUSY = 1.0
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+    parser.add_argument("--busy", action="store_true", help="measure although others use this machine")
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    if load > _BUSY and not options.busy:
+        parser.error(f"the load is {load:.1f}, and timings would be those of others; wait, or --busy")
+    numbers_file = options.out.with_suffix(".json")
+    numbers: dict[str, Any] = json.loads(numbers_file.read_text()) if numbers_file.exists() else {}
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(options.out.parent.resolve() / ".extensions")
+    for name in options.only:
+        began = time.perf_counter()
+        print(f"{name} ...", end=" ", flush=True)
+        numbers[name] = _measured(name) | {"took_s": round(time.perf_counter() - began, 1)}
+        print(f"{numbers[name]['took_s']:.0f} s", flush=True)
+        numbers_file.write_text(json.dumps(numbers, indent=1) + "\n")
+    options.out.write_text(_page(numbers))
+    print(f"{options.out} written")
+
+
+def _measured(name: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _page(numbers: dict[str, Any]) -> str:
+    """Markdown: first what is compared with others, then each benchmark."""
+    known: dict[str, Benchmark] = {
+        name: importlib.import_module(f"benchmarks.{name}")  # type: ignore[misc]
+        for name in NAMES
+        if name in numbers
+    }
+    ratios = [ratio.row for name in known for ratio in ratios_of(numbers[name])]
+    total_min = sum(entry["took_s"] for entry in numbers.values()) / 60
+    parts = [
+        "# Benchmarks",
+        "`make bench` measures all of this anew and writes this page;"
+        f" it took {total_min:.0f} minutes. Each part is one command.",
+        "Baselines run in the same process tree, in turns with Shardline, at their best setting. All ran"
+        " on CPU ranks over gloo, so ratios are worth something and absolute speeds are not: no claim about"
+        " GPUs follows from them.",
+        f"{machine()}; {versions_of('torch', 'deepspeed', 'transformers', 'accelerate', 'trl')}",
+        "## Beside others",
+        "\n".join([RATIO_HEADER, *ratios]),
+    ]
+    for name, benchmark in known.items():
+        parts += [
+            f"## {benchmark.TITLE}",
+            f"`python -m benchmarks.{name}`",
+            section(benchmark, numbers[name]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The same training by Shardline and by what its users would take instead."""

@@ -1,0 +1,93 @@
+"""A run of Shardline: composed, planned and frozen as by `submit`, its ranks started here."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.arms.task import Task, Trace
+from benchmarks.ranks import run_ranks
+from launcher.compose.run import compose_run
+from launcher.errors import Refused
+from launcher.preflight import examine
+from launcher.submit import create_run
+from train.heartbeat import Heartbeat
+from train.rundir import RunDir, latest_by_step, read_lines
+from train.signals import StopRequest
+
+
+def train(task: Task) -> Trace:
+    """Train in a new run directory."""
+    run = plan_run(task)
+    began_s = time.time()
+    start_ranks(run, task.ranks, attempt=1)
+    return trace_of(run, began_s)
+
+
+def plan_run(task: Task, *extra: str) -> RunDir:
+    """A run directory as `submit` leaves it for the job."""
+    runs = Path(tempfile.mkdtemp(dir=task.folder, prefix="runs-"))
+    os.environ["SHARDLINE_RUNS"] = str(runs)
+    composed = compose_run(
+        [
+            "experiment=smoke",
+            f"model.source=path:{task.model}",
+            "model.init=pretrained",
+            f"data.train={task.train}",
+            f"data.validation={task.held_out}",
+            "data.test=null",
+            "data.format=text",
+            f"data.max_length={task.length}",
+            f"data.packing={task.arranged == 'packed'}",
+            f"data.group_by_length={task.arranged == 'grouped'}",
+            f"train.micro_batch_size={task.micro_batch_size}",
+            f"train.global_batch_size={task.micro_batch_size * task.ranks}",
+            f"train.max_steps={task.steps}",
+            f"hardware.gpus_per_node={task.ranks}",
+            "hardware.device=cpu",
+            f"optim.lr={task.lr}",
+            "optim.schedule=constant",
+            "optim.warmup_steps=0",
+            f"zero.stage={task.stage}",
+            "checkpoint.every_steps=null",
+            "eval.base=false",
+            "eval.general=null",
+            "eval.answers=0",
+            *extra,
+        ]
+    )
+    plan, problems = examine(composed)
+    if problems or plan is None:
+        raise Refused(problems)
+    run = RunDir(runs / plan.run)
+    create_run(run, composed, plan)
+    return run
+
+
+def start_ranks(run: RunDir, ranks: int, *, attempt: int) -> None:
+    """What a node agent does, without watching."""
+    logs = run.attempt_logs(attempt)
+    logs.mkdir(parents=True, exist_ok=True)
+    run_ranks(_rank, ranks, run, attempt, log=logs / "ranks.log")
+
+
+def trace_of(run: RunDir, begun_s: float) -> Trace:
+    """From the lines that the run wrote."""
+    rows = [row for row in latest_by_step(read_lines(run.metrics)) if row["time"] > begun_s]
+    totals = [row["tokens"] for row in rows]
+    checks = [row for row in read_lines(run.events) if row["event"] == "validation"]
+    return Trace(
+        begun_s=begun_s,
+        ends_s=[row["time"] for row in rows],
+        losses=[row["loss"] for row in rows],
+        tokens=[now - before for before, now in zip([0, *totals[:-1]], totals, strict=True)],
+        held_out_loss=checks[-1]["loss"] if checks else None,
+        peak_gb=max(row["peak_memory_gb"] for row in rows),
+    )
+
+
+def _rank(run: RunDir, attempt: int) -> None:
+    from train.rank import run_rank
+
+    heart = Heartbeat(run.attempt_logs(attempt), int(os.environ["RANK"]))
+    run_rank(run, attempt, StopRequest(), heart)

