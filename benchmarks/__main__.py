@@ -12,11 +12,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import RATIO_HEADER, Benchmark, machine, ratios_of, section, versions_of
+from benchmarks.harness import RATIO_HEADER, Benchmark, ratios_of, section, setting
 
 NAMES = (
     "equal",
@@ -48,14 +49,19 @@ def main() -> None:
         parser.error(f"the load is {load:.1f}, and timings would be those of others; wait, or --busy")
     numbers_file = options.out.with_suffix(".json")
     numbers: dict[str, Any] = json.loads(numbers_file.read_text()) if numbers_file.exists() else {}
-    os.environ["TORCH_EXTENSIONS_DIR"] = str(options.out.parent.resolve() / ".extensions")
-    for name in options.only:
-        began = time.perf_counter()
-        print(f"{name} ...", end=" ", flush=True)
-        numbers[name] = _measured(name) | {"took_s": round(time.perf_counter() - began, 1)}
-        print(f"{numbers[name]['took_s']:.0f} s", flush=True)
-        numbers_file.write_text(json.dumps(numbers, indent=1) + "\n")
-    options.out.write_text(_page(numbers))
+    with tempfile.TemporaryDirectory() as extensions:
+        os.environ["TORCH_EXTENSIONS_DIR"] = extensions
+        for name in options.only:
+            began = time.perf_counter()
+            print(f"{name} ...", end=" ", flush=True)
+            result = _measured(name)
+            took_s = round(time.perf_counter() - began, 1)
+            numbers[name] = {"setting": setting(), "took_s": took_s, "result": result}
+            print(f"{took_s:.0f} s", flush=True)
+            for ratio in ratios_of(result):
+                print(f"  {ratio.what}: {ratio.value:.3g}, wanted {ratio.sense} {ratio.target:g}", flush=True)
+            numbers_file.write_text(json.dumps(numbers, indent=1) + "\n")
+    options.out.write_text(page(numbers))
     print(f"{options.out} written")
 
 
@@ -72,14 +78,15 @@ def _measured(name: str) -> dict[str, Any]:
     return found
 
 
-def _page(numbers: dict[str, Any]) -> str:
-    """Markdown: first what is compared with others, then each benchmark."""
+def page(numbers: dict[str, Any]) -> str:
+    """Markdown from the numbers alone: first what is compared with others, then each benchmark."""
     known: dict[str, Benchmark] = {
         name: importlib.import_module(f"benchmarks.{name}")  # type: ignore[misc]
         for name in NAMES
         if name in numbers
     }
-    ratios = [ratio.row for name in known for ratio in ratios_of(numbers[name])]
+    results = {name: numbers[name]["result"] for name in known}
+    ratios = [ratio.row for result in results.values() for ratio in ratios_of(result)]
     total_min = sum(entry["took_s"] for entry in numbers.values()) / 60
     parts = [
         "# Benchmarks",
@@ -88,7 +95,7 @@ def _page(numbers: dict[str, Any]) -> str:
         "Baselines run in the same process tree, in turns with Shardline, at their best setting. All ran"
         " on CPU ranks over gloo, so ratios are worth something and absolute speeds are not: no claim about"
         " GPUs follows from them.",
-        f"{machine()}; {versions_of('torch', 'deepspeed', 'transformers', 'accelerate', 'trl')}",
+        "\n\n".join(dict.fromkeys(entry["setting"] for entry in numbers.values())),
         "## Beside others",
         "\n".join([RATIO_HEADER, *ratios]),
     ]
@@ -96,7 +103,7 @@ def _page(numbers: dict[str, Any]) -> str:
         parts += [
             f"## {benchmark.TITLE}",
             f"`python -m benchmarks.{name}`",
-            section(benchmark, numbers[name]),
+            section(benchmark, results[name]),
         ]
     return "\n\n".join(parts) + "\n"
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.arms.task import cached_in
-from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command, spread
 from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress, Shape
 from train.checkpoint.saving import Saver
@@ -187,8 +187,7 @@ def table(result: dict[str, Any]) -> str:
     interval_s = 300.0
     return "\n".join(
         [
-            f"{result['parameters'] / 1e6:.0f}M parameters, bf16 Adam, ZeRO-2, {result['ranks']} ranks;"
-            f" {versions_of('torch', 'deepspeed')}",
+            f"{result['parameters'] / 1e6:.0f}M parameters, bf16 Adam, ZeRO-2, {result['ranks']} ranks",
             "",
             "| | seconds, median (range) |",
             "|---|---|",

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command, spread
 from benchmarks.hydra_app import APP
 from launcher.compose.groups import packaged
 
@@ -119,8 +119,6 @@ def _calls(words: list[str], environ: dict[str, str], folder: Path) -> int:
 def table(result: dict[str, Any]) -> str:
     """Seconds and calls by command."""
     lines = [
-        versions_of("hydra-core", "deepspeed"),
-        "",
         "| command | seconds, median (range) | calls that look at files |",
         "|---|---|---|",
     ]

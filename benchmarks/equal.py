@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.arms import bare, shardline, trainer
 from benchmarks.arms.task import Task, Trace, cached_in, write_documents, write_model
-from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command, spread
 
 TITLE = "Equal input"
 NOTES = (
@@ -105,7 +105,7 @@ def table(result: dict[str, Any]) -> str:
     """Speeds and losses by stage and arm."""
     lines = [
         f"8.8M parameters, bf16, {LENGTH} tokens x {PER_RANK} on each of {result['ranks']} ranks,"
-        f" {result['steps']} steps; {versions_of('torch', 'deepspeed', 'transformers')}",
+        f" {result['steps']} steps",
         "",
         "| ZeRO | arm | tokens/s, median (range) | first loss | last loss | losses apart by |",
         "|---|---|---|---|---|---|",

@@ -49,6 +49,16 @@ class Ratio:
         return f"| {self.what} | {self.value:.3g} | {self.sense} {self.target:g} | {verdict} |"
 
 
+_PACKAGES = (
+    "torch",
+    "deepspeed",
+    "transformers",
+    "accelerate",
+    "trl",
+    "hydra-core",
+    "hydra-submitit-launcher",
+    "numpy",
+)
 RATIO_HEADER = "| ratio, Shardline / other | measured | wanted | reached |\n|---|---|---|---|"
 
 
@@ -71,7 +81,7 @@ def run_as_command(benchmark: Benchmark) -> None:
     parser.add_argument("--json", action="store_true", help="print the numbers")
     options = parser.parse_args()
     result = benchmark.measure(options)
-    print(json.dumps(result, indent=2) if options.json else section(benchmark, result))
+    print(json.dumps(result, indent=2) if options.json else f"{setting()}\n\n{section(benchmark, result)}")
 
 
 def section(benchmark: Benchmark, result: dict[str, Any]) -> str:
@@ -80,7 +90,7 @@ def section(benchmark: Benchmark, result: dict[str, Any]) -> str:
     parts = [benchmark.table(result)]
     if ratios:
         parts.append("\n".join([RATIO_HEADER, *(ratio.row for ratio in ratios)]))
-    return "\n\n".join([*parts, *([benchmark.NOTES] if benchmark.NOTES else [])])
+    return "\n\n".join([*parts, *filter(None, [benchmark.NOTES])])
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -89,14 +99,10 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def versions_of(*packages: str) -> str:
-    """As they are written into titles."""
-    return ", ".join(f"{package} {version(package)}" for package in packages)
-
-
-def machine() -> str:
-    """Processor, cores in use, memory."""
+def setting() -> str:
+    """Where it was measured: processor, cores in use, memory, and the versions of what is compared."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return f"{len(os.sched_getaffinity(0))} cores of {model}, {memory_gb:.0f} GiB"
+    versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    return f"{len(os.sched_getaffinity(0))} cores of {model}, {memory_gb:.0f} GiB; {versions}"

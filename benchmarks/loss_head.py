@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command, spread
 from train.kernels.loss_head import linear_cross_entropy_sum
 
 TITLE = "The loss head"
@@ -165,7 +165,7 @@ def table(result: dict[str, Any]) -> str:
     sizes = result["sizes"]
     lines = [
         f"vocabulary {sizes['vocabulary']:,}, {sizes['tokens']:,} tokens, width {sizes['width']},"
-        f" {sizes['threads']} threads; {versions_of('torch')}",
+        f" {sizes['threads']} threads",
         "",
         "| | seconds, median (range) | extra memory | loss | off fp64 by | gradient cosine |",
         "|---|---|---|---|---|---|",

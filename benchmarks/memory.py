@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.arms import shardline, trainer
 from benchmarks.arms.task import Task, Trace, cached_in, write_plain_text
-from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command, spread
 
 TITLE = "Memory"
 NOTES = (
@@ -89,8 +89,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Peaks by arm."""
     lines = [
-        f"SmolLM2-135M, bf16, ZeRO-2, 2 ranks, {result['micro_batch_size']} rows of {LENGTH} tokens a rank;"
-        f" {versions_of('torch', 'deepspeed', 'transformers')}",
+        f"SmolLM2-135M, bf16, ZeRO-2, 2 ranks, {result['micro_batch_size']} rows of {LENGTH} tokens a rank",
         "",
         "| arm | peak of a rank, GB, median (range) | loss of each step |",
         "|---|---|---|",

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import run_as_command, versions_of
+from benchmarks.harness import run_as_command
 from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress
 from train.dist import DistEnv, Group
@@ -118,7 +118,7 @@ def table(result: dict[str, Any]) -> str:
     share = (seconds["inside"]["median"] + seconds["report"]["median"]) / STEP_S
     return "\n".join(
         [
-            f"{result['ranks']} ranks over gloo, {result['steps']:,} steps; {versions_of('torch')}",
+            f"{result['ranks']} ranks over gloo, {result['steps']:,} steps",
             "",
             "| microseconds | median | a tenth is below |",
             "|---|---|---|",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms.task import cached_in
-from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command, spread
 
 TITLE = "Optimizer step"
 NOTES = ""
@@ -116,7 +116,7 @@ def _steps(build: Callable[[Any], Any], millions: int, steps: int) -> tuple[floa
 def table(result: dict[str, Any]) -> str:
     """Milliseconds by size and arm."""
     lines = [
-        f"fp32, {result['threads']} threads; {versions_of('torch', 'deepspeed')}",
+        f"fp32, {result['threads']} threads",
         "",
         "| parameters | AdamW | ms a step, median (range) | off the loop by |",
         "|---|---|---|---|",

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import run_as_command, spread, versions_of
+from benchmarks.harness import run_as_command, spread
 from train.data.packing import pack_documents
 from train.data.sampler import Order
 
@@ -110,7 +110,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{result['documents']:,} documents, micro-batch {MICRO_BATCH}, global batch {GLOBAL_BATCH},"
-            f" on one core, {result['repeats']} repeats; {versions_of('numpy')}",
+            f" on one core, {result['repeats']} repeats",
             "",
             "| tokens a sequence | arranged as | not padding | seconds, median (range) |",
             "|---|---|---|---|",

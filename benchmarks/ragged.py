@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.arms import shardline, trainer
 from benchmarks.arms.task import Task, Trace, cached_in, write_documents, write_model
-from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command, spread
 from train.data.packing import pack_documents
 
 TITLE = "Ragged conversations"
@@ -126,8 +126,7 @@ def _summary(traces: dict[str, list[Trace]], tokens: int) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Speeds and what was learnt, by arm."""
     lines = [
-        f"8.8M parameters, bf16, ZeRO-2, 2 ranks, {result['tokens']:,} tokens;"
-        f" {versions_of('torch', 'deepspeed', 'transformers', 'trl')}",
+        f"8.8M parameters, bf16, ZeRO-2, 2 ranks, {result['tokens']:,} tokens",
         "",
         "| arm | useful tokens/s, median (range) | steps | first loss | held-out loss |",
         "|---|---|---|---|---|",

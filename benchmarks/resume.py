@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.arms import shardline, trainer
 from benchmarks.arms.task import Task, cached_in, write_documents, write_model
-from benchmarks.harness import Ratio, as_json, run_as_command, spread, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command, spread
 from train.checkpoint.manifest import MANIFEST, record
 from train.checkpoint.progress import PROGRESS, read_progress
 from train.checkpoint.store import CheckpointStore
@@ -160,7 +160,7 @@ def _trainer_checkpoints(task: Task, steps: list[int]) -> dict[int, Path]:
 def table(result: dict[str, Any]) -> str:
     """Seconds by step number."""
     lines = [
-        f"8.8M parameters, 2 ranks; {versions_of('torch', 'deepspeed', 'transformers')}",
+        "8.8M parameters, 2 ranks",
         "",
         "| steps before | Shardline, s, median (range) | of it, the run's past | HF Trainer |",
         "|---|---|---|---|",

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Ratio, as_json, run_as_command, versions_of
+from benchmarks.harness import Ratio, as_json, run_as_command
 from benchmarks.hydra_app import APP
 from launcher.compose.groups import packaged
 from launcher.compose.sweep import compose_sweep
@@ -263,7 +263,7 @@ def table(result: dict[str, Any]) -> str:
     ours, hydra = result["submission"]["ours"], result["submission"]["hydra"]
     first, other = ours["runs"][0], hydra["runs"][0]
     lines = [
-        f"{result['trials']} trials, medians; {versions_of('hydra-core', 'hydra-submitit-launcher')}",
+        f"{result['trials']} trials, medians",
         "",
         "| | Shardline | Hydra's launcher |",
         "|---|---|---|",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from launcher.estimate.shape import ModelShape
 from train.batch import BatchPlan
 from train.config import TrainingConfig
-from train.kernels.table import CHUNK_BYTES
+from train.kernels.table import CHUNK_BYTES, logit_bytes
 
 GB = 1e9
 _RUNTIME_GB = {"cpu": 0.9, "cuda": 1.5}
@@ -91,8 +91,8 @@ def _logits_bytes(config: TrainingConfig, shape: ModelShape, tokens: int, width:
     if config.kernels.loss_head == "torch":
         # In the training dtype, their fp32 copy and its gradient.
         return tokens * shape.vocab * (width + 8)
-    chunk = min(CHUNK_BYTES, 4 * tokens * shape.vocab)
-    return 2 * chunk + shape.vocab * shape.hidden * (4 + 2 * width)
+    chunk = min(CHUNK_BYTES, logit_bytes(width) * tokens * shape.vocab)
+    return chunk + shape.vocab * shape.hidden * (4 + 2 * width)
 
 
 def checkpoint_bytes(config: TrainingConfig, shape: ModelShape) -> int:

@@ -7,7 +7,7 @@ from torch.nn import functional
 from train.kernels import check
 from train.kernels.apply import attach_loss_head
 from train.kernels.loss_head import linear_cross_entropies, linear_cross_entropy_sum
-from train.kernels.table import KERNELS, KernelChoice, Site, choose
+from train.kernels.table import KERNELS, KernelChoice, Site, choose, logit_bytes
 
 AUTO = dict.fromkeys(KERNELS, "auto")
 N, D, V = 53, 32, 517
@@ -27,7 +27,8 @@ def tensors(dtype: torch.dtype, *, bias: bool = False) -> tuple[torch.Tensor, ..
 def test_the_loss_head_equals_cross_entropy_in_fp64(rows: int, bias: bool, dtype: torch.dtype, within: float):
     hidden, weight, offset, labels = tensors(dtype, bias=bias)
     leaves = [value.clone().requires_grad_() for value in (hidden, weight, offset) if value is not None]
-    ours = linear_cross_entropy_sum(*leaves, *([] if bias else [None]), labels, chunk_bytes=4 * V * rows)
+    size = logit_bytes(dtype.itemsize) * V * rows
+    ours = linear_cross_entropy_sum(*leaves, *([] if bias else [None]), labels, chunk_bytes=size)
     (ours * 0.25).backward()
     exact = [value.double().requires_grad_() for value in (hidden, weight, offset) if value is not None]
     logits = functional.linear(*exact)

@@ -11,13 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from train.kernels.table import CHUNK_BYTES
-
-
-def chunk_rows(vocabulary: int, chunk_bytes: int = CHUNK_BYTES) -> int:
-    """Tokens per chunk."""
-    return max(1, chunk_bytes // (4 * vocabulary))
-
+from train.kernels.table import CHUNK_BYTES, logit_bytes
 
 _BLOCK_ROWS = 8192
 """Rows of the vocabulary whose gradient is added at once."""
@@ -35,7 +29,7 @@ def linear_cross_entropy_sum(
     Logits have the dtype of the inputs, everything after them is fp32, and so is the sum of the weights'
     gradient over chunks.
     """
-    rows = chunk_rows(len(weight_VD), chunk_bytes)
+    rows = _chunk_rows(weight_VD, chunk_bytes)
     total: torch.Tensor = _Chunked.apply(hidden_ND, weight_VD, bias_V, labels_N, rows)  # type: ignore[no-untyped-call]
     return total
 
@@ -48,7 +42,7 @@ def linear_cross_entropies(
     chunk_bytes: int = CHUNK_BYTES,
 ) -> torch.Tensor:
     """-ln p(label) of each token, N, in fp32; without gradients."""
-    rows = chunk_rows(len(weight_VD), chunk_bytes)
+    rows = _chunk_rows(weight_VD, chunk_bytes)
     with torch.no_grad():
         parts = [
             functional.cross_entropy(
@@ -59,6 +53,11 @@ def linear_cross_entropies(
             )
         ]
     return torch.cat(parts)
+
+
+def _chunk_rows(weight_VD: torch.Tensor, chunk_bytes: int) -> int:
+    """Tokens per chunk."""
+    return max(1, chunk_bytes // (logit_bytes(weight_VD.element_size()) * len(weight_VD)))
 
 
 class _Chunked(torch.autograd.Function):

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 Device = Literal["cpu", "cuda"]
 REFERENCE = "torch"
-CHUNK_BYTES = 64 * 2**20
-"""Of the logits that the chunked loss head holds at once, in fp32."""
+CHUNK_BYTES = 128 * 2**20
+"""Of all that the chunked loss head holds at once for its logits."""
 _LIGER_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
@@ -54,6 +54,17 @@ IMPLEMENTATIONS = (
     ),
     Implementation(kernel="optimizer", name="fused", replaces="AdamW as one loop over parameters"),
 )
+
+
+def logit_bytes(width: int) -> int:
+    """What the chunked loss head holds for a logit: its fp32 value, in fp32 models in the place of the logit.
+
+    Args:
+        width: Bytes of the model's dtype; narrower ones keep the logit and its slope besides.
+    """
+    return 4 if width == 4 else 4 + 2 * width
+
+
 KERNELS = tuple(dict.fromkeys(entry.kernel for entry in IMPLEMENTATIONS))
 
 

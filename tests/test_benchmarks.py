@@ -1,0 +1,50 @@
+"""The page of benchmarks says what was measured, and every benchmark can be asked what it does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES, page
+from benchmarks.harness import Ratio
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_page_is_made_of_the_numbers():
+    numbers = json.loads((ROOT / "docs" / "benchmarks.json").read_text())
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == page(numbers)
+    assert list(numbers) == list(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("value", "sense", "reached"),
+    [(0.98, "at least", True), (0.9794, "at least", False), (1.0, "at most", False), (0.5, "at most", True)],
+)
+def test_a_ratio_reaches_its_target_or_not(value: float, sense, reached: bool):
+    assert Ratio(what="x", value=value, sense=sense, target=0.98).reached is reached
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_tells_what_it_does(name: str):
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"python -m benchmarks.{name}" in done.stdout
+
+
+def test_a_busy_machine_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    from benchmarks import __main__ as benches
+
+    monkeypatch.setattr(benches.os, "getloadavg", lambda: (5.0, 5.0, 5.0))
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    with pytest.raises(SystemExit) as ended:
+        benches.main()
+    assert ended.value.code == 2
+    assert "--busy" in capsys.readouterr().err
