@@ -34,6 +34,7 @@ _NOTICE = {
     "train.bad_steps": "from here on",
     "train.spike": "from here on",
     "model.activation_checkpointing": "the results stay the same",
+    "model.compile": "sums are rounded otherwise, and dropout draws other numbers",
     "model.attention": "sums are rounded otherwise",
     "kernels": "sums are rounded otherwise",
     "eval.patience": "counted from the best validation on, those made before included",

@@ -24,6 +24,7 @@ from slurm.executor import SlurmRequest, SubmissionError, submit_slurm
 from slurm.script import JobSpec, batch_script
 from slurm.states import why_waiting
 from train.rundir import write_json
+from train.toolchain import compiler_obstacle
 
 _SHARED_TYPES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "panfs", "wekafs", "orangefs", "9p")
 _SMALL_SHM_GB = 1.0
@@ -42,7 +43,7 @@ class Finding:
 
 def check_here() -> list[Finding]:
     """Look at the machine that the command runs on."""
-    return [*_python(), *_places(), *_gpus(), *_slurm(), *_accounts()]
+    return [*_python(), *_compiler(), *_places(), *_gpus(), *_slurm(), *_accounts()]
 
 
 def _python() -> Iterator[Finding]:
@@ -52,6 +53,12 @@ def _python() -> Iterator[Finding]:
         yield Finding(level="wrong", topic="packages", text="; ".join(wrong))
     else:
         yield Finding(level="good", topic="packages", text="all there, in versions that fit together")
+
+
+def _compiler() -> Iterator[Finding]:
+    obstacle = compiler_obstacle()
+    text = f"{obstacle}; model.compile=true on CPU ranks needs it" if obstacle else "there, for model.compile"
+    yield Finding(level="note" if obstacle else "good", topic="compiler", text=text)
 
 
 def _package_problems() -> Iterator[str]:

@@ -22,6 +22,7 @@ from train.job import DataFile, FoldPlan
 from train.kernels.table import IMPLEMENTATIONS
 from train.rundir import RunDir
 from train.sources import ModelFiles
+from train.toolchain import compiler_obstacle
 
 FLASH_ATTENTION = "flash-attn"
 _OPTIONAL_PACKAGES = [FLASH_ATTENTION, *{entry.package for entry in IMPLEMENTATIONS if entry.package}]
@@ -37,6 +38,8 @@ class Facts:
     memory_gb: float
     packages: frozenset[str]
     """Which of the distributions that only some kernels need are installed here."""
+    compiler_obstacle: str | None
+    """Why code for CPUs cannot be compiled here; None where it can."""
     python: str
     """The Python that submits, and that nodes run unless slurm.environment says otherwise."""
     earlier_starts: int
@@ -114,6 +117,7 @@ def _machine(config: RunConfig) -> dict[str, Any]:
         "gpu_mem_gb": _gpu_memory_gb(),
         "memory_gb": psutil.virtual_memory().total / 1e9,
         "packages": frozenset(name for name in _OPTIONAL_PACKAGES if _is_installed(name)),
+        "compiler_obstacle": compiler_obstacle(),
         "python": sys.executable,
         "runs_place": existing,
         "disk_free_gb": shutil.disk_usage(existing).free / 1e9,

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from launcher.history import about_the_data, short_notice
+from launcher.history import about_the_compilation, about_the_data, short_notice
 from launcher.queue_view import RecentView
 from launcher.status import RunStatus, read_status
 from train.rundir import RunDir, new_lines, parse_lines
@@ -83,6 +83,8 @@ def _event_line(row: dict[str, Any]) -> str | None:
         return f"{row['reason']}; {_THEN[row['then']]}"
     if kind == "data":
         return about_the_data(row)
+    if kind == "compiled":
+        return about_the_compilation(row)
     if kind == "short_notice":
         return short_notice(row)
     if kind == "requeued":

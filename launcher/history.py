@@ -103,6 +103,18 @@ def _attempt(number: int, rows: Sequence[Event], *, progressed: bool) -> Attempt
     )
 
 
+def about_the_compilation(row: Event) -> str:
+    """What torch.compile made of the layers, up to a step."""
+    breaks = [f"{reason} ({count} x)" for reason, count in row["graph_breaks"].items()]
+    left = [f"{reason} ({count} x)" for reason, count in row["left_to_python"].items()]
+    return (
+        f"{row['layers']} layers compiled by step {row['step']} in {row['seconds']:.1f} s, as"
+        f" {row['graphs']} graphs"
+        + (f"; graph breaks: {', '.join(breaks)}" if breaks else ", without a graph break")
+        + (f"; left to Python: {', '.join(left)}" if left else "")
+    )
+
+
 def about_the_data(report: Event | None) -> str | None:
     """What became of the rows, from the result or the journal; None if each is simply one whole sequence."""
     if report is None:

@@ -234,7 +234,8 @@ def _time(config: RunConfig, facts: Facts, shape: ModelShape | None, placement: 
             sequence=length,
             gpus=placement.world_size,
             peak_tflops=config.hardware.peak_tflops_bf16,
-            recompute=config.model.activation_checkpointing,
+            # What `selective` makes again holds no matrix products.
+            recompute=config.model.activation_checkpointing == "full",
         )
         if steps and shape and placement.device == "cuda"
         else None

@@ -185,6 +185,29 @@ def _kernels(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         )
 
 
+def _compiles(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    if not config.model.compile:
+        return
+    if config.zero.stage == 3:
+        yield Problem(
+            code="model.compile",
+            field="zero.stage",
+            message="model.compile=true at zero.stage=3 would compile little: DeepSpeed gathers parameters in"
+            " hooks of every module, and at each of them the compiled code breaks off",
+            fix="set zero.stage=2 or less, or model.compile=false",
+        )
+    # What other machines have is seen on them, before the training.
+    here = config.slurm.executor == "local" and place(config, facts).device == "cpu"
+    if here and facts.compiler_obstacle:
+        yield Problem(
+            code="model.compile",
+            field="model.compile",
+            message=f"model.compile=true cannot compile for CPU ranks: {facts.compiler_obstacle}",
+            fix="install it (Debian: apt install g++ python3-dev), name another compiler in $CXX, or set"
+            " model.compile=false",
+        )
+
+
 def _sequence(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     positions = positions_of(facts.model.config) if facts.model else None
     if positions and config.data.max_length > positions:
@@ -208,6 +231,7 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     stays_local,
     goes_to_slurm,
     _kernels,
+    _compiles,
     _sequence,
     packs_exactly,
     splits_text_only,
@@ -258,7 +282,7 @@ def _resources(config: RunConfig, plan: RunPlan) -> Iterator[Problem]:
             f" {memory.optimizer_gb:.1f}, activations {memory.activations_gb:.1f},"
             f" logits {memory.logits_gb:.1f})",
             fix="a higher zero.stage, offload, a smaller train.micro_batch_size or data.max_length,"
-            " model.activation_checkpointing=true, or more GPUs",
+            " model.activation_checkpointing=selective or full, or more GPUs",
         )
     host = config.hardware.node_mem_gb
     ranks = plan.placement.ranks_per_node

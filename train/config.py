@@ -64,8 +64,13 @@ class ModelConfig(Section):
     package flash-attn; its gradients are summed in no fixed order."""
     dropout: Fraction | None = None
     """Sets every dropout probability of the model; null keeps the model's own."""
-    activation_checkpointing: bool = False
-    """Recompute each layer's activations in the backward pass: less memory, about a third more work."""
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    """What a layer's forward pass keeps for the backward pass. `none`: everything. `selective`: results of
+    matrix products and of fused attention; the cheap rest is computed again. `full`: the layer's input, and
+    all of it is computed again: least memory, about a third more work."""
+    compile: bool = False
+    """Compile each layer with torch.compile, for training (ZeRO stages 0 to 2); scores and answers are
+    computed uncompiled. The journal tells graphs, graph breaks and seconds. CPU ranks need a C++ compiler."""
 
 
 class DataConfig(Section):

@@ -5,6 +5,7 @@ from typing import Any
 
 from train.checkpoint.restoring import Restorer
 from train.checkpoint.saving import Saver
+from train.compiling import CompilationJournal
 from train.data.collate import TokenSet
 from train.data.sampler import Sampler
 from train.data.sequences import DataReport, Sequences
@@ -41,6 +42,8 @@ class RankContext:
     tracker: Tracker | None
     """On rank 0."""
     announcer: Announcer
+    compilation: CompilationJournal | None
+    """On rank 0, with model.compile."""
 
     @property
     def is_main(self) -> bool:

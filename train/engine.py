@@ -5,7 +5,7 @@ Shape legend: B rows, T tokens, V vocabulary or classes.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 from train.checkpoint.elastic import CONVERTIBLE, OPTIMIZER_ORDER, share_out_states
 from train.checkpoint.host_copy import HostCopy
 from train.checkpoint.writer import PendingFile
+from train.compiling import uncompiled
 from train.data.collate import Batch
 from train.loss import class_loss_sum
 
@@ -34,10 +35,12 @@ class Engine:
         config: dict[str, Any],
         *,
         causal: bool,
+        compiled: bool,
         world_size: int,
     ) -> None:
         """Shard the model as the config says."""
         self._causal = causal
+        self._compiled = compiled
         self._world_size = world_size
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._optimizer_order = [
@@ -117,10 +120,10 @@ class Engine:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """No dropout, no gradients."""
+        """No dropout, no gradients, and layers as they are written: a score is the same, compiled or not."""
         self._engine.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), uncompiled() if self._compiled else nullcontext():
                 yield
         finally:
             self._engine.train()

@@ -26,8 +26,8 @@ FailureClass = Literal[
 Then = Literal["restart", "requeue", "stop"]
 """In place, in another allocation, or not at all."""
 _MEMORY_ADVICE = (
-    "use a smaller train.micro_batch_size or data.max_length, model.activation_checkpointing=true, a higher"
-    " zero.stage, offload, or more GPUs"
+    "use a smaller train.micro_batch_size or data.max_length, model.activation_checkpointing=selective or"
+    " full, a higher zero.stage, offload, or more GPUs"
 )
 MAX_RESTARTS = 3
 """Starts in place without a new checkpoint."""

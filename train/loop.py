@@ -145,6 +145,8 @@ class _Training:
         )
         self._profiler.after(step)
         context.announcer.step_made()
+        if context.compilation:
+            context.compilation.step_made(step)
         collect_if_due(step)
         if self._config.train.trace and context.is_main:
             row = {

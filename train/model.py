@@ -17,6 +17,7 @@ import transformers
 from filelock import FileLock
 from transformers.integrations import HfDeepSpeedConfig
 
+from train.activations import checkpoint_layers
 from train.config import ModelConfig
 from train.failures import UserError
 from train.kernels.apply import apply_layer_kernels, attach_loss_head
@@ -120,8 +121,8 @@ def load_model(
         _attach_loss(model)
         attach_loss_head(model.get_output_embeddings(), chunked=kernels["loss_head"].name == "chunked")
     apply_layer_kernels(model, kernels)
-    if config.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.activation_checkpointing != "none":
+        checkpoint_layers(model, config.activation_checkpointing)
     return model, partitioning
 
 

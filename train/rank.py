@@ -15,6 +15,7 @@ from train.checkpoint.restoring import Restorer
 from train.checkpoint.saving import Saver
 from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.store import CheckpointStore
+from train.compiling import CompilationJournal, compile_layers, keep_compiled_code, layers_of
 from train.context import RankContext
 from train.data.collate import TokenSet
 from train.data.packing import pack_documents
@@ -91,6 +92,7 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
             faults=faults,
             tracker=tracker,
             announcer=announcer,
+            compilation=_compilation(job, engine, env, attempt),
         )
     )
     faults.hit("exit")
@@ -120,6 +122,8 @@ def _set_up_process(job: TrainJob, env: DistEnv) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(job.config.seed)
+    if job.config.model.compile:
+        keep_compiled_code()
     if job.plan.device == "cpu":
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
@@ -186,15 +190,24 @@ def _build_engine(
             "use the tokenizer that belongs to the model"
         )
     settings.pad_token_id = tokenizer.pad_token_id
+    if job.config.model.compile:
+        compile_layers(model, device=group.env.device.type)
     announcer.begin("engine")
     engine = Engine(
         model,
         build_optimizer(model, job.config.optim, fused=kernels["optimizer"].name == "fused"),
         job.deepspeed,
         causal=job.config.model.task == "causal",
+        compiled=job.config.model.compile,
         world_size=group.env.world_size,
     )
     return engine, keep_alive
+
+
+def _compilation(job: TrainJob, engine: Engine, env: DistEnv, attempt: int) -> CompilationJournal | None:
+    if not (job.config.model.compile and env.is_main):
+        return None
+    return CompilationJournal(job.run_dir, attempt=attempt, layers=len(layers_of(engine.module)))
 
 
 def _start_tracking(job: TrainJob, sampler: Sampler, env: DistEnv, attempt: int) -> Tracker | None:

@@ -69,9 +69,7 @@ def estimate_memory(
     # Rank 0 writes most: the weights, whole below stage 3, and its shard of moments and master copy.
     save_copy = (parameters * width if stage < 3 else 0) + parameters * (8 + master) / (ranks if stage else 1)
     tokens = batch.micro_batch_size * config.data.max_length
-    kept_layers = 1 if config.model.activation_checkpointing else shape.layers
-    per_token = 34 * shape.hidden * width / 2
-    activations = tokens * (kept_layers * per_token + 2 * shape.hidden * shape.layers)
+    activations = tokens * _activation_bytes_per_token(config, shape, width)
     logits = _logits_bytes(config, shape, tokens, width) if shape.kind == "decoder" else 0
     return MemoryEstimate(
         device=device,
@@ -84,6 +82,20 @@ def estimate_memory(
         offloaded_gb=offloaded / GB,
         save_copy_gb=save_copy / GB,
     )
+
+
+def _activation_bytes_per_token(config: TrainingConfig, shape: ModelShape, width: int) -> int:
+    """Of all layers, at the moment when the backward pass begins.
+
+    A layer that keeps everything has 34 bytes per token and hidden unit at two bytes a number (Korthikanti
+    et al., arXiv 2205.05198, equation 2 without the scores). A checkpointed one keeps its input and, with
+    `selective`, what its products and its attention gave (train/activations.py, measured by its tests). One
+    layer, the last or the one that is made again, is there in full.
+    """
+    whole_layer = 34 * shape.hidden * width // 2
+    kept = {"none": whole_layer, "selective": shape.product_elements * width, "full": 0}
+    others = (shape.layers - 1) * kept[config.model.activation_checkpointing]
+    return shape.layers * shape.hidden * width + others + whole_layer
 
 
 def _logits_bytes(config: TrainingConfig, shape: ModelShape, tokens: int, width: int) -> int:

@@ -51,6 +51,8 @@ class ModelShape:
     other_parameters: int
     tied_parameters: int
     """Of the embeddings, those that are the output projection too, and so multiplied."""
+    product_elements: int
+    """What the matrix products and the attention of one layer give for one token."""
 
     @property
     def parameters(self) -> int:
@@ -103,8 +105,13 @@ def model_shape(config: Mapping[str, Any]) -> ModelShape | None:
         embedding_parameters=(vocab + (0 if gated else _position_rows(config))) * hidden,
         other_parameters=0,
         tied_parameters=vocab * hidden if kind == "decoder" and _is_tied(config, gated=gated) else 0,
+        product_elements=0,
     )
-    return replace(shape, other_parameters=(_gated if gated else _plain)(config, shape))
+    return replace(
+        shape,
+        other_parameters=(_gated if gated else _plain)(config, shape),
+        product_elements=_product_elements(config, shape, gated=gated),
+    )
 
 
 def _is_tied(config: Mapping[str, Any], *, gated: bool) -> bool:
@@ -122,10 +129,21 @@ def _position_rows(config: Mapping[str, Any]) -> int:
     return positions + int(config.get("type_vocab_size") or 0)
 
 
+def _head_size(config: Mapping[str, Any], shape: ModelShape) -> int:
+    return int(config.get("head_dim") or shape.hidden // shape.heads)
+
+
+def _product_elements(config: Mapping[str, Any], shape: ModelShape, *, gated: bool) -> int:
+    """Queries, keys, values, what attention makes of them, its projection; up and down the feed-forward."""
+    queries_keys_values = _head_size(config, shape) * (shape.heads + 2 * shape.kv_heads)
+    attention = _head_size(config, shape) * shape.heads
+    return queries_keys_values + attention + shape.hidden + (2 if gated else 1) * shape.ffn + shape.hidden
+
+
 def _gated(config: Mapping[str, Any], shape: ModelShape) -> int:
     """Llama and its relatives: RMSNorm, grouped-query attention, SwiGLU."""
     hidden, heads, kv_heads = shape.hidden, shape.heads, shape.kv_heads
-    head = config.get("head_dim") or hidden // heads
+    head = _head_size(config, shape)
     attention = hidden * head * (heads + 2 * kv_heads) + heads * head * hidden
     if config.get("attention_bias") or config.get("model_type") == "qwen2":
         attention += head * (heads + 2 * kv_heads)

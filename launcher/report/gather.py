@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from launcher.changes import leaves
-from launcher.history import Event, attempts_of, short_notice
+from launcher.history import Event, about_the_compilation, attempts_of, short_notice
 from launcher.report.contents import (
     Answer,
     CheckpointFact,
@@ -44,6 +44,7 @@ _NOTABLE: Mapping[str, Callable[[Event], str]] = {
     "requeue_failed": lambda row: str(row["reason"]),
     "gave_up": lambda row: str(row["reason"]),
     "cancelled": lambda row: "by the user",
+    "compiled": about_the_compilation,
 }
 """Events that are told as they are, and how."""
 

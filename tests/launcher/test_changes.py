@@ -24,6 +24,8 @@ def changed(*overrides: str) -> dict[str, str]:
         ("hardware.node_mem_gb=64", "free"),
         ("train.profile_steps=[3,4]", "free"),
         ("hardware.gpus_per_node=4", "notice"),
+        ("model.activation_checkpointing=selective", "notice"),
+        ("model.compile=true", "notice"),
         ("zero.stage=3", "notice"),
         ("train.max_steps=99", "notice"),
         ("eval.every_steps=7", "notice"),

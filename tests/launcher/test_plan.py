@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.compose.run import compose_run
-from launcher.errors import Problem
+from launcher.errors import Problem, Refused
 from launcher.plan import RunPlan
 from launcher.preflight import examine, exit_code_for
 from tests.conftest import conversation
@@ -230,6 +230,7 @@ def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("data.overlong=split model.task=classification", "data.overlong"),
         ("model.attention=flash_attention_2 hardware.device=cpu", "model.attention"),
         ("model.attention=flash_attention_2 train.precision=fp32", "model.attention"),
+        ("model.compile=true zero=stage3", "model.compile"),
         ("train.max_steps=null", "train.length"),
         ("optim.warmup_steps=21", "optim.warmup"),
         ("train.profile_steps=[5,21]", "train.profile_steps"),
@@ -275,6 +276,43 @@ def test_flash_attention_needs_its_package_where_it_runs():
     )
     assert any("flash-attn is not installed" in message for message in here)
     assert not any("flash-attn" in message for message in there), "the nodes' environment is another"
+
+
+def test_layers_are_compiled_for_cpu_ranks_only_with_a_compiler(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    [problem] = problems_of("model.compile=true")
+    assert problem.code == "model.compile"
+    assert "no-such-compiler is not in PATH" in problem.message
+    assert "g++" in problem.fix
+    assert not problems_of()
+    cluster = ("hardware=h100x8", "slurm.executor=slurm", "train.micro_batch_size=1")
+    there = [problem.code for problem in problems_of("model.compile=true", *cluster)]
+    assert "model.compile" not in there, "the nodes' compiler is another"
+
+
+@pytest.mark.parametrize("word", ["true", "false", "some"])
+def test_activation_checkpointing_is_one_of_three_words(word: str):
+    with pytest.raises(Refused) as refused:
+        compose_run(["experiment=smoke", f"model.activation_checkpointing={word}"])
+    [problem] = refused.value.problems
+    assert problem.field == "model.activation_checkpointing"
+    assert all(allowed in problem.message for allowed in ("'none'", "'selective'", "'full'"))
+
+
+def test_each_way_of_checkpointing_takes_less_memory_and_only_full_takes_time():
+    gpus = ("experiment=smoke", "hardware=h100x8", "train.global_batch_size=64", "model=smollm2-135m")
+    none, selective, full = (
+        examine(compose_run([*gpus, f"model.activation_checkpointing={word}"]))[0]
+        for word in ("none", "selective", "full")
+    )
+    assert none is not None
+    assert selective is not None
+    assert full is not None
+    memory = [plan.memory.activations_gb for plan in (none, selective, full) if plan.memory]
+    assert memory == sorted(memory, reverse=True)
+    assert len(set(memory)) == 3
+    assert none.time.seconds == selective.time.seconds
+    assert full.time.seconds == pytest.approx(4 / 3 * (none.time.seconds or 0))
 
 
 @pytest.mark.parametrize("override", ["data.packing=true", "data.overlong=split", "data.overlong=drop"])

@@ -60,8 +60,11 @@ def test_losses_do_not_depend_on_ranks_and_accumulation(reference: dict[str, Run
     assert run.losses() == pytest.approx(reference["fp32"].losses(), rel=1e-4)
 
 
-def test_activation_checkpointing_changes_no_loss(reference: dict[str, Run]):
-    run = finish(*QUICK, "zero=stage0", "train.precision=fp32", "model.activation_checkpointing=true")
+@pytest.mark.parametrize(("how", "stage"), [("full", 0), ("selective", 0), ("selective", 3)])
+def test_activation_checkpointing_changes_no_loss(reference: dict[str, Run], how: str, stage: int):
+    run = finish(
+        *QUICK, f"zero=stage{stage}", "train.precision=fp32", f"model.activation_checkpointing={how}"
+    )
     assert run.losses() == pytest.approx(reference["fp32"].losses(), rel=1e-5)
 
 

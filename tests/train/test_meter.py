@@ -111,6 +111,7 @@ def test_an_output_projection_counts_also_where_it_shares_the_embeddings(tied: i
         embedding_parameters=512,
         other_parameters=1000,
         tied_parameters=tied,
+        product_elements=88,
     )
     assert model_work(shape).multiplied_parameters == multiplied
 

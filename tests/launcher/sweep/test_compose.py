@@ -31,7 +31,7 @@ def test_keys_and_groups_of_all_kinds():
             "optim.lr=1e-4,1e-3",
             "seed=range(0,2)",
             "zero=glob(stage*,exclude=*offload)",
-            "model.activation_checkpointing=true,false",
+            "model.activation_checkpointing=none,selective",
             "train.max_steps=choice(3,4)",
             "train.epochs=1",
         )
