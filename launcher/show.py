@@ -20,6 +20,7 @@ from launcher.plan import RunPlan, batch_summary
 from launcher.runs import name_to_type
 from launcher.status import RunStatus
 from train.job import DataFile, FoldPlan
+from train.kernels.table import KernelChoice
 from train.rundir import RunDir
 
 _SCREEN = 40
@@ -78,8 +79,7 @@ def show_plan(console: Console, plan: RunPlan) -> None:
             f"{plan.disk.checkpoint_gb:.2f} GB a checkpoint, at most {plan.disk.total_gb:.2f} GB"
             f" of {plan.disk.free_gb:.0f} GB free",
         )
-    engaged = [f"{kernel} {choice.name}" for kernel, choice in plan.training.kernels.items()]
-    table.add_row("kernels", ", ".join(engaged))
+    table.add_row("kernels", _kernels(plan.training.kernels))
     table.add_row("time", _time(plan))
     console.print(table)
     if plan.sbatch:
@@ -101,6 +101,7 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
         "memory": memory,
         "time": plan.time,
         "disk": plan.disk,
+        "kernels": plan.training.kernels,
         "sbatch": plan.sbatch,
         "deepspeed": plan.deepspeed,
     }
@@ -113,6 +114,14 @@ def _fold(plan: FoldPlan, data: Mapping[str, DataFile]) -> str:
         f"{plan.fold} of {plan.folds}, counted from 0: {data['train'].rows} rows are trained,"
         f" {data['held_out'].rows} held out"
     )
+
+
+def _kernels(choices: Mapping[str, KernelChoice]) -> str:
+    """A line for all kernels that are computed by the same for the same reason."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for kernel, choice in choices.items():
+        alike.setdefault((choice.name, choice.why), []).append(kernel)
+    return "\n".join(f"{', '.join(kernels)}: {name} ({why})" for (name, why), kernels in alike.items())
 
 
 def _length(plan: RunPlan) -> str:
