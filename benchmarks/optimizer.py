@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from importlib.metadata import version
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from train.kernels.adamw import make_adamw
-from train.kernels.build import build
+from train.kernels.ops import build_in_child
 
 ARMS = ("torch", "fused", "cpu_adam")
 
@@ -34,7 +35,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    build("cpu_adam")
+    if said := build_in_child("cpu_adam"):
+        sys.exit(f"cpu_adam could not be compiled: {said}")
     optimizers = {arm: _optimizer(arm, options.parameters) for arm in ARMS}
     seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for repeat in range(options.repeats + 1):
