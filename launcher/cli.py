@@ -167,6 +167,11 @@ def _add_run_verbs(subparsers: Subparsers) -> None:
 def _add_machine_verbs(subparsers: Subparsers) -> None:
     doctor = _add(subparsers, machine_verbs.doctor)
     doctor.add_argument("--job", action="store_true", help="submit a one-minute job that looks at a node")
+    doctor.add_argument(
+        "--build-ops",
+        action="store_true",
+        help="compile the C++ kernels of DeepSpeed that runs here may name",
+    )
     _add_overrides(doctor)
     devcluster = _add(subparsers, machine_verbs.devcluster)
     devcluster.add_argument("action", choices=("up", "down", "status"))

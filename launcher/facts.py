@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -19,13 +19,13 @@ from launcher.fold_facts import look_at_folds
 from launcher.jobs import intents
 from launcher.model_facts import look_at_model
 from train.job import DataFile, FoldPlan
+from train.kernels.ops import OPS, why_not_buildable
 from train.kernels.table import IMPLEMENTATIONS
 from train.rundir import RunDir
 from train.sources import ModelFiles
 from train.toolchain import compiler_obstacle
 
-FLASH_ATTENTION = "flash-attn"
-_OPTIONAL_PACKAGES = [FLASH_ATTENTION, *{entry.package for entry in IMPLEMENTATIONS if entry.package}]
+_OPTIONAL_PACKAGES = {entry.package for entry in IMPLEMENTATIONS if entry.package}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class Facts:
     """Which of the distributions that only some kernels need are installed here."""
     compiler_obstacle: str | None
     """Why code for CPUs cannot be compiled here; None where it can."""
+    unbuildable: Mapping[str, str]
+    """By op of DeepSpeed's: what keeps it from being compiled here, where something does."""
     python: str
     """The Python that submits, and that nodes run unless slurm.environment says otherwise."""
     earlier_starts: int
@@ -118,6 +120,7 @@ def _machine(config: RunConfig) -> dict[str, Any]:
         "memory_gb": psutil.virtual_memory().total / 1e9,
         "packages": frozenset(name for name in _OPTIONAL_PACKAGES if _is_installed(name)),
         "compiler_obstacle": compiler_obstacle(),
+        "unbuildable": {op: reason for op in OPS if (reason := why_not_buildable(op))},
         "python": sys.executable,
         "runs_place": existing,
         "disk_free_gb": shutil.disk_usage(existing).free / 1e9,

@@ -8,9 +8,17 @@ from launcher.output import make_console, print_json
 def doctor(options: argparse.Namespace) -> int:
     """Check this machine, and with --job a node of the cluster against it."""
     from launcher.doctor import check_here, check_node
+    from launcher.doctor_ops import build_ops, check_ops
     from launcher.show_checks import show_findings
 
+    console = make_console()
+
+    def say(line: str) -> None:
+        if not options.json:
+            console.print(line, highlight=False)
+
     findings = check_here()
+    findings += build_ops(say) if options.build_ops else check_ops()
     if options.job:
         from launcher.compose.run import compose_run
 
@@ -19,7 +27,7 @@ def doctor(options: argparse.Namespace) -> int:
     if options.json:
         print_json(findings)
     else:
-        show_findings(make_console(), findings)
+        show_findings(console, findings)
     return 2 if any(finding.level == "wrong" for finding in findings) else 0
 
 

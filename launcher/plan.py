@@ -138,13 +138,21 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
 
 def choose_kernels(config: RunConfig, facts: Facts) -> tuple[dict[str, KernelChoice], dict[str, str]]:
     """Which kernels engage, and by kernel why one that is asked for by name cannot."""
+    environment = config.slurm.environment
     site = Site(
         device=place(config, facts).device,
         family=str(facts.model.config.get("model_type", "unknown")) if facts.model else "unknown",
         task=config.model.task,
+        precision=config.train.precision,
+        packed=config.data.packing,
+        zero_stage=config.zero.stage,
+        offload=config.zero.offload_optimizer,
         installed=lambda name: name in facts.packages,
+        why_not_buildable=facts.unbuildable.get,
+        elsewhere=config.slurm.executor == "slurm"
+        and (environment.kind != "venv" or environment.path is not None),
     )
-    return choose(config.kernels.model_dump(exclude={"on_mismatch"}), site)
+    return choose(config.wanted_kernels, site)
 
 
 def slurm_script(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from launcher.compose.run import Composed
 from launcher.config import RunConfig
-from launcher.data_rules import attends, packs_exactly, splits_text_only
+from launcher.data_rules import packs_exactly, splits_text_only
 from launcher.errors import Problem
 from launcher.estimate.shape import positions_of
 from launcher.facts import Facts, Observer
@@ -14,6 +14,7 @@ from launcher.fold_rules import folds_agree
 from launcher.plan import RunPlan, choose_kernels, make_plan, place
 from launcher.slurm_rules import asks_the_queue, goes_to_slurm, stays_local
 from train.failures import ExitCode
+from train.kernels.table import config_key, reference_of
 
 _RESOURCE_CODES = ("memory.", "disk.", "slurm.refused")
 
@@ -176,12 +177,13 @@ def _zero(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 
 def _kernels(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     for kernel, obstacle in choose_kernels(config, facts)[1].items():
-        name = getattr(config.kernels, kernel)
+        field = config_key(kernel)
+        name = config.wanted_kernels[kernel]
         yield Problem(
-            code="kernels.missing",
-            field=f"kernels.{kernel}",
-            message=f"kernels.{kernel}={name}: it {obstacle}",
-            fix=f"set kernels.{kernel}=auto to take it where it can be had, or torch",
+            code="model.attention" if kernel == "attention" else "kernels.missing",
+            field=field,
+            message=f"{field}={name}: it {obstacle}",
+            fix=f"set {field}=auto to take it where it can be had, or {reference_of(kernel)}",
         )
 
 
@@ -235,7 +237,6 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     _sequence,
     packs_exactly,
     splits_text_only,
-    attends,
 )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from launcher.plan import RunPlan, batch_summary
 from launcher.show import duration
 from train.job import DataFile, FoldPlan
+from train.kernels.table import KernelChoice
 
 
 def show_plan(console: Console, plan: RunPlan) -> None:
@@ -46,6 +47,7 @@ def show_plan(console: Console, plan: RunPlan) -> None:
         )
     engaged = [f"{kernel} {choice.name}" for kernel, choice in plan.training.kernels.items()]
     table.add_row("kernels", ", ".join(engaged))
+    table.add_row("kernels", _kernels(plan.training.kernels))
     table.add_row("time", _time(plan))
     console.print(table)
     if plan.sbatch:
@@ -67,6 +69,7 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
         "memory": memory,
         "time": plan.time,
         "disk": plan.disk,
+        "kernels": plan.training.kernels,
         "sbatch": plan.sbatch,
         "deepspeed": plan.deepspeed,
     }
@@ -79,6 +82,14 @@ def _fold(plan: FoldPlan, data: Mapping[str, DataFile]) -> str:
         f"{plan.fold} of {plan.folds}, counted from 0: {data['train'].rows} rows are trained,"
         f" {data['held_out'].rows} held out"
     )
+
+
+def _kernels(choices: Mapping[str, KernelChoice]) -> str:
+    """A line for all kernels that are computed by the same for the same reason."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for kernel, choice in choices.items():
+        alike.setdefault((choice.name, choice.why), []).append(kernel)
+    return "\n".join(f"{', '.join(kernels)}: {name} ({why})" for (name, why), kernels in alike.items())
 
 
 def _length(plan: RunPlan) -> str:

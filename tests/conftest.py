@@ -9,13 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from train.sources import cache_dir
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory):
     """Prepared data and models of the tests stay out of the user's cache, and are made once a session."""
-    os.environ["SHARDLINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    cache = tmp_path_factory.mktemp("cache")
+    # Compiled code depends on machine and versions only: a minute of compiling serves many sessions.
+    builds = cache_dir() / "extensions"
+    builds.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (cache / "extensions").symlink_to(builds)
+    os.environ["SHARDLINE_CACHE"] = str(cache)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 

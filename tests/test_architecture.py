@@ -19,7 +19,13 @@ OWNERS = {
     "submitit": {"slurm/executor.py"},
     "wandb": {"train/tracking.py", "train/wandb_files.py"},
     "torch.distributed": {"train/dist.py", "train/agent.py", "train/rendezvous.py"},
-    "deepspeed": {"train/engine.py", "train/dist.py", "train/checkpoint/elastic.py"},
+    "deepspeed": {
+        "train/engine.py",
+        "train/dist.py",
+        "train/checkpoint/elastic.py",
+        "train/kernels/adamw.py",
+        "train/kernels/build.py",
+    },
     "datasets": {"train/data/prepare.py"},
     "gguf": {"train/sources.py"},
     "vl_convert": {"launcher/report/page.py"},
@@ -43,6 +49,8 @@ TORCH_FREE = (
     "start",
     "garbage",
     "checkpoint.schedule",
+    "kernels.ops",
+    "kernels.table",
 )
 HEAVY = {"torch", "transformers", "datasets", "deepspeed", "sklearn"}
 
@@ -110,6 +118,7 @@ def test_the_torch_free_modules_load_nothing_heavy():
         "launcher.fold_facts",
         "launcher.tail",
         "launcher.doctor",
+        "launcher.doctor_ops",
         "launcher.follow",
         "launcher.report_verbs",
         "launcher.report.gather",

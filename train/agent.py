@@ -30,6 +30,8 @@ from train.failures import (
 )
 from train.health import node_faults
 from train.job import TrainJob, load_job
+from train.kernels.ops import build_in_child, extensions_folder
+from train.kernels.table import ops_of
 from train.leftovers import sweep_shared_memory
 from train.rendezvous import Rendezvous
 from train.rundir import read_lines, write_json
@@ -37,6 +39,7 @@ from train.signals import StopWatch
 from train.watchdog import Watchdog
 
 _REPORT_WITHIN_S = 120.0
+_BUILD_WITHIN_S = 1200.0
 _HEAR_WITHIN_S = 3600.0
 _JOIN_WITHIN_S = 300
 
@@ -90,6 +93,8 @@ class _Agent:
     def run(self) -> ExitCode:
         """Check the nodes, then start the ranks until they end well or the nodes decide otherwise."""
         decision = self._agree("health", self._check_node())
+        if decision.then is None:
+            decision = self._agree("build", self._build_ops(), within_s=_BUILD_WITHIN_S)
         restarts = 0
         while decision.then is None or decision.then == "restart":
             decision = self._agree(f"start_{restarts}", self._run_ranks(restarts))
@@ -109,12 +114,20 @@ class _Agent:
             return None
         return self._failure("node", f"{node_name()} is unfit: {'; '.join(faults)}")
 
-    def _agree(self, topic: str, failure: Failure | None) -> _Decision:
+    def _build_ops(self) -> Failure | None:
+        """What ranks will load is compiled before they start, once for all nodes that are alike."""
+        for op in ops_of(self._job.plan.kernels):
+            said = build_in_child(op)
+            if said is not None:
+                return self._failure("user", f"{op} could not be compiled on {node_name()}: {said}")
+        return None
+
+    def _agree(self, topic: str, failure: Failure | None, within_s: float = _REPORT_WITHIN_S) -> _Decision:
         """Report how this node fared and learn what all nodes do."""
         report = {"failed": failure is not None, "failure": asdict(failure) if failure else None}
         self._rendezvous.report(topic, report)
         if self._place.node == 0:
-            decision = self._decide(topic, self._rendezvous.collect(topic, _REPORT_WITHIN_S))
+            decision = self._decide(topic, self._rendezvous.collect(topic, within_s))
             self._rendezvous.announce(topic, asdict(decision))
             return decision
         heard = self._rendezvous.hear(topic, _HEAR_WITHIN_S)
@@ -128,7 +141,7 @@ class _Agent:
             failures.append(self._failure("network", f"node {', '.join(silent)} of the job did not report"))
         cause = first_cause(failures)
         if cause is None:
-            return _Decision(None, ExitCode.DONE if topic == "health" else self._ended_as())
+            return _Decision(None, ExitCode.DONE if topic in ("health", "build") else self._ended_as())
         then = what_follows(
             cause.failure_class,
             restarts=self._restarts_since_checkpoint(),
@@ -215,6 +228,7 @@ class _Agent:
             "SHARDLINE_RESTART": str(restarts),
             "OMP_NUM_THREADS": str(max(1, cores // self._job.plan.ranks_per_node)),
             "TOKENIZERS_PARALLELISM": "false",
+            "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
             # The plan checked that model and data are here: nothing may depend on a hub at run time.
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_OFFLINE": "1",

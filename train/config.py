@@ -59,9 +59,10 @@ class ModelConfig(Section):
     """A Jinja file in place of the tokenizer's chat template; models never tuned for chat have none."""
     init: Literal["pretrained", "random"] = "pretrained"
     """`random` draws the weights from the seed; only the shape and the tokenizer come from the source."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention implementation in transformers. `flash_attention_2` is for GPUs, bf16 or fp16, and needs the
-    package flash-attn; its gradients are summed in no fixed order."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """Attention implementation in transformers, planned and checked as those of `kernels` are.
+    `flash_attention_2` is for GPUs, bf16 or fp16, and needs the package flash-attn; its gradients are summed
+    in no fixed order. `auto` takes it for packed rows where it can be had, and sdpa for all else."""
     dropout: Fraction | None = None
     """Sets every dropout probability of the model; null keeps the model's own."""
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
@@ -146,7 +147,7 @@ class TrainConfig(Section):
 
 
 class OptimConfig(Section):
-    """AdamW (torch, fused) and its learning-rate schedule."""
+    """AdamW and its learning-rate schedule."""
 
     lr: PositiveFloat = 2e-5
     """Peak learning rate."""
@@ -175,8 +176,9 @@ class KernelsConfig(Section):
     rms_norm: Literal["auto", "liger", "torch"] = "auto"
     swiglu: Literal["auto", "liger", "torch"] = "auto"
     rope: Literal["auto", "liger", "torch"] = "auto"
-    optimizer: Literal["auto", "fused", "torch"] = "auto"
-    """`fused`: torch's AdamW as one kernel."""
+    optimizer: Literal["auto", "fused", "fused_adam", "cpu_adam", "torch"] = "auto"
+    """`fused`: torch's AdamW as one kernel, on GPU or host. DeepSpeed's are compiled once: `fused_adam` for
+    GPUs at zero.stage 1 to 3, `cpu_adam` for zero.offload_optimizer."""
     on_mismatch: Literal["refuse", "fall_back"] = "refuse"
     """Every start compares each engaged kernel with its reference. `fall_back` goes on with the reference
     where they differ, and journals it."""
@@ -260,3 +262,8 @@ class TrainingConfig(Section):
     checkpoint: CheckpointConfig
     eval: EvalConfig
     tracking: TrackingConfig
+
+    @property
+    def wanted_kernels(self) -> dict[str, str]:
+        """By kernel: the name that the config gives."""
+        return {**self.kernels.model_dump(exclude={"on_mismatch"}), "attention": self.model.attention}

@@ -19,6 +19,7 @@ from train.checkpoint.host_copy import HostCopy
 from train.checkpoint.writer import PendingFile
 from train.compiling import uncompiled
 from train.data.collate import Batch
+from train.kernels.adamw import adopt_states
 from train.loss import class_loss_sum
 
 SHARDS = "shards"
@@ -148,15 +149,17 @@ class Engine:
         path, _ = self._engine.load_checkpoint(str(directory), tag=SHARDS)
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
+        adopt_states(self._inner_optimizer())
 
     def load_converted(self, directory: Path, optimizer_step: float) -> None:
         """Read states that were taken apart (`train/checkpoint/elastic.py`)."""
         share_out_states(self._engine, directory, optimizer_step)
+        adopt_states(self._inner_optimizer())
 
     def optimizer_step(self) -> float:
         """AdamW's own count of applied steps, on which its bias correction depends."""
-        inner = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
-        return next((float(state["step"]) for state in inner.state.values() if "step" in state), 0.0)
+        states = self._inner_optimizer().state.values()
+        return next((float(state["step"]) for state in states if "step" in state), 0.0)
 
     def full_state_dict(self) -> dict[str, torch.Tensor] | None:
         """All weights in the training dtype, on rank 0; None elsewhere under ZeRO-3."""
@@ -164,6 +167,11 @@ class Engine:
             gathered: dict[str, torch.Tensor] | None = self._engine._zero3_consolidated_16bit_state_dict()
             return gathered
         return dict(self.module.state_dict())
+
+    def _inner_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW itself, out of what DeepSpeed wraps it in."""
+        inner: torch.optim.Optimizer = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
+        return inner
 
     def _plain_gradient_norm(self) -> torch.Tensor | None:
         if isinstance(self._engine.optimizer, torch.optim.Optimizer):

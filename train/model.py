@@ -21,6 +21,7 @@ from train.activations import checkpoint_layers
 from train.config import ModelConfig
 from train.failures import UserError
 from train.kernels.apply import apply_layer_kernels, attach_loss_head
+from train.kernels.check import Heads
 from train.kernels.table import KernelChoice
 from train.loss import token_loss_sum, token_losses
 from train.sources import WEIGHT_PATTERNS, ModelFiles, cache_dir, resolve_source
@@ -86,6 +87,18 @@ def load_plain_model(directory: Path, config: ModelConfig) -> Any:
     return _auto_class(config).from_pretrained(directory, dtype=torch.float32)
 
 
+def attention_heads(directory: Path, config: ModelConfig) -> Heads:
+    """What the model's attention is made of."""
+    settings: Any = transformers.AutoConfig.from_pretrained(directory)
+    queries = settings.num_attention_heads
+    return Heads(
+        queries=queries,
+        keys=getattr(settings, "num_key_value_heads", None) or queries,
+        size=getattr(settings, "head_dim", None) or settings.hidden_size // queries,
+        causal=config.task == "causal",
+    )
+
+
 def load_model(
     directory: Path,
     config: ModelConfig,
@@ -102,7 +115,8 @@ def load_model(
     Raises:
         UserError: the attention implementation is not there.
     """
-    if config.attention == "flash_attention_2" and not transformers.utils.is_flash_attn_2_available():
+    attention = kernels["attention"].name
+    if attention == "flash_attention_2" and not transformers.utils.is_flash_attn_2_available():
         raise UserError(
             "model.attention=flash_attention_2 needs a GPU and the package flash-attn, and one of them is"
             " missing here; install it (pip install flash-attn), or set model.attention=sdpa"
@@ -115,7 +129,7 @@ def load_model(
             if hasattr(settings, key):
                 setattr(settings, key, config.dropout)
     model: Any = _auto_class(config).from_pretrained(
-        directory, config=settings, dtype=DTYPES[precision], attn_implementation=config.attention
+        directory, config=settings, dtype=DTYPES[precision], attn_implementation=attention
     )
     if config.task == "causal":
         _attach_loss(model)

@@ -5,6 +5,7 @@ import math
 import torch
 
 from train.config import OptimConfig
+from train.kernels.adamw import make_adamw
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
@@ -33,9 +34,9 @@ def _shape(config: OptimConfig, done: float, total_steps: int) -> float:
 
 
 def build_optimizer(
-    model: torch.nn.Module, config: OptimConfig, *, fused: bool = True
+    model: torch.nn.Module, config: OptimConfig, *, kernel: str = "fused"
 ) -> torch.optim.Optimizer:
-    """Torch's AdamW; matrices decay, biases, norms and other vectors do not."""
+    """AdamW by the named kernel; matrices decay, biases, norms and other vectors do not."""
     decayed: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []
     for parameter in model.parameters():
@@ -47,10 +48,10 @@ def build_optimizer(
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    return make_adamw(
+        kernel,
         [group for group in groups if group["params"]],
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
-        fused=fused,
     )

@@ -31,7 +31,7 @@ from train.heartbeat import Heartbeat
 from train.job import TrainJob, load_job
 from train.kernels.engage import checked_kernels
 from train.loop import Outcome, run
-from train.model import load_model, load_tokenizer, prepare_model, tokenizer_key
+from train.model import attention_heads, load_model, load_tokenizer, prepare_model, tokenizer_key
 from train.optim import build_optimizer
 from train.profiling import check_profile_steps
 from train.rundir import RunDir, read_lines
@@ -157,7 +157,7 @@ def _form_sequences(job: TrainJob, documents: TokenSet) -> Sequences:
         return Sequences(documents)
     lengths = documents.tokens[documents.numbers]
     packs = pack_documents(lengths, capacity=data.max_length, seed=job.config.seed)
-    return Sequences(documents, packs, one_row=job.config.model.attention == "flash_attention_2")
+    return Sequences(documents, packs, one_row=job.plan.kernels["attention"].name == "flash_attention_2")
 
 
 def _report(job: TrainJob, documents: TokenSet, sequences: Sequences, attempt: int | None) -> DataReport:
@@ -178,7 +178,7 @@ def _build_sampler(job: TrainJob, sequences: Sequences) -> Sampler:
 def _build_engine(
     job: TrainJob, directory: Path, tokenizer: Any, group: Group, announcer: Announcer
 ) -> tuple[Engine, object]:
-    kernels = checked_kernels(job, group, announcer.attempt)
+    kernels = checked_kernels(job, group, announcer.attempt, attention_heads(directory, job.config.model))
     announcer.begin("load model")
     model, keep_alive = load_model(
         directory, job.config.model, kernels, precision=job.config.train.precision, deepspeed=job.deepspeed
@@ -195,7 +195,7 @@ def _build_engine(
     announcer.begin("engine")
     engine = Engine(
         model,
-        build_optimizer(model, job.config.optim, fused=kernels["optimizer"].name == "fused"),
+        build_optimizer(model, job.config.optim, kernel=kernels["optimizer"].name),
         job.deepspeed,
         causal=job.config.model.task == "causal",
         compiled=job.config.model.compile,

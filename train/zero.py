@@ -17,7 +17,7 @@ def deepspeed_config(
         "gradient_accumulation_steps": batch.accumulation,
         "gradient_clipping": config.optim.clip_norm,
         "zero_optimization": _zero_section(config, device),
-        # The optimizer is torch's fused AdamW; DeepSpeed calls every optimizer but its own untested.
+        # The optimizer is made by us (train/kernels/adamw.py); DeepSpeed calls torch's fused AdamW untested.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": precision == "bf16"},

@@ -134,6 +134,15 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KernelFact:
+    """By what something was computed at the last start, and why."""
+
+    kernel: str
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What a finished run took."""
 
@@ -171,6 +180,8 @@ class RunReport:
     checkpoints: tuple[CheckpointFact, ...]
     saves: Saves
     notes: tuple[Note, ...]
+    kernels: tuple[KernelFact, ...]
+    """Empty before the first start."""
     config: Mapping[str, Any]
     """By dotted key."""
     origin: Mapping[str, str]

@@ -12,6 +12,7 @@ from launcher.report.contents import (
     Answer,
     CheckpointFact,
     Cost,
+    KernelFact,
     Note,
     RunReport,
     Saves,
@@ -81,8 +82,17 @@ def gather_run(run: RunDir, status: RunStatus) -> RunReport:
             for row in events
             if row["event"] in _NOTABLE
         ),
+        kernels=_kernels(events),
         config=dict(leaves(yaml.safe_load(run.config.read_text()))) if run.config.exists() else {},
         origin=_origin(run),
+    )
+
+
+def _kernels(events: Sequence[Event]) -> tuple[KernelFact, ...]:
+    engaged = [row["engaged"] for row in events if row["event"] == "kernels"]
+    last = engaged[-1] if engaged else {}
+    return tuple(
+        KernelFact(kernel=kernel, name=choice["name"], why=choice["why"]) for kernel, choice in last.items()
     )
 
 

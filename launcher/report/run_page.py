@@ -2,7 +2,7 @@
 
 from launcher.report.charts import NORM, RATE, SPEED, run_loss, run_measure
 from launcher.report.contents import RunReport
-from launcher.report.layout import Cell, Figure, Page, Section, Tile, table
+from launcher.report.layout import Cell, Figure, Page, Section, Table, Tile, table
 from launcher.report.words import (
     MEASURE_NAMES,
     SET_NAMES,
@@ -217,6 +217,13 @@ def _journal(report: RunReport) -> Section | None:
     return Section(anchor="journal", title="Worth knowing", tables=(notes,))
 
 
+def _kernels(report: RunReport) -> tuple[Table, ...]:
+    if not report.kernels:
+        return ()
+    rows = [(Cell(one.kernel), Cell(one.name), Cell(one.why)) for one in report.kernels]
+    return (table("Kernels", ("what", "computed by", "why"), rows, folded=True),)
+
+
 def _config(report: RunReport) -> Section:
     submitted = f"Submitted {moment(report.submitted).text}." if report.submitted else "Never submitted."
     return Section(
@@ -225,6 +232,7 @@ def _config(report: RunReport) -> Section:
         text=(submitted, f"It lives in {report.place}."),
         tables=(
             config_table("Config", report.config),
+            *_kernels(report),
             table(
                 "Code and versions",
                 ("what", "version"),

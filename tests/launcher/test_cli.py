@@ -53,6 +53,24 @@ def test_plan_json_has_the_stable_fields(shardline: Command):
     assert plan["ok"] is True
     assert plan["problems"] == []
     assert set(plan) >= {"batch", "memory", "time", "disk", "sbatch", "deepspeed"}
+    assert plan["kernels"]["rope"] == {"name": "torch", "why": "liger runs on cuda only"}
+
+
+def test_a_plan_says_which_kernels_engage_and_why_not(shardline: Command):
+    said = " ".join(shardline("plan", "experiment=smoke").stdout.split())
+    assert "rms_norm, swiglu, rope: torch (liger runs on cuda only)" in said
+    assert "attention: sdpa (in place of scores of tokens x tokens kept in memory;" in said
+    assert "cpu_adam serves zero.offload_optimizer=true only" in said
+
+
+def test_a_kernel_that_no_compiler_can_make_is_refused_by_the_plan(shardline: Command, tmp_path: Path):
+    named = ("plan", "experiment=smoke", "zero=stage2-offload", "kernels.optimizer=cpu_adam", "--json")
+    done = shardline(*named, CXX="no-such-compiler", SHARDLINE_CACHE=str(tmp_path / "empty"))
+    assert done.returncode == 2
+    [problem] = json.loads(done.stdout)["problems"]
+    assert problem["field"] == "kernels.optimizer"
+    assert "there is no c++ here" in problem["message"]
+    assert "shardline doctor --build-ops" in problem["message"]
 
 
 def test_refusals_are_json_too_and_leave_nothing(shardline: Command, runs: Path):

@@ -274,7 +274,7 @@ def test_flash_attention_needs_its_package_where_it_runs():
         {p.message for p in problems_of(*gpus, "slurm.executor=slurm", f"slurm.environment.kind={kind}")}
         for kind in ("venv", "conda")
     )
-    assert any("flash-attn is not installed" in message for message in here)
+    assert any("needs the package flash-attn" in message for message in here)
     assert not any("flash-attn" in message for message in there), "the nodes' environment is another"
 
 

@@ -64,7 +64,7 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
     model, keep = load_model(
         Path(model_dir),
         config.model,
-        choose(config.kernels.model_dump(exclude={"on_mismatch"}), site)[0],
+        choose(config.wanted_kernels, site)[0],
         precision="fp32",
         deepspeed=deepspeed,
     )

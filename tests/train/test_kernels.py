@@ -1,16 +1,21 @@
 """Kernels: chosen by device and model, and equal to what they replace."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
 
 from train.kernels import check
+from train.kernels.adamw import adopt_states, make_adamw
 from train.kernels.apply import attach_loss_head
+from train.kernels.check import Heads
 from train.kernels.loss_head import linear_cross_entropies, linear_cross_entropy_sum
-from train.kernels.table import KERNELS, KernelChoice, Site, choose, logit_bytes
+from train.kernels.table import KERNELS, KernelChoice, Site, choose, logit_bytes, ops_of, reference_of
 
 AUTO = dict.fromkeys(KERNELS, "auto")
 N, D, V = 53, 32, 517
+CPU = torch.device("cpu")
 
 
 def tensors(dtype: torch.dtype, *, bias: bool = False) -> tuple[torch.Tensor, ...]:
@@ -75,8 +80,10 @@ def test_tied_weights_get_both_gradients(dtype: torch.dtype):
     assert functional.cosine_similarity(*gradients, dim=0) > 0.9999
 
 
-def site(device: str, family: str = "llama", *, liger: bool = True, task: str = "causal") -> Site:
-    return Site(device=device, family=family, task=task, installed=lambda _: liger)
+def site(
+    device: str, family: str = "llama", *, liger: bool = True, task: str = "causal", **more: Any
+) -> Site:
+    return Site(device=device, family=family, task=task, installed=lambda _: liger, **more)
 
 
 def chosen(wanted: dict[str, str], where: Site) -> dict[str, str]:
@@ -86,6 +93,7 @@ def chosen(wanted: dict[str, str], where: Site) -> dict[str, str]:
 def test_auto_takes_what_the_device_and_the_model_allow():
     on_cpu = {
         "loss_head": "chunked",
+        "attention": "sdpa",
         "optimizer": "fused",
         "rms_norm": "torch",
         "swiglu": "torch",
@@ -99,26 +107,92 @@ def test_auto_takes_what_the_device_and_the_model_allow():
     assert chosen(AUTO, site("cpu", "bert", task="classification"))["loss_head"] == "torch"
 
 
+@pytest.mark.parametrize(
+    ("where", "attention"),
+    [
+        (site("cuda", packed=True), "flash_attention_2"),
+        (site("cuda", packed=False), "sdpa"),
+        (site("cuda", packed=True, precision="fp32"), "sdpa"),
+        (site("cuda", packed=True, liger=False), "sdpa"),
+        (site("cpu", packed=True), "sdpa"),
+    ],
+)
+def test_auto_takes_flash_attention_for_packs_where_it_can_be_had(where: Site, attention: str):
+    assert chosen(AUTO, where)["attention"] == attention
+
+
 def test_why_not_is_told():
     choices, refused = choose(AUTO, site("cuda", liger=False))
     assert choices["rope"].why == "liger needs the package liger-kernel"
     assert not refused
-    assert choose(AUTO, site("cpu"))[0]["rope"].why == "liger runs on cuda only"
+    on_cpu = choose(AUTO, site("cpu"))[0]
+    assert on_cpu["rope"].why == "liger runs on cuda only"
+    assert on_cpu["optimizer"].why == (
+        "in place of AdamW as one loop over parameters; fused_adam runs on cuda only;"
+        " cpu_adam serves zero.offload_optimizer=true only"
+    )
 
 
-def test_what_is_asked_for_by_name_and_cannot_be_had_is_refused():
-    _, refused = choose({**AUTO, "swiglu": "liger"}, site("cpu"))
-    assert refused == {"swiglu": "runs on cuda only"}
+NO_COMPILER = {"why_not_buildable": lambda _: "has to be compiled, and there is no c++ here"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "where", "why"),
+    [
+        ({"swiglu": "liger"}, site("cpu"), "runs on cuda only"),
+        ({"optimizer": "cpu_adam"}, site("cpu"), "serves zero.offload_optimizer=true only"),
+        ({"optimizer": "cpu_adam"}, site("cpu", offload=True, **NO_COMPILER), "there is no c++ here"),
+        ({"optimizer": "fused_adam"}, site("cpu"), "runs on cuda only"),
+        ({"optimizer": "fused_adam"}, site("cuda", offload=True), "zero.offload_optimizer=false only"),
+        ({"optimizer": "fused_adam"}, site("cuda", zero_stage=0), "zero.stage 1 to 3 only"),
+        ({"attention": "flash_attention_2"}, site("cuda", liger=False), "needs the package flash-attn"),
+    ],
+)
+def test_what_is_asked_for_by_name_and_cannot_be_had_is_refused(
+    wanted: dict[str, str], where: Site, why: str
+):
+    chosen_instead, refused = choose({**AUTO, **wanted}, where)
+    [(kernel, obstacle)] = refused.items()
+    assert kernel in wanted
+    assert why in obstacle
+    assert chosen_instead[kernel].name == reference_of(kernel)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "where"),
+    [
+        ({"optimizer": "cpu_adam"}, site("cpu", offload=True)),
+        ({"optimizer": "cpu_adam"}, site("cuda", offload=True)),
+        ({"optimizer": "fused_adam"}, site("cuda")),
+        ({"optimizer": "torch", "attention": "eager"}, site("cuda")),
+        ({"attention": "flash_attention_2"}, site("cuda", liger=False, elsewhere=True)),
+    ],
+)
+def test_what_is_asked_for_by_name_and_fits_is_taken(wanted: dict[str, str], where: Site):
+    chosen_by_name, refused = choose({**AUTO, **wanted}, where)
+    assert not refused
+    assert {kernel: chosen_by_name[kernel].name for kernel in wanted} == wanted
+
+
+def test_only_what_was_chosen_has_to_be_compiled():
+    offloaded = site("cpu", offload=True)
+    assert ops_of(choose(AUTO, offloaded)[0]) == []
+    assert ops_of(choose({**AUTO, "optimizer": "cpu_adam"}, offloaded)[0]) == ["cpu_adam"]
 
 
 def choices(**names: str) -> dict[str, KernelChoice]:
     return {kernel: KernelChoice(name=name, why="") for kernel, name in names.items()}
 
 
+DECODER = Heads(queries=9, keys=3, size=64, causal=True)
+ENCODER = Heads(queries=12, keys=12, size=32, causal=False)
+
+
+@pytest.mark.parametrize("heads", [DECODER, ENCODER])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_engages_here_agrees_with_its_reference(dtype: torch.dtype):
-    engaged = choices(loss_head="chunked", optimizer="fused", rms_norm="torch")
-    assert check.mismatches(engaged, torch.device("cpu"), dtype) == {}
+def test_what_engages_here_agrees_with_its_reference(dtype: torch.dtype, heads: Heads):
+    engaged = choices(loss_head="chunked", optimizer="fused", rms_norm="torch", attention="sdpa")
+    assert check.mismatches(engaged, CPU, dtype, heads) == {}
 
 
 def test_a_kernel_that_computes_something_else_is_found(monkeypatch: pytest.MonkeyPatch):
@@ -130,15 +204,40 @@ def test_a_kernel_that_computes_something_else_is_found(monkeypatch: pytest.Monk
 
     engaged = choices(loss_head="chunked")
     monkeypatch.setattr(check, "linear_cross_entropy_sum", wrong_value)
-    assert "value" in check.mismatches(engaged, torch.device("cpu"), torch.float32)["loss_head"]
+    assert "value" in check.mismatches(engaged, CPU, torch.float32, DECODER)["loss_head"]
     monkeypatch.setattr(check, "linear_cross_entropy_sum", wrong_gradient)
-    assert "gradient" in check.mismatches(engaged, torch.device("cpu"), torch.float32)["loss_head"]
+    assert "gradient" in check.mismatches(engaged, CPU, torch.float32, DECODER)["loss_head"]
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_all_kernels_agree_on_a_gpu(dtype: torch.dtype):
-    pytest.importorskip("liger_kernel")
-    engaged = choices(loss_head="chunked", optimizer="fused", rms_norm="liger", swiglu="liger", rope="liger")
-    assert check.mismatches(engaged, torch.device("cuda"), dtype) == {}
+def test_attention_that_sees_other_documents_is_found(monkeypatch: pytest.MonkeyPatch):
+    sees_all = {"sdpa": lambda layer, q, k, v, mask, **_: right(layer, q, k, v, None)}
+    right = check.ALL_ATTENTION_FUNCTIONS["sdpa"]
+    monkeypatch.setattr(check, "ALL_ATTENTION_FUNCTIONS", sees_all)
+    found = check.mismatches(choices(attention="sdpa"), CPU, torch.float32, DECODER)
+    assert found["attention"].startswith("with 2 documents in a row ")
+
+
+def adamw(kernel: str) -> torch.optim.Optimizer:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(20))
+    weight.grad = torch.randn(20)
+    return make_adamw(
+        kernel, [{"params": [weight], "weight_decay": 0.1}], lr=0.1, betas=(0.9, 0.95), eps=1e-8
+    )
+
+
+def test_states_written_by_another_kernel_do_not_change_how_steps_are_made():
+    loop = adamw("torch")
+    loop.step()
+    fused = adamw("fused")
+    fused.load_state_dict(loop.state_dict())
+    assert not fused.param_groups[0]["fused"], "what torch restores"
+    adopt_states(fused)
+    assert fused.param_groups[0]["fused"]
+    for weight, state in fused.state.items():
+        state["step"] = 1  # as DeepSpeed counts
+        weight.grad = torch.ones(20)
+    adopt_states(fused)
+    fused.step()
+    [state] = fused.state.values()
+    assert torch.equal(state["step"], torch.tensor(2.0))

@@ -122,9 +122,9 @@ def tiny_model(model_type: str, attention: str, folder: Path) -> Any:
     )
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    settings = ModelConfig(source=f"path:{folder}", dropout=0.0, attention=attention)
+    settings = ModelConfig(source=f"path:{folder}", dropout=0.0)
     site = Site(device="cpu", family=config.model_type, task="causal", installed=lambda _: False)
-    choices, _ = choose(dict.fromkeys(KERNELS, "auto"), site)
+    choices, _ = choose({**dict.fromkeys(KERNELS, "auto"), "attention": attention}, site)
     model, _ = load_model(
         folder, settings, choices, precision="fp32", deepspeed={"zero_optimization": {"stage": 0}}
     )

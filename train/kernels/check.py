@@ -1,12 +1,17 @@
 """Each engaged kernel against its reference, forward and backward, on this device and in this dtype."""
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 
 import torch
 from torch.nn import functional
 
+from train.kernels.adamw import make_adamw
 from train.kernels.loss_head import linear_cross_entropy_sum
-from train.kernels.table import KernelChoice
+from train.kernels.table import REFERENCE, KernelChoice
 
 _LOSS_WITHIN = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 _COSINE_AT_LEAST = {torch.float32: 0.99999, torch.bfloat16: 0.999, torch.float16: 0.9999}
@@ -14,16 +19,34 @@ _TOKENS, _WIDTH, _VOCABULARY = 67, 48, 515
 """Odd on purpose: no chunk is full."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """Of a model's attention."""
+
+    queries: int
+    keys: int
+    """And values; several queries may share one."""
+    size: int
+    causal: bool
+
+
 def mismatches(
-    choices: Mapping[str, KernelChoice], device: torch.device, dtype: torch.dtype
+    choices: Mapping[str, KernelChoice], device: torch.device, dtype: torch.dtype, heads: Heads
 ) -> dict[str, str]:
     """By kernel: how it differs from its reference; empty when all agree."""
     checks: dict[tuple[str, str], Callable[[torch.device, torch.dtype], str | None]] = {
         ("loss_head", "chunked"): _check_loss_head,
-        ("optimizer", "fused"): _check_optimizer,
+        **{
+            ("optimizer", name): partial(_check_optimizer, name)
+            for name in ("fused", "fused_adam", "cpu_adam")
+        },
         ("rms_norm", "liger"): _check_rms_norm,
         ("swiglu", "liger"): _check_swiglu,
         ("rope", "liger"): _check_rope,
+        **{
+            ("attention", name): partial(_check_attention, name, heads)
+            for name in ("sdpa", "flash_attention_2")
+        },
     }
     found = {}
     for kernel, choice in choices.items():
@@ -100,9 +123,61 @@ def _check_rope(device: torch.device, dtype: torch.dtype) -> str | None:
     return _compare(ours, reference, (query, key), dtype)
 
 
+def _check_attention(kernel: str, heads: Heads, device: torch.device, dtype: torch.dtype) -> str | None:
+    """One document in a row, and for decoders two of which none sees the other."""
+    for lengths in ((_TOKENS,), (40, _TOKENS - 40)) if heads.causal else ((_TOKENS,),):
+        if difference := _check_attention_of(kernel, heads, lengths, device, dtype):
+            return f"with {len(lengths)} documents in a row {difference}"
+    return None
+
+
+def _check_attention_of(
+    kernel: str, heads: Heads, lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype
+) -> str | None:
+    draw = torch.Generator().manual_seed(5)
+    query, key, value = (
+        torch.randn(1, count, _TOKENS, heads.size, generator=draw).to(device, dtype)
+        for count in (heads.queries, heads.keys, heads.keys)
+    )
+    shared = heads.queries // heads.keys
+    documents_T = torch.cat([torch.full((length,), n) for n, length in enumerate(lengths)]).to(device)
+    seen_TT = documents_T[:, None] == documents_T
+    if heads.causal:
+        seen_TT = seen_TT.tril()
+    # Not above: it loads the compiler, which a start without transformers' models does without.
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    # What a layer of transformers hands over: flash attention learns where documents end from positions.
+    layer = SimpleNamespace(
+        is_causal=heads.causal,
+        num_key_value_groups=shared,
+        config=SimpleNamespace(_attn_implementation=kernel),
+    )
+    flash, alone = kernel == "flash_attention_2", len(lengths) == 1
+    positions = {"position_ids": torch.cat([*map(torch.arange, lengths)])[None].to(device)} if flash else {}
+    mask = None if flash or alone else seen_TT[None, None]
+
+    def ours(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        out_BTHS, _ = ALL_ATTENTION_FUNCTIONS[kernel](layer, q, k, v, mask, dropout=0.0, **positions)
+        return _cubes(out_BTHS)
+
+    def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        k, v = (part.float().repeat_interleave(shared, 1) for part in (k, v))
+        scores_BHTT = (q.float() @ k.transpose(2, 3) / heads.size**0.5).masked_fill(~seen_TT, -math.inf)
+        return _cubes(scores_BHTT.softmax(-1) @ v)
+
+    return _compare(ours, reference, (query, key, value), dtype)
+
+
+def _cubes(values: torch.Tensor) -> torch.Tensor:
+    """A sum that stays away from zero, whose gradient depends on the values."""
+    total: torch.Tensor = ((values.float() + 1) ** 3).sum()
+    return total
+
+
 def _scalar(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Of both, and other than a norm, which no rotation changes."""
-    return ((query.float() + 1) ** 3).sum() + ((key.float() - 1) ** 3).sum()
+    return _cubes(query) + ((key.float() - 1) ** 3).sum()
 
 
 def _turned(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
@@ -110,15 +185,17 @@ def _turned(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> 
     return heads * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
-def _check_optimizer(device: torch.device, _dtype: torch.dtype) -> str | None:
-    """Three steps; master copies are fp32 whatever the model trains in."""
+def _check_optimizer(kernel: str, device: torch.device, _dtype: torch.dtype) -> str | None:
+    """Three steps; master copies are fp32 whatever the model trains in, and cpu_adam's lie on the host."""
+    where = torch.device("cpu") if kernel == "cpu_adam" else device
     draw = torch.Generator().manual_seed(3)
-    start = torch.randn(_TOKENS, generator=draw).to(device)
-    slopes = [torch.randn(_TOKENS, generator=draw).to(device) for _ in range(3)]
+    start = torch.randn(_TOKENS, generator=draw).to(where)
+    slopes = [torch.randn(_TOKENS, generator=draw).to(where) for _ in range(3)]
     ends = []
-    for fused in (True, False):
+    for name in (kernel, REFERENCE):
         weight = torch.nn.Parameter(start.clone())
-        optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.1, fused=fused, foreach=False)
+        group = {"params": [weight], "weight_decay": 0.1}
+        optimizer = make_adamw(name, [group], lr=0.1, betas=(0.9, 0.95), eps=1e-8)
         for slope in slopes:
             weight.grad = slope.clone()
             optimizer.step()

@@ -1,4 +1,9 @@
-"""Which kernel engages: what each one needs, what it replaces, and why another one was taken. Torch-free."""
+"""Which kernel engages: what each one needs, what it replaces, and why another one was taken. Torch-free.
+
+How each is applied: the loss head, RMSNorm, SwiGLU and RoPE in `apply.py`, AdamW in `adamw.py`, attention by
+transformers when the model is opened (`train/model.py`). Cross entropy is a part of the chunked loss head: a
+kernel of its own, such as Liger's, would need the logits of all tokens, which that one never makes.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +15,7 @@ Device = Literal["cpu", "cuda"]
 REFERENCE = "torch"
 CHUNK_BYTES = 128 * 2**20
 """Of all that the chunked loss head holds at once for its logits."""
+FLASH_ATTENTION = "flash-attn"
 _LIGER_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
@@ -28,6 +34,18 @@ class Implementation:
     """Model types of transformers that it knows; None: all."""
     task: str | None = None
     """The only task that it serves."""
+    precisions: Sequence[str] | None = None
+    """Those that it computes in; None: all."""
+    offload: bool | None = None
+    """The only zero.offload_optimizer that it serves."""
+    sharded: bool = False
+    """Whether it needs ZeRO stage 1, 2 or 3."""
+    op: str | None = None
+    """What of DeepSpeed's has to be compiled for it (`ops.py`)."""
+    left_by_auto: str | None = None
+    """Why `auto` leaves it to those who name it."""
+    auto_for_packs: bool = False
+    """Whether `auto` takes it for packed rows only."""
 
 
 IMPLEMENTATIONS = (
@@ -52,7 +70,36 @@ IMPLEMENTATIONS = (
             ("rope", "the rotation of queries and keys as six kernels"),
         )
     ),
+    Implementation(
+        kernel="attention",
+        name="flash_attention_2",
+        replaces="a mask over the whole square of a pack",
+        device="cuda",
+        package=FLASH_ATTENTION,
+        precisions=("bf16", "fp16"),
+        auto_for_packs=True,
+    ),
+    Implementation(kernel="attention", name="sdpa", replaces="scores of tokens x tokens kept in memory"),
+    # Torch's comes first: it needs no compiler, runs on GPU and host, and the others are about as fast.
     Implementation(kernel="optimizer", name="fused", replaces="AdamW as one loop over parameters"),
+    Implementation(
+        kernel="optimizer",
+        name="fused_adam",
+        replaces="AdamW as one loop over parameters",
+        device="cuda",
+        offload=False,
+        sharded=True,
+        op="fused_adam",
+        left_by_auto="does in one launch what torch's does too, and has to be compiled",
+    ),
+    Implementation(
+        kernel="optimizer",
+        name="cpu_adam",
+        replaces="AdamW as one loop over parameters",
+        offload=True,
+        op="cpu_adam",
+        left_by_auto="has to be compiled, and is about as fast as torch's",
+    ),
 )
 
 
@@ -74,8 +121,9 @@ class KernelChoice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """An implementation's name, or `torch` for the reference."""
+    """An implementation's name, or that of the reference."""
     why: str
+    """In place of what, and why not by another; or why by the reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +134,36 @@ class Site:
     family: str
     """transformers' model_type."""
     task: str
+    precision: str = "bf16"
+    packed: bool = False
+    """Whether several documents share a sequence."""
+    zero_stage: int = 2
+    offload: bool = False
+    """Whether the optimizer's states lie on the host."""
     installed: Callable[[str], bool]
     """Whether a distribution is there."""
+    why_not_buildable: Callable[[str], str | None] = lambda _: None
+    """By DeepSpeed's op: what keeps it from being compiled."""
+    elsewhere: bool = False
+    """Whether the nodes' environment cannot be seen from here: what is named is believed to be there."""
+
+
+def reference_of(kernel: str) -> str:
+    """What a kernel is compared with: torch's own, and for attention transformers' plain one."""
+    return "eager" if kernel == "attention" else REFERENCE
+
+
+def config_key(kernel: str) -> str:
+    """Where a kernel is chosen."""
+    return "model.attention" if kernel == "attention" else f"kernels.{kernel}"
 
 
 def choose(wanted: Mapping[str, str], site: Site) -> tuple[dict[str, KernelChoice], dict[str, str]]:
     """Decide each kernel.
 
     Args:
-        wanted: By kernel: `auto`, `torch`, or an implementation's name.
-        site: Device, model and packages.
+        wanted: By kernel: `auto`, the reference's name, or an implementation's.
+        site: Device, model, packages and what the run does with them.
 
     Returns:
         The choices, and by kernel why what was asked for by name cannot be had.
@@ -104,28 +172,77 @@ def choose(wanted: Mapping[str, str], site: Site) -> tuple[dict[str, KernelChoic
     refused: dict[str, str] = {}
     for kernel in KERNELS:
         asked = wanted[kernel]
-        if asked == REFERENCE:
-            choices[kernel] = KernelChoice(name=REFERENCE, why="asked for")
-            continue
-        [entry] = [entry for entry in IMPLEMENTATIONS if entry.kernel == kernel]
-        obstacle = _obstacle(entry, site)
-        if obstacle is None:
-            why = f"in place of {entry.replaces}"
-            choices[kernel] = KernelChoice(name=entry.name, why=why)
+        entries = [entry for entry in IMPLEMENTATIONS if entry.kernel == kernel]
+        if asked == reference_of(kernel):
+            choices[kernel] = KernelChoice(name=asked, why="asked for")
+        elif asked == "auto":
+            choices[kernel] = _first_that_fits(entries, site)
         else:
-            choices[kernel] = KernelChoice(name=REFERENCE, why=f"{entry.name} {obstacle}")
-            if asked == entry.name:
+            [entry] = [entry for entry in entries if entry.name == asked]
+            obstacle = _obstacle(entry, site, named=True)
+            if obstacle is None:
+                choices[kernel] = KernelChoice(name=asked, why=f"asked for, in place of {entry.replaces}")
+            else:
+                choices[kernel] = KernelChoice(name=reference_of(kernel), why=f"{asked} {obstacle}")
                 refused[kernel] = obstacle
     return choices, refused
 
 
-def _obstacle(entry: Implementation, site: Site) -> str | None:
+def _first_that_fits(entries: Sequence[Implementation], site: Site) -> KernelChoice:
+    taken: Implementation | None = None
+    left = []
+    for entry in entries:
+        obstacle = _obstacle(entry, site, named=False)
+        if taken is None and obstacle is None:
+            taken = entry
+        elif obstacle is not None:
+            left.append(f"{entry.name} {obstacle}")
+    if taken is None:
+        return KernelChoice(name=reference_of(entries[0].kernel), why="; ".join(left))
+    return KernelChoice(name=taken.name, why="; ".join([f"in place of {taken.replaces}", *left]))
+
+
+def _obstacle(entry: Implementation, site: Site, *, named: bool) -> str | None:
+    """Why an implementation cannot be had here, or is left alone by `auto`."""
+    return (
+        _misfit(entry, site) or _absence(entry, site, named=named) or (None if named else _left(entry, site))
+    )
+
+
+def _misfit(entry: Implementation, site: Site) -> str | None:
     if entry.device not in (None, site.device):
         return f"runs on {entry.device} only"
     if entry.task not in (None, site.task):
         return f"serves model.task={entry.task} only"
+    if entry.precisions is not None and site.precision not in entry.precisions:
+        return f"computes in {' or '.join(entry.precisions)}, and this is train.precision={site.precision}"
     if entry.families is not None and site.family not in entry.families:
         return f"knows {', '.join(entry.families)}, and this is {site.family}"
+    if entry.offload not in (None, site.offload):
+        return f"serves zero.offload_optimizer={str(entry.offload).lower()} only"
+    if entry.sharded and site.zero_stage == 0:
+        return "serves zero.stage 1 to 3 only"
+    return None
+
+
+def _absence(entry: Implementation, site: Site, *, named: bool) -> str | None:
+    if site.elsewhere and named:
+        return None
     if entry.package is not None and not site.installed(entry.package):
         return f"needs the package {entry.package}"
-    return None
+    return site.why_not_buildable(entry.op) if entry.op else None
+
+
+def _left(entry: Implementation, site: Site) -> str | None:
+    if entry.auto_for_packs and not site.packed:
+        return "is taken for data.packing=true only, or by name"
+    return entry.left_by_auto
+
+
+def ops_of(choices: Mapping[str, KernelChoice]) -> list[str]:
+    """What of DeepSpeed's has to be compiled for these choices."""
+    return [
+        entry.op
+        for entry in IMPLEMENTATIONS
+        if entry.op and entry.kernel in choices and choices[entry.kernel].name == entry.name
+    ]

@@ -68,6 +68,7 @@ def test_a_run_is_told_in_words_first(write: Write, rough_run: Path):
     assert "3 interruption(s) cost" in page.text
     assert "80 step(s) that were made twice" in page.text
     assert "abc123 with uncommitted edits" in page.text
+    assert "liger runs on cuda only" in page.text
 
 
 @pytest.mark.parametrize("kind", ["rough_run", "broken_sweep"])
