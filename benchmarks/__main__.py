@@ -38,8 +38,8 @@ _ON_A_GPU = """\
 ## On a GPU
 
 `python -m benchmarks.gpu` measures tokens per second, MFU, peak memory and losses of Shardline beside Hugging
-Face's Trainer with DeepSpeed, Liger's kernels and flash attention, on one GPU. It has not been run on one yet,
-so there is no table here. On the CPU a test runs both of its arms on a tiny model: their losses agree."""
+Face's Trainer with DeepSpeed, Liger's kernels and flash attention, on one GPU. It has not been run on one
+yet: there is no table here. On the CPU a test runs both of its arms on a tiny model: the losses agree."""
 
 
 def main() -> None:

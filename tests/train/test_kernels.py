@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
+from transformers import modeling_utils
 
 from train.kernels import check
 from train.kernels.adamw import adopt_states, make_adamw
@@ -211,8 +212,8 @@ def test_a_kernel_that_computes_something_else_is_found(monkeypatch: pytest.Monk
 
 def test_attention_that_sees_other_documents_is_found(monkeypatch: pytest.MonkeyPatch):
     sees_all = {"sdpa": lambda layer, q, k, v, mask, **_: right(layer, q, k, v, None)}
-    right = check.ALL_ATTENTION_FUNCTIONS["sdpa"]
-    monkeypatch.setattr(check, "ALL_ATTENTION_FUNCTIONS", sees_all)
+    right = modeling_utils.ALL_ATTENTION_FUNCTIONS["sdpa"]
+    monkeypatch.setattr(modeling_utils, "ALL_ATTENTION_FUNCTIONS", sees_all)
     found = check.mismatches(choices(attention="sdpa"), CPU, torch.float32, DECODER)
     assert found["attention"].startswith("with 2 documents in a row ")
 
