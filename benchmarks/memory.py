@@ -1,6 +1,6 @@
 """Peak memory of a rank in a full fine-tune of SmolLM2-135M: Shardline and Hugging Face's Trainer.
 
-    python -m benchmarks.memory [--micro-batch-size 2] [--steps 2] [--repeats 3]
+    python -m benchmarks.memory [--micro-batch-size 4] [--steps 1] [--repeats 3]
 
 ZeRO-2 in bf16 over two ranks, rows of 1,024 tokens, the same communication buckets, no activation
 checkpointing in either. Peak is the resident memory of the larger rank, with Python and its libraries in it.
@@ -31,8 +31,8 @@ _LOSSES_WITHIN = 0.05
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--micro-batch-size", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--micro-batch-size", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
 
 

@@ -22,7 +22,7 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
         log: Where all that they print goes; None leaves it on the terminal.
 
     Raises:
-        torch.multiprocessing.ProcessException: a rank failed; what it printed last is on stderr.
+        ProcessRaisedException: a rank failed; what it printed last is on stderr.
     """
     import deepspeed  # noqa: F401 - so that the ranks have it
     import torch.multiprocessing as mp
@@ -33,7 +33,7 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
         port = probe.getsockname()[1]
     try:
         mp.start_processes(_enter, (ranks, port, function, arguments, log), nprocs=ranks, start_method="fork")
-    except mp.ProcessException:
+    except (mp.ProcessRaisedException, mp.ProcessExitedException):
         if log:
             print(log.read_text()[-3000:], file=sys.stderr)
         raise

@@ -36,7 +36,7 @@ class Engine:
         config: dict[str, Any],
         *,
         causal: bool,
-        compiled: bool,
+        compiled: bool = False,
         world_size: int,
     ) -> None:
         """Shard the model as the config says."""
