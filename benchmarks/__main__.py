@@ -56,23 +56,30 @@ def main() -> None:
         parser.error(f"the load is {load:.1f}, and timings would be those of others; wait, or --busy")
     numbers_file = options.out.with_suffix(".json")
     numbers: dict[str, Any] = json.loads(numbers_file.read_text()) if numbers_file.exists() else {}
+    failed = []
     with tempfile.TemporaryDirectory() as extensions:
         os.environ["TORCH_EXTENSIONS_DIR"] = extensions
         for name in options.only:
             began = time.perf_counter()
             print(f"{name} ...", end=" ", flush=True)
             result = _measured(name)
+            if result is None:
+                failed.append(name)
+                continue
             took_s = round(time.perf_counter() - began, 1)
             numbers[name] = {"setting": setting(), "took_s": took_s, "result": result}
             print(f"{took_s:.0f} s", flush=True)
             for ratio in ratios_of(result):
                 print(f"  {ratio.what}: {ratio.value:.3g}, wanted {ratio.sense} {ratio.target:g}", flush=True)
             numbers_file.write_text(json.dumps(numbers, indent=1) + "\n")
+    if failed:
+        sys.exit(f"{', '.join(failed)} failed; the page is as it was, the numbers of the others are kept")
     options.out.write_text(page(numbers))
     print(f"{options.out} written")
 
 
-def _measured(name: str) -> dict[str, Any]:
+def _measured(name: str) -> dict[str, Any] | None:
+    """The numbers of one benchmark; None, and what it said, if it failed."""
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--json"],
         capture_output=True,
@@ -80,7 +87,8 @@ def _measured(name: str) -> dict[str, Any]:
         check=False,
     )
     if done.returncode:
-        sys.exit(f"failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        print(f"failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", flush=True)
+        return None
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -1,9 +1,9 @@
 """Training on equal input: a run of Shardline, a bare DeepSpeed loop, and Hugging Face's Trainer.
 
-    python -m benchmarks.equal [--stages 1 2 3] [--steps 15] [--repeats 3]
+    python -m benchmarks.equal [--stages 1 2 3] [--steps 12] [--repeats 3]
 
 All arms train the same random weights on the same sequences of one length in the same order, in bf16, one
-thread a rank, and take turns. Tokens per second are those of all steps after the first five, with everything
+thread a rank, and take turns. Tokens per second are those of all steps after the first four, with everything
 that happens between steps: data, metrics, logging. That DeepSpeed trains at the stage that was asked for is
 asserted.
 """
@@ -28,22 +28,24 @@ NOTES = (
     "On sequences of one length all arms do the same matrix products, so nobody can be much faster than"
     " anybody; what is left is the loss head, the optimizer and what happens between steps."
 )
-WARM_UP = 5
+WARM_UP = 4
 LENGTH, PER_RANK = 256, 4
+_OURS, _FUSED = "Shardline", "HF Trainer, fused AdamW"
 ARMS: dict[str, Callable[[Task], Trace]] = {
-    "Shardline": shardline.train,
+    _OURS: shardline.train,
     "bare DeepSpeed loop, fused AdamW": bare.train,
     "HF Trainer, default": lambda task: trainer.train(task, fused=False, documents_in_order=True),
-    "HF Trainer, fused AdamW": lambda task: trainer.train(task, fused=True, documents_in_order=True),
+    _FUSED: lambda task: trainer.train(task, fused=True, documents_in_order=True),
 }
 _TARGETS = {"bare DeepSpeed loop, fused AdamW": 0.98, "HF Trainer, default": 1.03}
-_LOSSES_WITHIN = 0.02
+_LOSSES_WITHIN = 0.05
+"""In bf16, while the loss falls by half a nat a step."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
     parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
 
 
@@ -51,40 +53,33 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every arm at every stage, in turns."""
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         task = _task(Path(name), options.steps)
-        stages: dict[int, dict[str, list[Trace]]] = {
-            stage: {arm: [] for arm in ARMS} for stage in options.stages
+        traces: dict[tuple[int, str], list[Trace]] = {
+            (stage, arm): [] for stage in options.stages for arm in ARMS if stage == 2 or arm != _FUSED
         }
         for _ in range(options.repeats):
-            for stage, arms in stages.items():
-                for arm, train in ARMS.items():
-                    arms[arm].append(train(replace(task, stage=stage)))
-    ratios, rows = [], []
-    for stage, arms in stages.items():
-        speeds = {arm: [trace.tokens_per_s(WARM_UP) for trace in traces] for arm, traces in arms.items()}
-        reference = arms["Shardline"][0].losses
-        for arm, traces in arms.items():
-            apart = max(abs(a - b) for a, b in zip(traces[0].losses, reference, strict=True))
-            assert apart <= _LOSSES_WITHIN, f"{arm} at ZeRO-{stage} trains something else: {apart:.3f} nats"
-            rows.append(
-                {
-                    "stage": stage,
-                    "arm": arm,
-                    "speeds": speeds[arm],
-                    "losses": traces[0].losses,
-                    "apart": apart,
-                }
-            )
-        ours = statistics.median(speeds["Shardline"])
-        ratios += [
-            Ratio(
-                what=f"tokens/s, equal input, ZeRO-{stage}, beside {arm}",
-                value=ours / statistics.median(speeds[arm]),
-                sense="at least",
-                target=target,
-            )
-            for arm, target in _TARGETS.items()
-        ]
+            for (stage, arm), found in traces.items():
+                found.append(ARMS[arm](replace(task, stage=stage)))
+    rows = [_row(stage, arm, found, traces[stage, _OURS]) for (stage, arm), found in traces.items()]
+    speeds = {key: statistics.median(row["speeds"]) for key, row in zip(traces, rows, strict=True)}
+    ratios = [
+        Ratio(
+            what=f"tokens/s, equal input, ZeRO-{stage}, beside {arm}",
+            value=speeds[stage, _OURS] / speeds[stage, arm],
+            sense="at least",
+            target=target,
+        )
+        for stage in options.stages
+        for arm, target in _TARGETS.items()
+    ]
     return {"ranks": task.ranks, "steps": options.steps, "rows": rows, "ratios": as_json(ratios)}
+
+
+def _row(stage: int, arm: str, traces: list[Trace], ours: list[Trace]) -> dict[str, Any]:
+    losses = traces[0].losses
+    apart = max(abs(a - b) for a, b in zip(losses, ours[0].losses, strict=True))
+    assert apart <= _LOSSES_WITHIN, f"{arm} at ZeRO-{stage} trains something else: {apart:.3f} nats"
+    speeds = [trace.tokens_per_s(WARM_UP) for trace in traces]
+    return {"stage": stage, "arm": arm, "speeds": speeds, "losses": losses, "apart": apart}
 
 
 def _task(folder: Path, steps: int) -> Task:

@@ -23,9 +23,9 @@ from benchmarks.harness import Ratio, as_json, run_as_command, spread
 
 TITLE = "Memory"
 NOTES = (
-    "The loss head makes the difference: 49,152 logits of each token, in bf16, in fp32, and their gradients. So it"
-    " grows with the tokens of a micro-batch: with 2 rows a rank the ratio was 0.83. Nothing is saved meanwhile; an"
-    " asynchronous save holds a copy of what it writes in host memory besides."
+    "The loss head makes the difference: 49,152 logits of each token, in bf16, in fp32, and their gradients."
+    " So it grows with the tokens of a micro-batch: with 2 rows a rank the ratio was 0.83. Nothing is saved"
+    " meanwhile; an asynchronous save holds a copy of what it writes in host memory besides."
 )
 LENGTH = 1024
 _LOSSES_WITHIN = 0.05

@@ -1,6 +1,6 @@
 """Training on documents of uneven length: padding, grouping and packing, by Shardline and by others.
 
-    python -m benchmarks.ragged [--documents 320] [--repeats 3]
+    python -m benchmarks.ragged [--documents 256] [--repeats 3]
 
 Every arm goes once through the same documents (lengths log-normal, median 150 tokens, sigma 0.8, cut at 512)
 from the same weights, ZeRO-2, bf16, about as many tokens a step, and takes turns with the others. Useful
@@ -38,7 +38,7 @@ _HELD_OUT_WITHIN = 0.25
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--documents", type=int, default=320)
+    parser.add_argument("--documents", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
 
 

@@ -134,6 +134,9 @@ def _check_attention(kernel: str, heads: Heads, device: torch.device, dtype: tor
 def _check_attention_of(
     kernel: str, heads: Heads, lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype
 ) -> str | None:
+    # Not above: it loads the compiler, which a start without transformers' models does without.
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
     draw = torch.Generator().manual_seed(5)
     query, key, value = (
         torch.randn(1, count, _TOKENS, heads.size, generator=draw).to(device, dtype)
@@ -144,9 +147,6 @@ def _check_attention_of(
     seen_TT = documents_T[:, None] == documents_T
     if heads.causal:
         seen_TT = seen_TT.tril()
-    # Not above: it loads the compiler, which a start without transformers' models does without.
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
     # What a layer of transformers hands over: flash attention learns where documents end from positions.
     layer = SimpleNamespace(
         is_causal=heads.causal,
