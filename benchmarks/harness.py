@@ -10,7 +10,7 @@ import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -104,5 +104,6 @@ def setting() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    here = {entry.name for entry in distributions()}
+    versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES if package in here)
     return f"{len(os.sched_getaffinity(0))} cores of {model}, {memory_gb:.0f} GiB; {versions}"
