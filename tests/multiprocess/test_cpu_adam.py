@@ -7,9 +7,12 @@ import torch
 
 from tests.multiprocess.runs import Run, command, finish, start, traced_settings
 from train.kernels.check import Heads, mismatches
-from train.kernels.ops import build_in_child
+from train.kernels.ops import build_in_child, why_not_buildable
 from train.kernels.table import KernelChoice
 
+pytestmark = pytest.mark.skipif(
+    why_not_buildable("cpu_adam") is not None, reason=f"cpu_adam {why_not_buildable('cpu_adam')}"
+)
 STEPS = 40
 NAMED = "kernels.optimizer=cpu_adam"
 
