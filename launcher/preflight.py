@@ -11,10 +11,10 @@ from launcher.errors import Problem
 from launcher.estimate.shape import positions_of
 from launcher.facts import Facts, Observer
 from launcher.fold_rules import folds_agree
-from launcher.plan import RunPlan, choose_kernels, make_plan, place
+from launcher.kernel_rules import compiles, engages
+from launcher.plan import RunPlan, make_plan, place
 from launcher.slurm_rules import asks_the_queue, goes_to_slurm, stays_local
 from train.failures import ExitCode
-from train.kernels.table import config_key, reference_of
 
 _RESOURCE_CODES = ("memory.", "disk.", "slurm.refused")
 
@@ -175,41 +175,6 @@ def _zero(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _kernels(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    for kernel, obstacle in choose_kernels(config, facts)[1].items():
-        field = config_key(kernel)
-        name = config.wanted_kernels[kernel]
-        yield Problem(
-            code="model.attention" if kernel == "attention" else "kernels.missing",
-            field=field,
-            message=f"{field}={name}: it {obstacle}",
-            fix=f"set {field}=auto to take it where it can be had, or {reference_of(kernel)}",
-        )
-
-
-def _compiles(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    if not config.model.compile:
-        return
-    if config.zero.stage == 3:
-        yield Problem(
-            code="model.compile",
-            field="zero.stage",
-            message="model.compile=true at zero.stage=3 would compile little: DeepSpeed gathers parameters in"
-            " hooks of every module, and at each of them the compiled code breaks off",
-            fix="set zero.stage=2 or less, or model.compile=false",
-        )
-    # What other machines have is seen on them, before the training.
-    here = config.slurm.executor == "local" and place(config, facts).device == "cpu"
-    if here and facts.compiler_obstacle:
-        yield Problem(
-            code="model.compile",
-            field="model.compile",
-            message=f"model.compile=true cannot compile for CPU ranks: {facts.compiler_obstacle}",
-            fix="install it (Debian: apt install g++ python3-dev), name another compiler in $CXX, or set"
-            " model.compile=false",
-        )
-
-
 def _sequence(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     positions = positions_of(facts.model.config) if facts.model else None
     if positions and config.data.max_length > positions:
@@ -232,8 +197,8 @@ _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (
     _zero,
     stays_local,
     goes_to_slurm,
-    _kernels,
-    _compiles,
+    engages,
+    compiles,
     _sequence,
     packs_exactly,
     splits_text_only,

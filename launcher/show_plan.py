@@ -45,8 +45,6 @@ def show_plan(console: Console, plan: RunPlan) -> None:
             f"{plan.disk.checkpoint_gb:.2f} GB a checkpoint, at most {plan.disk.total_gb:.2f} GB"
             f" of {plan.disk.free_gb:.0f} GB free",
         )
-    engaged = [f"{kernel} {choice.name}" for kernel, choice in plan.training.kernels.items()]
-    table.add_row("kernels", ", ".join(engaged))
     table.add_row("kernels", _kernels(plan.training.kernels))
     table.add_row("time", _time(plan))
     console.print(table)

@@ -1,4 +1,4 @@
-"""What torch's compiler needs beside torch. Torch-free."""
+"""What compiling for this machine needs beside torch. Torch-free."""
 
 import os
 import shutil
@@ -14,5 +14,9 @@ def compiler_obstacle() -> str | None:
     command = os.environ.get("CXX") or "g++"
     if shutil.which(command.split()[0]) is None:
         return f"the C++ compiler {command} is not in PATH"
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    return None if header.exists() else f"Python's headers are not installed: there is no {header}"
+    return None if has_headers() else "Python's headers are not installed (Debian: python3-dev)"
+
+
+def has_headers() -> bool:
+    """Whether Python's own headers are here, which whatever is loaded into it is compiled with."""
+    return (Path(sysconfig.get_path("include")) / "Python.h").exists()

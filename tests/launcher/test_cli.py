@@ -73,6 +73,15 @@ def test_a_kernel_that_no_compiler_can_make_is_refused_by_the_plan(shardline: Co
     assert "shardline doctor --build-ops" in problem["message"]
 
 
+def test_plan_says_everything_once(shardline: Command):
+    done = shardline("plan", "experiment=smoke")
+    topics = [
+        line.split()[0] for line in done.stdout.partition("DeepSpeed\n")[0].splitlines() if line[:1].strip()
+    ]
+    assert {"run", "memory", "kernels", "time"} <= set(topics)
+    assert len(topics) == len(set(topics)), topics
+
+
 def test_refusals_are_json_too_and_leave_nothing(shardline: Command, runs: Path):
     for verb in ("plan", "submit"):
         done = shardline(verb, "experiment=smoke", "train.global_batch_size=9", "--json")

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from train.sources import cache_dir
+from train.toolchain import has_headers
 
 _CPU_FACTS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
 """Lines of /proc/cpuinfo, on x86 and on ARM, that decide which instructions a build may use."""
@@ -62,7 +62,7 @@ def why_not_buildable(op: str) -> str | None:
     if any(_versions_folder().glob(f"*/{op}/*.so")):
         return None
     missing = [tool for tool in OPS[op].tools if not _has(tool)]
-    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+    if not has_headers():
         missing.append("Python.h (python3-dev)")
     if not missing:
         return None
