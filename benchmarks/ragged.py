@@ -30,6 +30,7 @@ NOTES = (
     "A micro-batch is 8 documents or 3 packs, which is about as many tokens. TRL joins the packs of a"
     " micro-batch to one row and lets attention's mask keep them apart; it is given one pack at a time and"
     " accumulates three, so that its mask is no larger than ours."
+    " Who packs makes fewer steps of the same documents, and has learnt less by then."
 )
 WARM_UP = 3
 LENGTH, DOCUMENTS_PER_RANK, PACKS_PER_RANK = 512, 8, 3
