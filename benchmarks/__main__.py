@@ -96,9 +96,7 @@ def _measured(name: str) -> dict[str, Any] | None:
 def page(numbers: dict[str, Any]) -> str:
     """Markdown from the numbers alone: first what is compared with others, then each benchmark."""
     known: dict[str, Benchmark] = {
-        name: importlib.import_module(f"benchmarks.{name}")  # type: ignore[misc]
-        for name in NAMES
-        if name in numbers
+        name: importlib.import_module(f"benchmarks.{name}") for name in NAMES if name in numbers
     }
     results = {name: numbers[name]["result"] for name in known}
     ratios = [ratio.row for result in results.values() for ratio in ratios_of(result)]

@@ -164,7 +164,11 @@ def _summary(work: Work, config: dict[str, Any], runs: dict[str, list[dict[str, 
     rows = []
     for arm, measured in runs.items():
         step_s = [statistics.median(run["seconds"]) for run in measured]
-        row = {"arm": arm, "runs": measured, "tokens_per_s": [tokens / seconds for seconds in step_s]}
+        row: dict[str, Any] = {
+            "arm": arm,
+            "runs": measured,
+            "tokens_per_s": [tokens / seconds for seconds in step_s],
+        }
         row["mfu"] = None
         if peak and shape:
             speed = SpeedPlan(peak_tflops=peak, work=model_work(shape))

@@ -69,7 +69,7 @@ def shardline(work: Work) -> dict[str, Any]:
     optimizer = build_optimizer(model, config.optim, kernel=kernels["optimizer"].name)
     engine = Engine(model, optimizer, deepspeed, causal=True, world_size=1)
     marks, losses = [_now(work)], []
-    for ids in work.rows().split(work.batch):
+    for ids in torch.split(work.rows(), work.batch):
         rows = ids.to(group.env.device)
         trained = work.batch * (work.length - 1)
         loss_sum = engine.loss_sum(Batch(rows, rows, attention_mask_BT=torch.ones_like(rows)))
@@ -146,7 +146,7 @@ def _config(work: Work) -> tuple[TrainingConfig, BatchPlan]:
 def _clock(work: Work) -> Any:
     import transformers
 
-    class Clock(transformers.TrainerCallback):
+    class Clock(transformers.TrainerCallback):  # type: ignore[misc]
         """When the first step began and each one ended."""
 
         def __init__(self) -> None:

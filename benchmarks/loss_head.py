@@ -41,7 +41,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every arm in every dtype, in turns."""
-    rows = {dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in _DTYPES}
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = {
+        dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in _DTYPES
+    }
     for dtype, arms in rows.items():
         for _ in range(options.repeats):
             for arm in _ARMS:

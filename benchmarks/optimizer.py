@@ -22,7 +22,7 @@ from benchmarks.harness import Ratio, as_json, run_as_command, spread
 
 TITLE = "Optimizer step"
 NOTES = ""
-_SETTINGS = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0}
+_SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0}
 _AGREE_WITHIN = 1e-5
 
 
@@ -85,7 +85,7 @@ def _arms() -> dict[str, Callable[[Any], Any]]:
     ours = OptimConfig(lr=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0)
     adamw = torch.optim.AdamW
 
-    def plain(**how: bool) -> Callable[[Any], Any]:
+    def plain(**how: Any) -> Callable[[Any], Any]:
         return lambda module: adamw(module.parameters(), **_SETTINGS, **how)
 
     return {

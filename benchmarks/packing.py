@@ -83,12 +83,13 @@ def _measure(lengths: np.ndarray, capacity: int, repeats: int) -> list[dict[str,
 def _rows(lengths: np.ndarray, group_by: int | None = None) -> np.ndarray:
     """Lengths in the order of an epoch, a global batch in a row."""
     order = Order(lengths, seed=0, group_by=group_by).epoch(0)
-    return lengths[order[: len(order) // GLOBAL_BATCH * GLOBAL_BATCH]].reshape(-1, GLOBAL_BATCH)
+    whole: np.ndarray = lengths[order[: len(order) // GLOBAL_BATCH * GLOBAL_BATCH]]
+    return whole.reshape(-1, GLOBAL_BATCH)
 
 
 def _share_in_micro_batches(rows: np.ndarray) -> float:
     micro = rows.reshape(-1, MICRO_BATCH)
-    return micro.sum() / (micro.max(axis=1).sum() * MICRO_BATCH)
+    return float(micro.sum() / (micro.max(axis=1).sum() * MICRO_BATCH))
 
 
 def _packs(lengths: np.ndarray, capacity: int) -> int:

@@ -22,18 +22,20 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
         log: Where all that they print goes; None leaves it on the terminal.
 
     Raises:
-        ProcessRaisedException: a rank failed; what it printed last is on stderr.
+        ProcessException: a rank failed; what it printed last is on stderr.
     """
     import deepspeed  # noqa: F401 - so that the ranks have it
-    import torch.multiprocessing as mp
     import transformers  # noqa: F401 - likewise
+    from torch.multiprocessing.spawn import ProcessException, start_processes
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     try:
-        mp.start_processes(_enter, (ranks, port, function, arguments, log), nprocs=ranks, start_method="fork")
-    except (mp.ProcessRaisedException, mp.ProcessExitedException):
+        start_processes(  # type: ignore[no-untyped-call]
+            _enter, (ranks, port, function, arguments, log), nprocs=ranks, start_method="fork"
+        )
+    except ProcessException:
         if log:
             print(log.read_text()[-3000:], file=sys.stderr)
         raise

@@ -145,7 +145,7 @@ def write_model(folder: Path, *, length: int) -> Path:
 
     words = ["<end>", "<pad>", *(f"w{number}" for number in range(VOCABULARY - _SPECIAL))]
     split = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "<pad>"))
-    split.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    split.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=split, eos_token=words[0], pad_token=words[1]
     ).save_pretrained(folder)

@@ -159,7 +159,7 @@ def _train(trainer: Any, task: Task, began_s: float, name: str, checkpoint: Path
 def _watch(*, stop_after_one: bool) -> Any:
     import transformers
 
-    class Watch(transformers.TrainerCallback):
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]
         """When each step ended, and its loss."""
 
         def __init__(self) -> None:
