@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from train.garbage import frozen_imports
+
 os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: Path | None = None) -> None:
     """Call a function on every rank, after its environment is set, and wait for all of them.
 
-    Ranks are forked from a parent that has imported what they need: an arm costs no imports.
+    Ranks are forked from a parent that has imported what they need: an arm costs no imports, and no search
+    for garbage among them.
 
     Args:
         function: What a rank does.
@@ -24,8 +27,9 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
     Raises:
         ProcessException: a rank failed; what it printed last is on stderr.
     """
-    import deepspeed  # noqa: F401 - so that the ranks have it
-    import transformers  # noqa: F401 - likewise
+    with frozen_imports():
+        import deepspeed  # noqa: F401 - so that the ranks have it
+        import transformers  # noqa: F401 - likewise
     from torch.multiprocessing.spawn import ProcessException, start_processes
 
     with socket.socket() as probe:

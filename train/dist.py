@@ -111,9 +111,9 @@ def _introduce_deepspeed(backend: str) -> None:
     """Let DeepSpeed find the group before ZeRO-3 partitions: it would count one rank otherwise.
 
     Its all-reduce over shared memory is left out: it is compiled at start, which takes half a minute and
-    needs a compiler.
+    needs a compiler. That table is not read but made, or DeepSpeed would try a compiler for each of its ops.
     """
     import deepspeed
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    vars(deepspeed.ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)

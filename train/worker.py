@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from train.failures import Failure, describe
+from train.garbage import frozen_imports
 from train.heartbeat import VARIABLE, Heartbeat
 from train.rundir import RunDir
 from train.signals import StopRequest, die_with_parent
@@ -30,7 +31,8 @@ def main() -> None:
     heart = Heartbeat(Path(os.environ[VARIABLE]), rank)
     failure: Failure | None = None
     try:
-        from train.rank import run_rank
+        with frozen_imports():
+            from train.rank import run_rank
 
         run_rank(run_dir, attempt, stop, heart)
     except BaseException as error:  # noqa: BLE001 - the agent decides from what is written here

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from train.garbage import COLLECT_EVERY_STEPS, aligned_collection, collect_if_due
+from train.garbage import COLLECT_EVERY_STEPS, aligned_collection, collect_if_due, frozen_imports
 
 
 class Knot:
@@ -30,3 +30,23 @@ def test_python_collects_by_itself_again_after_the_training_however_it_ended():
         raise RuntimeError
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
+
+
+def test_imports_are_neither_interrupted_by_collections_nor_looked_at_by_later_ones():
+    try:
+        with frozen_imports():
+            assert not gc.isenabled()
+            kept = [Knot()]
+        assert gc.isenabled()
+        assert all(found is not kept for found in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_python_collects_again_after_an_import_that_failed():
+    try:
+        with pytest.raises(ImportError), frozen_imports():
+            raise ImportError
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
