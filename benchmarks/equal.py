@@ -1,6 +1,6 @@
 """Training on equal input: a run of Shardline, a bare DeepSpeed loop, and Hugging Face's Trainer.
 
-    python -m benchmarks.equal [--stages 1 2 3] [--steps 12] [--repeats 3]
+    python -m benchmarks.equal [--stages 1 2 3] [--steps 10] [--repeats 3]
 
 All arms train the same random weights on the same sequences of one length in the same order, in bf16, one
 thread a rank, and take turns. Tokens per second are those of all steps after the first four, with everything
@@ -45,7 +45,7 @@ _LOSSES_WITHIN = 0.05
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
     parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
 
 

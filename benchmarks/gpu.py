@@ -2,38 +2,45 @@
 
     python -m benchmarks.gpu [--model package:NAME] [--length 2048] [--batch 4] [--steps 20] [--repeats 3]
 
-Both arms fine-tune all parameters of the same weights on the same tokens, in the same order: bf16, DeepSpeed
-ZeRO 2 with the same settings, torch's fused AdamW, and Liger's kernels and flash attention where the packages
-are installed (the title says so). Shardline takes its kernels by `kernels=auto`. Without `--model` the
-weights are random, in the shape of Llama 3.2 1B. Each measurement is a process of its own; the arms take
-turns. Steps are timed from end to end, with all that lies between them, and the device idle at each; the
-first ones are not counted. MFU by `train/flops.py`: six FLOPs per parameter and token, causal attention at
-half. Prints a table or, with --json, the numbers.
+Both arms fine-tune all parameters of the same weights on the same documents of one length, in the same order:
+bf16, DeepSpeed ZeRO 2, torch's fused AdamW for the Trainer, and Liger's kernels and flash attention where the
+packages are installed (the title says so). Shardline takes its kernels by `kernels=auto`. Without `--model`
+the weights are random, in the shape of Llama 3.2 1B. The arms take turns; speeds are those of all steps after
+the first five, with everything that happens between steps. MFU by `train/flops.py`: six FLOPs per parameter
+and token, causal attention at half.
 """
 
 import argparse
-import contextlib
 import json
 import os
-import resource
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
+import numpy as np
 
-from benchmarks.gpu_arms import ARMS, Work
+from benchmarks.arms import shardline, trainer
+from benchmarks.arms.task import (
+    SMALL,
+    Task,
+    Trace,
+    cached_in,
+    write_documents,
+    write_model,
+    write_plain_text,
+)
+from benchmarks.harness import run_as_command, spread
 from launcher.estimate.duration import model_work
 from launcher.estimate.shape import model_shape
 from train.flops import SpeedPlan, utilisation
 
-PEAK_TFLOPS_BF16 = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0}
-"""Dense, by a part of the GPU's name; from the makers' data sheets."""
+TITLE = "On one GPU"
+NOTES = "MFU counts six FLOPs per parameter and token, and causal attention at half."
+WARM_UP = 5
 LLAMA_1B = {
     "vocab_size": 128_256,
     "hidden_size": 2048,
@@ -42,185 +49,146 @@ LLAMA_1B = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
     "head_dim": 64,
-    "max_position_embeddings": 8192,
     "rope_theta": 500_000.0,
     "tie_word_embeddings": True,
 }
-TINY = {
-    **LLAMA_1B,
-    "vocab_size": 512,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
+ARMS: dict[str, Callable[[Task], Trace]] = {
+    "Shardline": shardline.train,
+    "HF Trainer": lambda task: trainer.train(task, fused=True, documents_in_order=True),
 }
+_PEAK_TFLOPS_BF16 = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0}
+"""Dense, by a part of the GPU's name; from the makers' data sheets."""
+_LOSSES_WITHIN = 0.05
 
 
-def main() -> None:
-    """Parse; measure each arm in child processes; print."""
-    options = _options()
-    if options.child:
-        work = Work(**json.loads(options.work))
-        print(json.dumps({**ARMS[options.child](work), "memory_gb": _memory_gb()}))
-        return
-    if not (options.tiny or torch.cuda.is_available()):
-        print(
-            "benchmarks.gpu measures on an NVIDIA GPU, and torch sees none here: run it where nvidia-smi"
-            " lists one, with a torch that was built for CUDA",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    with tempfile.TemporaryDirectory() as folder:
-        # DeepSpeed greets on stdout, which is for the result.
-        with contextlib.redirect_stdout(sys.stderr):
-            directory = _weights(options, Path(folder))
-        work = Work(
-            directory=str(directory),
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            attention="flash_attention_2" if _version("flash-attn") and not options.tiny else "sdpa",
-            liger=_version("liger-kernel") is not None and not options.tiny,
-            length=options.length,
-            batch=options.batch,
-            steps=options.steps,
-            warm_up=options.warm_up,
-        )
-        runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
-        for _ in range(options.repeats):
-            for arm, measured in runs.items():
-                measured.append(_child(arm, work))
-        result = _summary(work, json.loads((directory / "config.json").read_text()), runs)
-    print(json.dumps(result, indent=2) if options.json else _table(result))
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is trained, and how much of it."""
     parser.add_argument("--model", help="hub:, path: or package: as in model.source")
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument(
-        "--warm-up", type=int, default=5, help="steps that are not counted, before the others"
-    )
+    parser.add_argument("--steps", type=int, default=20, help="that are counted, after the first five")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--child", choices=ARMS, help=argparse.SUPPRESS)
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _weights(options: argparse.Namespace, folder: Path) -> Path:
-    if options.model:
-        from train.config import ModelConfig
-        from train.model import prepare_model
-
-        return prepare_model(ModelConfig(source=options.model), seed=0, labels=[])
-    import transformers
-
-    settings = transformers.LlamaConfig(**(TINY if options.tiny else LLAMA_1B))
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16).save_pretrained(folder)
-    return folder
-
-
-def _child(arm: str, work: Work) -> dict[str, Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    rank = {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
-    device = {"DS_ACCELERATOR": work.device}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", "--child", arm, "--work", json.dumps(work.__dict__)],
-        env={**os.environ, **rank, **device},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
+    parser.add_argument(
+        "--small", action="store_true", help="9M random parameters, on the CPU where there is no GPU"
     )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
-def _memory_gb() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def _summary(work: Work, config: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    device = torch.cuda.get_device_name() if work.device == "cuda" else "CPU"
-    peak = next((peak for name, peak in PEAK_TFLOPS_BF16.items() if name in device), None)
-    shape = model_shape(config)
-    tokens, pairs = work.batch * work.length, work.batch * work.length**2
-    rows = []
-    for arm, measured in runs.items():
-        step_s = [statistics.median(run["seconds"]) for run in measured]
-        row: dict[str, Any] = {
-            "arm": arm,
-            "runs": measured,
-            "tokens_per_s": [tokens / seconds for seconds in step_s],
-        }
-        row["mfu"] = None
-        if peak and shape:
-            speed = SpeedPlan(peak_tflops=peak, work=model_work(shape))
-            seconds = statistics.median(step_s)
-            row["mfu"] = utilisation(speed, tokens=tokens, pairs=pairs, seconds=seconds, ranks=1)
-        rows.append(row)
-    names = ("torch", "deepspeed", "transformers", "liger-kernel", "flash-attn")
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Both arms, in turns."""
+    device_name = _gpu_name()
+    if device_name is None and not options.small:
+        print(
+            "benchmarks.gpu measures on an NVIDIA GPU, and there is none here: run it where nvidia-smi lists"
+            " one, with a torch that was built for CUDA; --small tries both arms on the CPU",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    os.environ["DS_ACCELERATOR"] = "cuda" if device_name else "cpu"
+    with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
+        task = _task(Path(name), options, "cuda" if device_name else "cpu")
+        traces: dict[str, list[Trace]] = {arm: [] for arm in ARMS}
+        for _ in range(options.repeats):
+            for arm, train in ARMS.items():
+                traces[arm].append(train(task))
+        shape = model_shape(json.loads((task.model / "config.json").read_text()))
+    speed = None
+    peak = next((peak for part, peak in _PEAK_TFLOPS_BF16.items() if part in (device_name or "")), None)
+    if shape and peak:
+        speed = SpeedPlan(peak_tflops=peak, work=model_work(shape))
     return {
-        "device": device,
+        "device": device_name or "CPU",
         "parameters": shape.parameters if shape else None,
-        "work": work.__dict__,
-        "versions": {name: version_ for name in names if (version_ := _version(name))},
-        "rows": rows,
+        "length": task.length,
+        "batch": task.micro_batch_size,
+        "steps": options.steps,
+        "attention": task.attention,
+        "liger": task.liger,
+        "rows": [_row(arm, found, traces["Shardline"], task, speed) for arm, found in traces.items()],
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def _gpu_name() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
-def _table(result: dict[str, Any]) -> str:
-    work = result["work"]
-    size = (
-        f"{result['parameters'] / 1e6:,.0f}M parameters" if result["parameters"] else "parameters uncounted"
+def _task(folder: Path, options: argparse.Namespace, device: Literal["cpu", "cuda"]) -> Task:
+    from train.config import ModelConfig
+    from train.model import prepare_model
+
+    steps = WARM_UP + options.steps
+    rows, length = steps * options.batch, options.length
+    if options.model:
+        model = prepare_model(ModelConfig(source=options.model), seed=0, labels=[])
+        train = write_plain_text(folder / "train.jsonl", rows, length)
+        held_out = write_plain_text(folder / "held_out.jsonl", 2, length)
+    else:
+        model = write_model(folder / "model", length=length, shape=SMALL if options.small else LLAMA_1B)
+        train = write_documents(folder / "train.jsonl", np.full(rows, length), seed=1)
+        held_out = write_documents(folder / "held_out.jsonl", np.full(2, length), seed=2)
+    here = {entry.name for entry in distributions()} if device == "cuda" else set()
+    return Task(
+        folder=folder,
+        model=model,
+        train=train,
+        held_out=held_out,
+        length=length,
+        micro_batch_size=options.batch,
+        steps=steps,
+        stage=2,
+        ranks=1,
+        lr=1e-5,
+        device=device,
+        attention="flash_attention_2" if "flash-attn" in here else "sdpa",
+        liger="liger-kernel" in here,
     )
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    liger = "Liger's kernels" if work["liger"] else "without Liger's kernels (not installed)"
-    return "\n".join(
-        [
-            f"{size}, bf16, ZeRO 2, {work['batch']} rows of {work['length']} tokens a step, {work['steps']}"
-            f" steps, {len(result['rows'][0]['runs'])} repeats, attention {work['attention']}, {liger},"
-            f" on {result['device']}; {versions}",
-            "",
-            "| | tokens/s, median (range) | MFU | peak memory | loss, first and last step |",
-            "|---|---|---|---|---|",
-            *(_line(row) for row in result["rows"]),
-            "",
-            "MFU counts six FLOPs per parameter and token, and causal attention at half.",
-        ]
-    )
 
 
-def _line(row: dict[str, Any]) -> str:
-    speeds, losses = row["tokens_per_s"], row["runs"][0]["losses"]
-    mfu = f"{row['mfu']:.1%}" if row["mfu"] else "peak unknown"
-    memory_gb = max(run["memory_gb"] for run in row["runs"])
-    speed = f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
-    return f"| {row['arm']} | {speed} | {mfu} | {memory_gb:.2f} GB | {losses[0]:.4f}, {losses[-1]:.4f} |"
+def _row(
+    arm: str, traces: list[Trace], ours: list[Trace], task: Task, speed: SpeedPlan | None
+) -> dict[str, Any]:
+    losses = traces[0].losses
+    apart = max(abs(a - b) for a, b in zip(losses, ours[0].losses, strict=True))
+    assert apart <= _LOSSES_WITHIN, f"{arm} trains something else: {apart:.3f} nats"
+    speeds = [trace.tokens_per_s(WARM_UP) for trace in traces]
+    return {
+        "arm": arm,
+        "speeds": speeds,
+        "mfu": _mfu(speed, statistics.median(speeds), task.length) if speed else None,
+        "peaks_gb": [trace.peak_gb for trace in traces],
+        "losses": losses,
+    }
+
+
+def _mfu(speed: SpeedPlan, tokens_per_s: float, length: int) -> float:
+    """Of one second, in sequences of this length."""
+    tokens = round(tokens_per_s)
+    return utilisation(speed, tokens=tokens, pairs=tokens * length, seconds=1.0, ranks=1)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Speed, MFU, memory and losses by arm."""
+    size = f"{result['parameters'] / 1e6:,.0f}M" if result["parameters"] else "uncounted"
+    liger = "Liger's kernels" if result["liger"] else "without Liger's kernels"
+    lines = [
+        f"{size} parameters, bf16, ZeRO-2, {result['batch']} rows of {result['length']} tokens a step,"
+        f" {result['steps']} steps, attention {result['attention']}, {liger}, on {result['device']}",
+        "",
+        "| arm | tokens/s, median (range) | MFU | peak memory, GB, median (range) | first loss | last loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['arm']} | {spread(row['speeds'], 0)} | {_share(row['mfu'])}"
+        f" | {spread(row['peaks_gb'])} | {row['losses'][0]:.4f} | {row['losses'][-1]:.4f} |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines)
+
+
+def _share(mfu: float | None) -> str:
+    return "peak unknown" if mfu is None else f"{mfu:.1%}"
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(sys.modules[__name__])

@@ -1,4 +1,4 @@
-"""Ranks for benchmarks: processes on this machine that find each other over gloo."""
+"""Ranks for benchmarks: processes on this machine that find each other."""
 
 import os
 import socket
@@ -9,14 +9,15 @@ from typing import Any
 
 from train.garbage import frozen_imports
 
-os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: Path | None = None) -> None:
     """Call a function on every rank, after its environment is set, and wait for all of them.
 
     Ranks are forked from a parent that has imported what they need: an arm costs no imports, and no search
-    for garbage among them.
+    for garbage among them. For GPUs they are made anew: what a process knows of CUDA does not survive a fork.
 
     Args:
         function: What a rank does.
@@ -37,12 +38,20 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
         port = probe.getsockname()[1]
     try:
         start_processes(  # type: ignore[no-untyped-call]
-            _enter, (ranks, port, function, arguments, log), nprocs=ranks, start_method="fork"
+            _enter,
+            (ranks, port, function, arguments, log),
+            nprocs=ranks,
+            start_method="fork" if _on_cpu() else "spawn",
         )
     except ProcessException:
         if log:
             print(log.read_text()[-3000:], file=sys.stderr)
         raise
+
+
+def _on_cpu() -> bool:
+    """What DeepSpeed trains on is decided before anything imports it, for the process and its ranks."""
+    return os.environ["DS_ACCELERATOR"] == "cpu"
 
 
 def _enter(
@@ -63,6 +72,8 @@ def _enter(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    if _on_cpu():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if log:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)

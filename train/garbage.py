@@ -13,8 +13,8 @@ frozen, so that a collection looks at young objects only."""
 def frozen_imports() -> Iterator[None]:
     """What is made meanwhile stays to the end, so nothing looks for garbage in it, now or later.
 
-    Half a million objects come with torch, transformers and deepspeed: going through them again and again is a
-    fifth of the time to import them, and once more that of a training step before the first one.
+    Half a million objects come with torch, transformers and deepspeed: going through them again and again is
+    a fifth of the time to import them, and once more that of a training step before the first one.
     """
     gc.disable()
     try:

@@ -16,7 +16,7 @@ from train.data.rows import file_sha256
 from train.data.sampler import Order, Sampler
 from train.job import DataFile
 
-VOCABULARY, HIDDEN, LAYERS = 8192, 256, 6
+VOCABULARY = 8192
 _SPECIAL = 2
 """End of text and padding come before the words."""
 
@@ -44,6 +44,10 @@ class Task:
     lr: float = 1e-3
     arranged: Literal["as they come", "grouped", "packed"] = "as they come"
     """How documents become sequences."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    attention: str = "sdpa"
+    liger: bool = False
+    """Whether Trainers take Liger's kernels; Shardline chooses by itself, of what is installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ class Trace:
     """Of each step, over all ranks, without padding."""
     held_out_loss: float | None = None
     peak_gb: float = 0.0
-    """Resident memory of the largest rank."""
+    """What a rank held at most: of its GPU, or resident memory."""
 
     def write(self, path: Path) -> None:
         """For the parent."""
@@ -125,7 +129,7 @@ def held_out_loss(model: Any, task: Task) -> float:
     total, count = 0.0, 0
     with torch.no_grad():
         for ids in documents_of(task, task.held_out):
-            row = torch.tensor([ids])
+            row = torch.tensor([ids], device=task.device)
             loss = model(input_ids=row, labels=row, use_cache=False).loss
             total += float(loss) * (len(ids) - 1)
             count += len(ids) - 1
@@ -137,8 +141,25 @@ def data_config(task: Task) -> DataConfig:
     return DataConfig(train=str(task.train), format="text", max_length=task.length)
 
 
-def write_model(folder: Path, *, length: int) -> Path:
-    """A Llama of about 9M parameters with random weights, and a tokenizer of words."""
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+}
+"""About 9M parameters."""
+
+
+def write_model(folder: Path, *, length: int, shape: dict[str, Any] = SMALL) -> Path:
+    """A Llama with random weights, and a tokenizer of words.
+
+    Args:
+        folder: Where to.
+        length: Tokens that it can see.
+        shape: Settings of `LlamaConfig`; at least as many tokens as there are words.
+    """
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -151,16 +172,7 @@ def write_model(folder: Path, *, length: int) -> Path:
     ).save_pretrained(folder)
     torch.manual_seed(0)
     settings = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        intermediate_size=704,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=length,
-        pad_token_id=1,
-        bos_token_id=None,
-        eos_token_id=0,
+        **shape, max_position_embeddings=length, pad_token_id=1, bos_token_id=None, eos_token_id=0
     )
     transformers.LlamaForCausalLM(settings).save_pretrained(folder)
     return folder

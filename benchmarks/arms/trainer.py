@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.arms.bare import deepspeed_settings
 from benchmarks.arms.task import Task, Trace, documents_of, held_out_loss, in_order
 from benchmarks.ranks import run_ranks
-from train.memory import peak_resident_gb
+from train.memory import memory_gb
 
 
 def train(task: Task, *, fused: bool, documents_in_order: bool = False) -> Trace:
@@ -51,7 +51,8 @@ def common_arguments(task: Task) -> dict[str, Any]:
     """TrainingArguments that every Trainer gets."""
     return {
         "output_dir": str(task.folder / "out"),
-        "use_cpu": True,
+        "use_cpu": task.device == "cpu",
+        "use_liger_kernel": task.liger,
         "bf16": True,
         "deepspeed": deepspeed_settings(task),
         "per_device_train_batch_size": task.micro_batch_size,
@@ -132,7 +133,7 @@ def _train(trainer: Any, task: Task, began_s: float, name: str, checkpoint: Path
         useful.append(sum(len(row["input_ids"]) for row in rows))
         return collate(rows)
 
-    watch = _watch(stop_after_one=checkpoint is not None)
+    watch = _watch(task, stop_after_one=checkpoint is not None)
     trainer.data_collator = counted
     trainer.add_callback(watch)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -151,12 +152,13 @@ def _train(trainer: Any, task: Task, began_s: float, name: str, checkpoint: Path
             losses=watch.losses[:steps],
             tokens=tokens.tolist(),
             held_out_loss=held_out_loss(engine.module, task) if task.stage < 3 else None,
-            peak_gb=peak_resident_gb(),
+            peak_gb=memory_gb(torch.device(task.device))[1],
         ).write(task.folder / name)
     torch.distributed.barrier()
 
 
-def _watch(*, stop_after_one: bool) -> Any:
+def _watch(task: Task, *, stop_after_one: bool) -> Any:
+    import torch
     import transformers
 
     class Watch(transformers.TrainerCallback):  # type: ignore[misc]
@@ -167,6 +169,8 @@ def _watch(*, stop_after_one: bool) -> Any:
             self.losses: list[float] = []
 
         def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_: Any) -> None:
+            if task.device == "cuda":
+                torch.cuda.synchronize()
             self.ends_s.append(time.time())
             control.should_training_stop |= stop_after_one
 
@@ -181,7 +185,9 @@ def _load_model(task: Task) -> Any:
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(task.model, dtype=torch.bfloat16)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        task.model, dtype=torch.bfloat16, attn_implementation=task.attention
+    )
     model.config.use_cache = False
     return model
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ("--tiny", "--length=64", "--batch=2", "--steps=6", "--warm-up=2", "--repeats=1", "--json")
+SMALL = ("--small", "--length=64", "--batch=2", "--steps=3", "--repeats=1", "--json")
 
 
 def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -25,9 +25,10 @@ def test_without_a_gpu_it_says_so():
 
 
 def test_both_arms_train_alike():
-    done = benchmark(*TINY)
+    done = benchmark(*SMALL)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    ours, theirs = (row["runs"][0] for row in result["rows"])
-    assert len(ours["seconds"]) == len(theirs["seconds"]) == 6
-    assert ours["losses"] == pytest.approx(theirs["losses"], abs=1e-3)
+    ours, theirs = (row["losses"] for row in result["rows"])
+    assert len(ours) == 8
+    assert ours == pytest.approx(theirs, abs=1e-2)
+    assert all(row["speeds"][0] > 0 and row["peaks_gb"][0] > 0 for row in result["rows"])
