@@ -12,6 +12,7 @@ from launcher.jobs import latest_name, record_job
 from slurm.environment import TaskPlace, task_place
 from slurm.requeue import ATTEMPTS_WITHOUT_PROGRESS
 from train.failures import NODE_NAME_VARIABLE, ExitCode
+from train.garbage import frozen_imports
 from train.rundir import STOPPED_BY_USER, RunDir, read_lines, write_json
 from train.signals import StopWatch, die_with_parent
 
@@ -35,7 +36,8 @@ def run_node(root: str) -> None:
     if (code := _settled(run, place)) is not None:
         sys.exit(int(code))
     attempt = claim_attempt(run, place)
-    from train.agent import NodePlace, run_agent
+    with frozen_imports():
+        from train.agent import NodePlace, run_agent
 
     node = NodePlace(
         node=place.node,

@@ -95,7 +95,7 @@ class Run:
         while not condition():
             if time.monotonic() > deadline or self.status.state == "FAILED":
                 raise AssertionError(f"waited for {what}; {self.status}\n{self.logs()[-3000:]}")
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def stop(self, number: signal.Signals = signal.SIGUSR2, rank: int = 0) -> RunStatus:
         """Signal one rank and wait until all have stopped."""

@@ -26,9 +26,11 @@ def reference(module_runs: Path) -> dict[str, Run]:
     }
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
+@pytest.mark.parametrize(
+    ("stage", "precision"), [("stage1", "bf16"), ("stage2", "bf16"), ("stage3", "bf16"), ("stage3", "fp32")]
+)
 def test_losses_do_not_depend_on_the_stage(reference: dict[str, Run], stage: str, precision: str):
+    """In fp32, `test_gradients.py` compares every stage's gradients, and offload below is at 1 and 2."""
     run = finish(*QUICK, f"zero={stage}", f"train.precision={precision}")
     expected = reference[precision].losses()
     assert len(run.losses()) == len(expected) == 20
@@ -48,7 +50,7 @@ def test_offload_changes_no_loss(reference: dict[str, Run], zero: str):
     assert run.losses() == pytest.approx(reference["fp32"].losses(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("ranks", "micro"), [(1, 8), (1, 2), (4, 2)])
+@pytest.mark.parametrize(("ranks", "micro"), [(1, 2), (4, 2)])
 def test_losses_do_not_depend_on_ranks_and_accumulation(reference: dict[str, Run], ranks: int, micro: int):
     run = finish(
         *QUICK,
@@ -60,7 +62,7 @@ def test_losses_do_not_depend_on_ranks_and_accumulation(reference: dict[str, Run
     assert run.losses() == pytest.approx(reference["fp32"].losses(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("how", "stage"), [("full", 0), ("selective", 0), ("selective", 3)])
+@pytest.mark.parametrize(("how", "stage"), [("full", 0), ("selective", 3)])
 def test_activation_checkpointing_changes_no_loss(reference: dict[str, Run], how: str, stage: int):
     run = finish(
         *QUICK, f"zero=stage{stage}", "train.precision=fp32", f"model.activation_checkpointing={how}"
