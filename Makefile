@@ -27,8 +27,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint  ## linters, types, and every tier of tests that this machine can run
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: lint  ## linters, types, and every tier of tests that this machine can run, slow ones first
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/rivals: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

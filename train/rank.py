@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import transformers
-import transformers.modeling_utils  # what all models share: else it is imported when a model is made
 
 from train.checkpoint.progress import Shape
 from train.checkpoint.restoring import Restorer
