@@ -80,7 +80,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_under_stage_three_no_rank_ever_holds_the_model_whole(folder: Path):
-    """At stage 2 each rank's memory grows by all of it."""
+def test_under_stage_three_no_rank_ever_holds_the_model_whole(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    # What is freed goes back at once, so that memory tells what is held.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "0")
     for grown_mb in run_ranks(load, RANKS, str(folder)):
-        assert WHOLE_MB / RANKS <= grown_mb < 0.95 * WHOLE_MB
+        assert WHOLE_MB / RANKS <= grown_mb < 0.8 * WHOLE_MB
