@@ -27,7 +27,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint  ## linters, types, and every tier of tests that this machine can run, slow ones first
+# Files in the order of their folders: the many quick ones of tests/train come last and fill up both workers.
+test: lint  ## linters, types, and every tier of tests that this machine can run
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/rivals: $(VENV)/installed

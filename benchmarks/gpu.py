@@ -4,10 +4,10 @@
 
 Both arms fine-tune all parameters of the same weights on the same documents of one length, in the same order:
 bf16, DeepSpeed ZeRO 2, torch's fused AdamW for the Trainer, and Liger's kernels and flash attention where the
-packages are installed (the title says so). Shardline takes its kernels by `kernels=auto`. Without `--model`
-the weights are random, in the shape of Llama 3.2 1B. The arms take turns; speeds are those of all steps after
-the first five, with everything that happens between steps. MFU by `train/flops.py`: six FLOPs per parameter
-and token, causal attention at half.
+packages are installed (the title says so). Shardline takes its other kernels by `kernels=auto`. Without
+`--model` the weights are random, in the shape of Llama 3.2 1B. The arms take turns; speeds are those of all
+steps after the first five, with everything that happens between steps. MFU by `train/flops.py`: six FLOPs per
+parameter and token, causal attention at half.
 """
 
 import argparse

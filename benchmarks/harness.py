@@ -55,6 +55,8 @@ _PACKAGES = (
     "transformers",
     "accelerate",
     "trl",
+    "liger-kernel",
+    "flash-attn",
     "hydra-core",
     "hydra-submitit-launcher",
     "numpy",

@@ -11,10 +11,10 @@ frozen, so that a collection looks at young objects only."""
 
 @contextmanager
 def frozen_imports() -> Iterator[None]:
-    """What is made meanwhile stays to the end, so nothing looks for garbage in it, now or later.
+    """What was made by its end stays, so nothing looks for garbage in it, until a training has ended.
 
     Half a million objects come with torch, transformers and deepspeed: going through them again and again is
-    a fifth of the time to import them, and once more that of a training step before the first one.
+    a fifth of the time to import them, and once more, before the first step, an eighth of a second.
     """
     gc.disable()
     try:

@@ -152,3 +152,14 @@ def finish(*overrides: str, **environ: str) -> Run:
     run = Run(RunDir(Path(json.loads(done.stdout)["dir"])))
     assert done.returncode == 0, done.stderr + run.logs()[-3000:]
     return run
+
+
+def go_on(run: Run, *changes: str, until: int | None) -> None:
+    """Resume with these changes; to the end, or stopped after so many steps."""
+    done = command("resume", str(run.dir.root), *changes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if until is None:
+        run.wait_for("COMPLETED")
+    else:
+        run.wait_for_step(until)
+        run.stop()

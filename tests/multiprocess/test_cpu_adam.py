@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.multiprocess.runs import Run, command, finish, start, traced_settings
+from tests.multiprocess.runs import Run, command, finish, go_on, start, traced_settings
 from train.kernels.check import Heads, mismatches
 from train.kernels.ops import build_in_child, why_not_buildable
 from train.kernels.table import KernelChoice
@@ -34,17 +34,6 @@ def by_torch(settings: tuple[str, ...], module_runs: Path) -> Run:
     return finish(*settings, "name=by-torch", f"runs_dir={module_runs}")
 
 
-def go_on(run: Run, *changes: str, until: int | None = None) -> None:
-    """To its end, or for so many steps."""
-    done = command("resume", str(run.dir.root), *changes)
-    assert done.returncode == 0, done.stdout + done.stderr
-    if until is None:
-        run.wait_for("COMPLETED")
-    else:
-        run.wait_for_step(until)
-        run.stop()
-
-
 def test_it_agrees_with_the_loop(settings: tuple[str, ...]):
     choice = {"optimizer": KernelChoice(name="cpu_adam", why="")}
     heads = Heads(queries=1, keys=1, size=8, causal=True)
@@ -68,7 +57,7 @@ def test_a_resume_continues_exactly_and_other_ranks_at_another_stage_go_on(
     run.stop()
     go_on(run, until=20)
     assert run.curve() == unbroken.curve()[: run.status.step]
-    go_on(run, "hardware.gpus_per_node=1", "zero=stage3-offload")
+    go_on(run, "hardware.gpus_per_node=1", "zero=stage3-offload", until=None)
     assert [row["world_size"] for row in run.events if row["event"] == "started"] == [2, 2, 1]
     assert run.losses() == pytest.approx(unbroken.losses(), abs=1e-5)
 
@@ -78,7 +67,7 @@ def test_each_goes_on_with_the_others_states(settings: tuple[str, ...], unbroken
     run.wait_for_step(10)
     run.stop()
     go_on(run, "kernels.optimizer=cpu_adam", until=20)
-    go_on(run, "kernels.optimizer=fused")
+    go_on(run, "kernels.optimizer=fused", until=None)
     assert run.losses() == pytest.approx(unbroken.losses(), abs=1e-4)
 
 

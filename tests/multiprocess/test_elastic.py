@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.multiprocess.runs import Run, command, finish, start, traced_settings
+from tests.multiprocess.runs import Run, command, finish, go_on, start, traced_settings
 
 STEPS = 60
 
@@ -19,16 +19,6 @@ def settings(module_runs: Path) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def unbroken(settings: tuple[str, ...], module_runs: Path) -> Run:
     return finish(*settings, "zero=stage1", "name=unbroken", f"runs_dir={module_runs}")
-
-
-def go_on(run: Run, *changes: str, until: int | None) -> None:
-    done = command("resume", str(run.dir.root), *changes)
-    assert done.returncode == 0, done.stderr
-    if until is None:
-        run.wait_for("COMPLETED")
-    else:
-        run.wait_for_step(until)
-        run.stop()
 
 
 def same(run: Run, unbroken: Run) -> None:

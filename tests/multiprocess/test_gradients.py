@@ -1,12 +1,11 @@
 """Gradients of a global batch do not depend on how it is shared out, with unequal token counts."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.multiprocess.ranks import run_ranks
+from tests.multiprocess.ranks import load_on_rank, run_ranks
 
 ROWS = [
     [5, 6, 7, 8, 9, 10, 11, 12],
@@ -40,34 +39,18 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
     import numpy as np
     from deepspeed.utils import safe_get_full_grad
 
-    from launcher.compose.run import compose_run
     from train.batch import solve_batch
     from train.data.collate import TokenSet
     from train.data.sampler import share_out
     from train.engine import Engine
-    from train.kernels.table import Site, choose
-    from train.model import load_model
     from train.optim import build_optimizer
-    from train.zero import deepspeed_config
 
-    settings = [
-        "experiment=smoke",
-        "train.precision=fp32",
-        f"zero=stage{stage}",
-        f"train.micro_batch_size={micro}",
-    ]
-    config = compose_run(settings).config
     env = group.env
-    batch = solve_batch(global_batch_size=8, micro_batch_size=micro, world_size=env.world_size)
-    deepspeed = deepspeed_config(config, batch, device="cpu")
-    site = Site(device="cpu", family="llama", task="causal", installed=lambda _: False)
-    model, keep = load_model(
-        Path(model_dir),
-        config.model,
-        choose(config.wanted_kernels, site)[0],
-        precision="fp32",
-        deepspeed=deepspeed,
+    settings = ("train.precision=fp32", f"zero=stage{stage}", f"train.micro_batch_size={micro}")
+    config, model, deepspeed, keep = load_on_rank(
+        model_dir, *settings, global_batch_size=8, world_size=env.world_size
     )
+    batch = solve_batch(global_batch_size=8, micro_batch_size=micro, world_size=env.world_size)
     optimizer = build_optimizer(model, config.optim)
     engine = Engine(model, optimizer, deepspeed, causal=True, world_size=env.world_size)
     entries = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.multiprocess.ranks import run_ranks
+from tests.multiprocess.ranks import load_on_rank, run_ranks
 
 RANKS = 2
 PARAMETERS_M = 120
@@ -26,19 +26,9 @@ def load(_rank: int, folder: str) -> float:
     """On every rank: how much its memory grew at most while the model was loaded, in MB."""
     import transformers.modeling_utils  # noqa: F401 - before anything is counted
 
-    from launcher.compose.run import compose_run
-    from train.batch import solve_batch
     from train.dist import DistEnv, Group
-    from train.kernels.table import Site, choose
-    from train.model import load_model
-    from train.zero import deepspeed_config
 
     group = Group(DistEnv.from_environ("cpu"))
-    config = compose_run(["experiment=smoke", "train.precision=fp32", "zero=stage3"]).config
-    batch = solve_batch(global_batch_size=RANKS, micro_batch_size=1, world_size=RANKS)
-    deepspeed = deepspeed_config(config, batch, device="cpu")
-    site = Site(device="cpu", family="llama", task="causal", installed=lambda _: False)
-    kernels = choose(config.wanted_kernels, site)[0]
     before_mb = peak_mb = private_mb()
     loaded = threading.Event()
 
@@ -50,7 +40,7 @@ def load(_rank: int, folder: str) -> float:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    kept = load_model(Path(folder), config.model, kernels, precision="fp32", deepspeed=deepspeed)
+    kept = load_on_rank(folder, "train.precision=fp32", "zero=stage3", global_batch_size=8, world_size=RANKS)
     loaded.set()
     watcher.join()
     del kept
