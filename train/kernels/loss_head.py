@@ -6,14 +6,14 @@ gone. So there are three matrix products per token, as without chunks, and no se
 Shape legend: N trained tokens, D hidden size, V vocabulary, C tokens of a chunk.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
-from torch.nn import functional
 
 from train.kernels.table import CHUNK_BYTES, logit_bytes
 
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 4096
 """Rows of the vocabulary whose gradient is added at once."""
 
 
@@ -44,10 +44,9 @@ def linear_cross_entropies(
     """-ln p(label) of each token, N, in fp32; without gradients."""
     rows = _chunk_rows(weight_VD, chunk_bytes)
     with torch.no_grad():
+        chunk = _Chunk.of(min(rows, len(hidden_ND)), weight_VD)
         parts = [
-            functional.cross_entropy(
-                functional.linear(hidden_CD, weight_VD, bias_V).float(), labels_C, reduction="none"
-            )
+            chunk.losses(hidden_CD, weight_VD, bias_V, labels_C)
             for hidden_CD, labels_C in zip(
                 torch.split(hidden_ND, rows), torch.split(labels_N, rows), strict=True
             )
@@ -78,17 +77,13 @@ class _Chunked(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden_ND) if training else None
         grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if training else None
         grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if training and bias_V is not None else None
+        chunk = _Chunk.of(min(rows, len(hidden_ND)), weight_VD)
         for start in range(0, len(hidden_ND), rows):
             hidden_CD, labels_C = hidden_ND[start : start + rows], labels_N[start : start + rows]
-            probabilities_CV, loss = _loss_of_chunk(hidden_CD, weight_VD, bias_V, labels_C)
-            total += loss
+            total += chunk.losses(hidden_CD, weight_VD, bias_V, labels_C).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
-            # d loss / d logits: softmax minus one at the label.
-            probabilities_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1.0
-            if grad_bias is not None:
-                grad_bias += probabilities_CV.sum(0)
-            slope_CV = probabilities_CV.to(weight_VD.dtype)
+            slope_CV = chunk.slopes(labels_C, grad_bias)
             torch.mm(slope_CV, weight_VD, out=grad_hidden[start : start + rows])
             _add_product(grad_weight, slope_CV, hidden_CD)
         if grad_hidden is not None and grad_weight is not None:
@@ -108,17 +103,52 @@ class _Chunked(torch.autograd.Function):
         return (*scaled, None, None)
 
 
-def _loss_of_chunk(
-    hidden_CD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, labels_C: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities in fp32, in the place of the logits, and the summed loss."""
-    logits_CV = functional.linear(hidden_CD, weight_VD, bias_V).float()
-    at_label_C = logits_CV.gather(1, labels_C[:, None])[:, 0]
-    highest_C1 = logits_CV.amax(1, keepdim=True)
-    logits_CV.sub_(highest_C1).exp_()
-    sums_C1 = logits_CV.sum(1, keepdim=True)
-    loss = (sums_C1.log() + highest_C1).sum() - at_label_C.sum()
-    return logits_CV.div_(sums_C1), loss
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Room for one chunk after the other: asked for anew each time, the system would clear it each time."""
+
+    logits_CV: torch.Tensor
+    """In the dtype of the model; later the slopes."""
+    wide_CV: torch.Tensor
+    """In fp32; of an fp32 model, the same room."""
+
+    @classmethod
+    def of(cls, rows: int, weight_VD: torch.Tensor) -> Self:
+        """For so many tokens at a time."""
+        logits_CV = weight_VD.new_empty(rows, len(weight_VD))
+        wide = weight_VD.dtype == torch.float32
+        return cls(logits_CV, logits_CV if wide else torch.empty_like(logits_CV, dtype=torch.float32))
+
+    def losses(
+        self,
+        hidden_CD: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        labels_C: torch.Tensor,
+    ) -> torch.Tensor:
+        """-ln p(label) of each token, C, in fp32; leaves the probabilities for `slopes`."""
+        logits_CV, wide_CV = self.logits_CV[: len(labels_C)], self.wide_CV[: len(labels_C)]
+        if bias_V is None:
+            torch.mm(hidden_CD, weight_VD.T, out=logits_CV)
+        else:
+            torch.addmm(bias_V, hidden_CD, weight_VD.T, out=logits_CV)
+        if wide_CV.dtype != logits_CV.dtype:
+            wide_CV.copy_(logits_CV)
+        at_label_C1 = wide_CV.gather(1, labels_C[:, None])
+        highest_C1 = wide_CV.amax(1, keepdim=True)
+        wide_CV.sub_(highest_C1).exp_()
+        sums_C1 = wide_CV.sum(1, keepdim=True)
+        wide_CV.div_(sums_C1)
+        return (sums_C1.log() + highest_C1 - at_label_C1)[:, 0]
+
+    def slopes(self, labels_C: torch.Tensor, grad_bias_V: torch.Tensor | None) -> torch.Tensor:
+        """The loss' gradient in the logits, C x V, in the model's dtype; the bias gets the tokens' sum."""
+        logits_CV, wide_CV = self.logits_CV[: len(labels_C)], self.wide_CV[: len(labels_C)]
+        # Softmax minus one at the label.
+        wide_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1.0
+        if grad_bias_V is not None:
+            grad_bias_V += wide_CV.sum(0)
+        return wide_CV if wide_CV.dtype == logits_CV.dtype else logits_CV.copy_(wide_CV)
 
 
 def _add_product(grad_weight: torch.Tensor, slope_CV: torch.Tensor, hidden_CD: torch.Tensor) -> None:

@@ -107,9 +107,9 @@ def logit_bytes(width: int) -> int:
     """What the chunked loss head holds for a logit: its fp32 value, in fp32 models in the place of the logit.
 
     Args:
-        width: Bytes of the model's dtype; narrower ones keep the logit and its slope besides.
+        width: Bytes of the model's dtype; narrower ones keep the logit besides, later its slope.
     """
-    return 4 if width == 4 else 4 + 2 * width
+    return 4 if width == 4 else 4 + width
 
 
 KERNELS = tuple(dict.fromkeys(entry.kernel for entry in IMPLEMENTATIONS))
