@@ -88,7 +88,7 @@ def _task(folder: Path, steps: int) -> Task:
         folder=folder,
         model=write_model(folder / "model", length=LENGTH),
         train=write_documents(folder / "train.jsonl", np.full(documents, LENGTH), seed=1),
-        held_out=write_documents(folder / "held_out.jsonl", np.full(8, LENGTH), seed=2),
+        held_out=write_documents(folder / "held_out.jsonl", np.full(2, LENGTH), seed=2),
         length=LENGTH,
         micro_batch_size=PER_RANK,
         steps=steps,

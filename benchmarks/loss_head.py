@@ -28,6 +28,8 @@ NOTES = "What is left of the memory is the weights' gradient in fp32 and one chu
 _SIZES = ("vocabulary", "tokens", "width", "threads")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ARMS = ("naive", "ours")
+# The rows of each gradient that are compared with fp64's: few enough to hand over.
+_HIDDEN_PROBE, _WEIGHT_PROBE = slice(None, None, 64), slice(None, None, 4096)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -107,28 +109,28 @@ def _measure(arm: str, dtype: str, *sizes: str) -> dict[str, Any]:
         "seconds": seconds,
         "extra_gb": _peak_gb() - before_gb,
         "loss": float(loss.detach()) / options.tokens,
-        "probe": _probe(hidden.grad, weight.grad),
+        "probe": _listed(hidden.grad[_HIDDEN_PROBE], weight.grad[_WEIGHT_PROBE]),
     }
 
 
 def _exact(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
-    """Fp64, a few tokens at a time: the whole would need tens of GB."""
-    loss, grad_weight, grad_hidden = 0.0, torch.zeros_like(weight, dtype=torch.float64), []
-    wide = weight.double()
+    """Fp64, a few tokens at a time: the whole would need tens of GB. Of the gradients, what is compared."""
+    loss, wide = 0.0, weight.double()
+    grad_weight = torch.zeros_like(wide[_WEIGHT_PROBE])
+    grad_hidden = []
     for start in range(0, len(hidden), 128):
         part, target = hidden[start : start + 128].double(), labels[start : start + 128]
         logits = part @ wide.T
         loss += float(functional.cross_entropy(logits, target, reduction="sum"))
         slope = torch.softmax(logits, 1)
         slope[torch.arange(len(target)), target] -= 1.0
-        grad_hidden.append(slope @ wide / len(hidden))
-        grad_weight.addmm_(slope.T, part, alpha=1 / len(hidden))
-    return {"loss": loss / len(hidden), "probe": _probe(torch.cat(grad_hidden), grad_weight)}
+        grad_hidden.append(slope[_HIDDEN_PROBE] @ wide / len(hidden))
+        grad_weight.addmm_(slope[:, _WEIGHT_PROBE].T, part, alpha=1 / len(hidden))
+    return {"loss": loss / len(hidden), "probe": _listed(torch.cat(grad_hidden), grad_weight)}
 
 
-def _probe(grad_hidden: torch.Tensor, grad_weight: torch.Tensor) -> list[list[float]]:
-    """A part of each gradient, small enough to hand over."""
-    return [grad_hidden[::64].double().flatten().tolist(), grad_weight[::4096].double().flatten().tolist()]
+def _listed(*gradients: torch.Tensor) -> list[list[float]]:
+    return [gradient.double().flatten().tolist() for gradient in gradients]
 
 
 def _rss_gb() -> float:

@@ -1,6 +1,6 @@
 """An optimizer step: what Shardline takes, beside every AdamW of torch and DeepSpeed.
 
-    python -m benchmarks.optimizer [--parameters-m 32 128] [--steps 5] [--repeats 4]
+    python -m benchmarks.optimizer [--parameters-m 32 128] [--steps 5] [--repeats 3]
 
 Fp32 parameters in one flat tensor, as a rank's partition under ZeRO. The arms take turns in one process; each
 makes the same steps from the same start, and the parameters that it ends with are compared with those of the
@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
     parser.add_argument("--parameters-m", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

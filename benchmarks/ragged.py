@@ -1,6 +1,6 @@
 """Training on documents of uneven length: padding, grouping and packing, by Shardline and by others.
 
-    python -m benchmarks.ragged [--documents 144] [--repeats 3]
+    python -m benchmarks.ragged [--documents 128] [--repeats 3]
 
 Every arm goes once through the same documents (lengths log-normal, median 150 tokens, sigma 0.8, cut at 512)
 from the same weights, ZeRO-2, bf16, about as many tokens a step, and takes turns with the others. Useful
@@ -40,7 +40,7 @@ _HELD_OUT_WITHIN = 0.15
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--documents", type=int, default=144)
+    parser.add_argument("--documents", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
 
 
@@ -53,7 +53,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             folder=folder,
             model=write_model(folder / "model", length=LENGTH),
             train=write_documents(folder / "train.jsonl", lengths, seed=1),
-            held_out=write_documents(folder / "held_out.jsonl", _lengths(32, seed=2), seed=2),
+            held_out=write_documents(folder / "held_out.jsonl", _lengths(16, seed=2), seed=2),
             length=LENGTH,
             micro_batch_size=DOCUMENTS_PER_RANK,
             steps=options.documents // (2 * DOCUMENTS_PER_RANK),
