@@ -13,7 +13,7 @@ import psutil
 from tests.multiprocess.runs import Run, command, traced_settings
 from train.rundir import RunDir
 
-STEPS = 150
+STEPS = 120
 PATIENCE_S = 180
 
 
@@ -24,7 +24,7 @@ def settings_for(folder: Path) -> tuple[str, ...]:
         *traced_settings(folder, STEPS),
         *cluster,
         "train.micro_batch_size=1",
-        "checkpoint.every_steps=20",
+        "checkpoint.every_steps=10",
     )
 
 
@@ -73,9 +73,16 @@ class ClusterRun(Run):
         self.wait(lambda: self.last_step() >= step, f"step {step}")
 
     def last_step(self) -> int:
+        return self._last_line()["step"]
+
+    def last_attempt(self) -> int:
+        """Of those that trained."""
+        return self._last_line()["attempt"]
+
+    def _last_line(self) -> dict[str, int]:
         """From the file alone: asking Slurm each time would be slow."""
         lines = self.dir.metrics.read_bytes().splitlines() if self.dir.metrics.exists() else []
-        return json.loads(lines[-1])["step"] if lines and lines[-1].endswith(b"}") else 0
+        return json.loads(lines[-1]) if lines and lines[-1].endswith(b"}") else {"step": 0, "attempt": 0}
 
     def wait(self, condition: Callable[[], bool], what: str, *, after_the_end: bool = False) -> None:
         deadline = time.monotonic() + PATIENCE_S

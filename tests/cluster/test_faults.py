@@ -1,7 +1,7 @@
 """Whatever the scheduler or a fault does to a job, the run ends as the unbroken one, sample for sample."""
 
 import signal
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,19 @@ pytestmark = pytest.mark.usefixtures("cluster")
 def broken(settings: tuple[str, ...], name: str, *more: str) -> ClusterRun:
     """A run in the middle of its training."""
     run = submit(*settings, f"name={name}", *more)
-    run.wait_for_step(30)
+    run.wait_for_step(15)
     return run
+
+
+def disturbed(run: ClusterRun, *disturb: Callable[[ClusterRun], None]) -> None:
+    """Once in each attempt, with a checkpoint of the attempt's own before it."""
+    for attempt, one in enumerate(disturb, start=1):
+        step = 15 + 20 * (attempt - 1)
+        run.wait(
+            lambda attempt=attempt, step=step: run.last_attempt() == attempt and run.last_step() >= step,
+            f"attempt {attempt} at step {step}, before {one.__name__}",
+        )
+        one(run)
 
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -35,77 +46,74 @@ def went_on(run: ClusterRun, unbroken: ClusterRun, attempts: int) -> None:
     run.wait(lambda: not nothing_left(run), "no process of the run", after_the_end=True)
 
 
-def test_preempted_by_a_higher_partition(settings: tuple[str, ...], unbroken: ClusterRun):
-    run = broken(settings, "preempted")
-    job_id = run.job_id
+def preempt(run: ClusterRun) -> None:
     occupy(run.status.nodes or "")
-    went_on(run, unbroken, attempts=2)
-    stop = next(row for row in run.events if row["event"] == "preempted")
-    resumed = next(row for row in run.events if row["event"] == "resumed")
-    assert (stop["reason"], resumed["step"]) == ("SIGTERM", stop["step"])
+
+
+def requeue(run: ClusterRun) -> None:
+    slurm("scontrol", "requeue", run.job_id)
+
+
+def usr2_to_one_rank(run: ClusterRun) -> None:
+    run.ranks()[1].send_signal(signal.SIGUSR2)
+
+
+def test_asked_to_stop_it_saves_and_goes_on_at_that_step(settings: tuple[str, ...], unbroken: ClusterRun):
+    """For a job of a higher partition, for an administrator, and by a signal to one rank."""
+    run = broken(settings, "asked")
+    job_id = run.job_id
+    disturbed(run, preempt, requeue, usr2_to_one_rank)
+    went_on(run, unbroken, attempts=4)
+    stops = [row for row in run.events if row["event"] == "preempted"]
+    returns = [row["step"] for row in run.events if row["event"] == "resumed"]
+    assert [stop["reason"] for stop in stops] == ["SIGTERM", "SIGTERM", "SIGUSR2"]
+    assert [stop["step"] for stop in stops] == returns
     assert run.job_id == job_id
 
 
-def test_requeued_by_an_administrator(settings: tuple[str, ...], unbroken: ClusterRun):
-    run = broken(settings, "requeued")
-    slurm("scontrol", "requeue", run.job_id)
-    went_on(run, unbroken, attempts=2)
+def kill_agent(run: ClusterRun) -> None:
+    [agent] = run.agents()
+    agent.kill()
 
 
-def test_a_node_goes_down(settings: tuple[str, ...], unbroken: ClusterRun):
-    run = broken(settings, "node-down")
+def kill_srun(run: ClusterRun) -> None:
+    run.srun().kill()
+
+
+def test_without_a_warning_it_goes_on_from_the_newest_checkpoint(
+    settings: tuple[str, ...], unbroken: ClusterRun
+):
+    """The node goes down, the agent dies, srun dies."""
+    run = broken(settings, "unwarned")
     node = run.status.nodes or ""
-    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+
+    def take_the_node(run: ClusterRun) -> None:
+        slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+
     try:
-        went_on(run, unbroken, attempts=2)
+        disturbed(run, take_the_node, kill_agent, kill_srun)
+        went_on(run, unbroken, attempts=4)
     finally:
         bring_back(node)
     assert run.status.attempts[0].nodes == node
 
 
-def test_usr2_to_one_rank(settings: tuple[str, ...], unbroken: ClusterRun):
-    run = broken(settings, "usr2")
-    run.ranks()[1].send_signal(signal.SIGUSR2)
-    went_on(run, unbroken, attempts=2)
-    assert run.status.attempts[0].ended.startswith("stopped by SIGUSR2 after step")
-
-
-def test_a_killed_rank_needs_no_queue(settings: tuple[str, ...], unbroken: ClusterRun):
-    run = broken(settings, "rank-killed")
-    killed_at = time.time()
+def test_a_rank_that_dies_or_hangs_needs_no_queue(settings: tuple[str, ...], unbroken: ClusterRun):
+    """Killed, and stopped by a signal later: each time the ranks start again where they are."""
+    run = broken(settings, "ranks", "train.hang_timeout_s=5")
+    killed_after = run.last_step()
     run.ranks()[1].kill()
-    went_on(run, unbroken, attempts=1)
-    again = next(
-        row
-        for row in run.events
-        if row["event"] == "phase" and row["phase"] == "train" and row["time"] > killed_at
-    )
-    assert run.status.restarts == 1
-    print(f"training again after {again['time'] - killed_at:.1f} s")
-
-
-def test_a_killed_agent(settings: tuple[str, ...], unbroken: ClusterRun):
-    run = broken(settings, "agent-killed")
-    [agent] = run.agents()
-    agent.kill()
-    went_on(run, unbroken, attempts=2)
-
-
-def test_a_killed_srun(settings: tuple[str, ...], unbroken: ClusterRun):
-    run = broken(settings, "srun-killed")
-    run.srun().kill()
-    went_on(run, unbroken, attempts=2)
-
-
-def test_a_stopped_rank_is_found_and_the_ranks_start_again(settings: tuple[str, ...], unbroken: ClusterRun):
-    run = broken(settings, "hang", "train.hang_timeout_s=5")
+    run.wait(lambda: "resumed" in run.kinds(), "new ranks")
+    run.wait_for_step(killed_after + 10)
     run.ranks()[1].suspend()
     went_on(run, unbroken, attempts=1)
-    crash = next(row for row in run.events if row["event"] == "crashed")
+    assert run.status.restarts == 2
+    death, hang = (row for row in run.events if row["event"] == "crashed")
     node = run.status.attempts[0].nodes
-    assert (crash["failure_class"], crash["rank"], crash["host"]) == ("hang", 1, node)
-    assert crash["reason"].startswith(f"rank 1 on {node} was silent for")
-    assert "it was stopped by a signal" in crash["reason"]
+    assert death["reason"] == f"rank 1 on {node} was killed by SIGKILL"
+    assert (hang["failure_class"], hang["rank"], hang["host"]) == ("hang", 1, node)
+    assert hang["reason"].startswith(f"rank 1 on {node} was silent for")
+    assert "it was stopped by a signal" in hang["reason"]
     for rank in (0, 1):
         log = (run.dir.attempt_logs(1) / f"rank_{rank}.log").read_text()
         assert "most recent call first" in log, f"no stack of rank {rank}"

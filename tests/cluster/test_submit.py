@@ -32,7 +32,7 @@ SHORT = (
     "experiment=smoke",
     "slurm=devcluster",
     "hardware.device=cpu",
-    "hardware.gpus_per_node=2",
+    "hardware.gpus_per_node=1",
     "train.max_steps=3",
     "optim.warmup_steps=0",
     "eval.base=false",
@@ -41,8 +41,8 @@ HELD = (*SHORT, "slurm.extra={hold: true}")
 
 
 def test_two_nodes_with_two_ranks_are_four_ranks(settings: tuple[str, ...]):
-    four = finish(*settings, "slurm=local", "hardware.gpus_per_node=4", "name=four", "train.max_steps=40")
-    run = finish(*settings, "hardware.nodes=2", "name=two-by-two", "train.max_steps=40")
+    four = finish(*settings, "slurm=local", "hardware.gpus_per_node=4", "name=four", "train.max_steps=20")
+    run = finish(*settings, "hardware.nodes=2", "name=two-by-two", "train.max_steps=20")
     assert run.losses() == pytest.approx(four.losses(), abs=1e-4)
     assert run.trace() == four.trace()
     assert next(row for row in run.events if row["event"] == "started")["world_size"] == 4

@@ -57,12 +57,12 @@ def ended(sweep: SweepDir) -> bool:
 
 
 def test_failed_requeued_and_cancelled_trials(cluster: ClusterLayout, tmp_path: Path):
-    axes = ("optim.lr=1e-4,1e-3", "optim.weight_decay=0.0,0.1", "cv.folds=2")
+    axes = ("optim.lr=1e-4,1e-3", "cv.folds=2")
     settings = (*sweep_settings(tmp_path), *axes)
     sweep, answer = submit(*settings, "slurm.extra={hold: true}")
     [array] = answer["job_ids"]
     trials = [trial.name for trial in sweep.read().trials]
-    assert len(trials) == 8
+    assert len(trials) == 4
     failing, cancelled, requeued = trials[0], trials[1], trials[2]
     plan = open_trial(sweep, failing).plan
     sound = plan.read_text()
@@ -84,14 +84,14 @@ def test_failed_requeued_and_cancelled_trials(cluster: ClusterLayout, tmp_path: 
     assert attempts == {1, 2}
     assert json.loads(again.result.read_text())["attempts"] == 2
     board = json.loads(command("results", str(sweep.root), "--json").stdout)
-    assert board["states"] == {"COMPLETED": 6, "FAILED": 1, "CANCELLED": 1}
-    assert sum(len(setting["trials"]) for setting in board["settings"]) == 8
+    assert board["states"] == {"COMPLETED": 2, "FAILED": 1, "CANCELLED": 1}
+    assert sum(len(setting["trials"]) for setting in board["settings"]) == 4
     [bad] = [t for s in board["settings"] for t in s["trials"] if t["state"] == "FAILED"]
     assert "changed since the run was planned" in bad["why"]
     plan.write_text(sound)
     same, second = submit(*settings)
     assert same.root == sweep.root
-    assert (second["started"], second["finished"]) == (2, 6)
+    assert (second["started"], second["finished"]) == (2, 2)
     assert sweep.slices()[-1].trials == [failing, cancelled]
     wait(lambda: ended(sweep), lambda: states(sweep))
     assert set(states(sweep).values()) == {"COMPLETED"}
@@ -102,7 +102,7 @@ def assert_pooled(sweep: SweepDir) -> None:
     """The score of a setting is that of all held-out rows together."""
     board = json.loads(command("results", str(sweep.root), "--json").stdout)
     assert board["metric"] == "loss"
-    assert len(board["settings"]) == 4
+    assert len(board["settings"]) == 2
     for setting in board["settings"]:
         rows = [
             row

@@ -14,7 +14,6 @@ QUICK = (
     "data.test=null",
     "checkpoint.every_steps=null",
 )
-TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 
 
 @pytest.fixture(scope="module")
@@ -22,19 +21,17 @@ def reference(module_runs: Path) -> dict[str, Run]:
     """Stage 0 at both precisions: nothing is sharded."""
     return {
         precision: finish(*QUICK, "zero=stage0", f"train.precision={precision}", f"runs_dir={module_runs}")
-        for precision in TOLERANCE
+        for precision in ("fp32", "bf16")
     }
 
 
-@pytest.mark.parametrize(
-    ("stage", "precision"), [("stage1", "bf16"), ("stage2", "bf16"), ("stage3", "bf16"), ("stage3", "fp32")]
-)
-def test_losses_do_not_depend_on_the_stage(reference: dict[str, Run], stage: str, precision: str):
-    """In fp32, `test_gradients.py` compares every stage's gradients, and offload below is at 1 and 2."""
-    run = finish(*QUICK, f"zero={stage}", f"train.precision={precision}")
-    expected = reference[precision].losses()
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_losses_do_not_depend_on_the_stage(reference: dict[str, Run], stage: int):
+    """In bf16. In fp32 `test_gradients.py` compares gradients, and offload below has all three stages."""
+    run = finish(*QUICK, f"zero=stage{stage}", "train.precision=bf16")
+    expected = reference["bf16"].losses()
     assert len(run.losses()) == len(expected) == 20
-    assert run.losses() == pytest.approx(expected, rel=TOLERANCE[precision])
+    assert run.losses() == pytest.approx(expected, rel=2e-2)
     assert run.losses()[0] == pytest.approx(math.log(1024), abs=0.3)
 
 
