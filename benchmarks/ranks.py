@@ -64,7 +64,10 @@ def _enter(
 ) -> None:
     import torch
 
+    threads = max(1, (os.cpu_count() or 1) // ranks)
     os.environ |= {
+        # A rank of Shardline goes by it, as the node agent sets it.
+        "OMP_NUM_THREADS": str(threads),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(ranks),
@@ -78,5 +81,5 @@ def _enter(
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+    torch.set_num_threads(threads)
     function(*arguments)

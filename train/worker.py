@@ -13,6 +13,7 @@ from pathlib import Path
 from train.failures import Failure, describe
 from train.garbage import frozen_imports
 from train.heartbeat import VARIABLE, Heartbeat
+from train.imports import leave_out_detection_losses
 from train.rundir import RunDir
 from train.signals import StopRequest, die_with_parent
 from train.watchdog import DUMP_SIGNAL
@@ -32,6 +33,7 @@ def main() -> None:
     failure: Failure | None = None
     try:
         with frozen_imports():
+            leave_out_detection_losses()
             from train.rank import run_rank
 
         run_rank(run_dir, attempt, stop, heart)

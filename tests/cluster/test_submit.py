@@ -41,8 +41,9 @@ HELD = (*SHORT, "slurm.extra={hold: true}")
 
 
 def test_two_nodes_with_two_ranks_are_four_ranks(settings: tuple[str, ...]):
-    four = finish(*settings, "slurm=local", "hardware.gpus_per_node=4", "name=four", "train.max_steps=20")
-    run = finish(*settings, "hardware.nodes=2", "name=two-by-two", "train.max_steps=20")
+    short = (*settings, "train.max_steps=20", "optim.warmup_steps=5")
+    four = finish(*short, "slurm=local", "hardware.gpus_per_node=4", "name=four")
+    run = finish(*short, "hardware.nodes=2", "name=two-by-two")
     assert run.losses() == pytest.approx(four.losses(), abs=1e-4)
     assert run.trace() == four.trace()
     assert next(row for row in run.events if row["event"] == "started")["world_size"] == 4
@@ -50,7 +51,7 @@ def test_two_nodes_with_two_ranks_are_four_ranks(settings: tuple[str, ...]):
     assert attempt.nodes == "n[1-2]"
 
 
-def test_eight_jobs_on_one_node_with_ports_taken():
+def test_five_jobs_on_one_node_with_ports_taken():
     with ExitStack() as taken:
         for _ in range(200):
             taken.enter_context(socket.socket()).bind(("", 0))
@@ -61,7 +62,7 @@ def test_eight_jobs_on_one_node_with_ports_taken():
             "data.validation=null",
             "data.test=null",
         )
-        runs = [submit(*jobs, f"seed={seed}", f"name=port-{seed}") for seed in range(8)]
+        runs = [submit(*jobs, f"seed={seed}", f"name=port-{seed}") for seed in range(5)]
         for run in runs:
             run.completed()
     assert all(run.status.attempts[0].nodes == "n1" and run.status.restarts == 0 for run in runs)

@@ -26,6 +26,7 @@ def bare_cluster() -> Iterator[ClusterLayout]:
 @pytest.mark.parametrize("kind", ["cluster", "bare_cluster"])
 def test_every_verb(kind: str, request: pytest.FixtureRequest, settings: tuple[str, ...]):
     request.getfixturevalue(kind)
+    settings = (*settings, "train.max_steps=60")
     planned = command("plan", *settings, "name=verbs", "--json")
     script = json.loads(planned.stdout)["sbatch"]
     assert planned.returncode == 0

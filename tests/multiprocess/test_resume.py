@@ -71,18 +71,6 @@ def test_stopped_twice_and_resumed_twice(settings: tuple[str, ...], unbroken: Ru
     assert_equal_runs(run, unbroken)
 
 
-def test_a_killed_rank_trains_again_in_the_same_job(settings: tuple[str, ...], unbroken: Run):
-    run = start(*settings, "name=killed-rank")
-    job_id = run.status.job_id
-    run.wait_for_step(15)
-    run.ranks()[1].kill()
-    run.wait_for("COMPLETED")
-    assert (run.status.job_id, run.status.attempt, run.status.restarts) == (job_id, 1, 1)
-    crash = next(row for row in run.events if row["event"] == "crashed")
-    assert crash["reason"] == "rank 1 was killed by SIGKILL"
-    assert_equal_runs(run, unbroken)
-
-
 def test_a_killed_agent_takes_its_ranks_along_and_resume_goes_on(settings: tuple[str, ...], unbroken: Run):
     run = start(*settings, "name=killed-agent")
     run.wait_for_step(15)
