@@ -39,7 +39,7 @@ NOTES = (
     " GPUs it has the host's."
 )
 HIDDEN, VOCABULARY = 768, 16_384
-STEPS_BETWEEN = 6
+STEPS_BETWEEN = 4
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,9 @@
 """Training on equal input: a run of Shardline, a bare DeepSpeed loop, and Hugging Face's Trainer.
 
-    python -m benchmarks.equal [--stages 1 2 3] [--steps 10] [--repeats 3]
+    python -m benchmarks.equal [--stages 1 2 3] [--steps 6] [--repeats 3]
 
 All arms train the same random weights on the same sequences of one length in the same order, in bf16, one
-thread a rank, and take turns. Tokens per second are those of all steps after the first four, with everything
+thread a rank, and take turns. Tokens per second are those of all steps after the first two, with everything
 that happens between steps: data, metrics, logging. That DeepSpeed trains at the stage that was asked for is
 asserted.
 """
@@ -28,7 +28,7 @@ NOTES = (
     "On sequences of one length all arms do the same matrix products, so nobody can be much faster than"
     " anybody; what is left is the loss head, the optimizer and what happens between steps."
 )
-WARM_UP = 4
+WARM_UP = 2
 LENGTH, PER_RANK = 256, 4
 _OURS, _FUSED = "Shardline", "HF Trainer, fused AdamW"
 ARMS: dict[str, Callable[[Task], Trace]] = {
@@ -45,7 +45,7 @@ _LOSSES_WITHIN = 0.05
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
     parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
 
 

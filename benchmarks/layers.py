@@ -9,10 +9,8 @@ compiled and warmed up; the arms take turns. Memory is what a pass adds to the r
 
 import argparse
 import json
-import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, LlamaConfig
 
 from benchmarks.arms.task import cached_in
 from benchmarks.harness import run_as_command, spread
+from benchmarks.ranks import run_ranks
 from train.activations import checkpoint_layers
-from train.compiling import compilation, compile_layers
+from train.compiling import compilation, compile_layers, keep_compiled_code
+from train.memory import give_back_freed
 
 TITLE = "What layers keep, and torch.compile"
 NOTES = ""
@@ -49,34 +48,30 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         arms: dict[str, list[dict[str, Any]]] = {" ".join(arm): [] for arm in _ARMS}
         for _ in range(options.repeats):
             for arm in _ARMS:
-                arms[" ".join(arm)].append(_child(options, *arm))
+                arms[" ".join(arm)].append(_child(options, Path(name), *arm))
     return {"sizes": {name: getattr(options, name) for name in _SIZES}, "arms": arms}
 
 
-def _child(options: argparse.Namespace, way: str, compiled: str) -> dict[str, Any]:
-    sizes = [str(getattr(options, name)) for name in _SIZES]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.layers", "child", way, compiled, *sizes],
-        # What is freed goes back at once, so that the resident set tells what is held.
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
+def _child(options: argparse.Namespace, folder: Path, way: str, compiled: str) -> dict[str, Any]:
+    run_ranks(_measure, 1, folder, way, compiled, options, log=folder / "layers.log")
+    found: dict[str, Any] = json.loads((folder / "layers.json").read_text())
     return found
 
 
-def _measure(way: Any, compiled: str, *sizes: str) -> dict[str, Any]:
-    layers, tokens, threads = map(int, sizes)
-    torch.set_num_threads(threads)
+def _measure(folder: Path, way: Any, compiled: str, options: argparse.Namespace) -> None:
+    # At once, so that the resident set tells what is held.
+    give_back_freed(blocks_from_mib=1 / 16, top_from_mib=0)
+    keep_compiled_code()
+    from transformers import AutoModel, LlamaConfig
+
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     shape = LlamaConfig(
         hidden_size=576,
         intermediate_size=1536,
         num_attention_heads=9,
         num_key_value_heads=3,
-        num_hidden_layers=layers,
+        num_hidden_layers=options.layers,
         vocab_size=512,
         use_cache=False,
     )
@@ -85,16 +80,17 @@ def _measure(way: Any, compiled: str, *sizes: str) -> dict[str, Any]:
         checkpoint_layers(model, way)
     if compiled == "true":
         compile_layers(model, device="cpu")
-    ids = torch.randint(512, (tokens // _SEQUENCE, _SEQUENCE))
+    ids = torch.randint(512, (options.tokens // _SEQUENCE, _SEQUENCE))
     seconds = [_pass(model, ids) for _ in range(2 + _PASSES)][2:]
     before = _status_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     _pass(model, ids)
-    return {
+    found = {
         "seconds": statistics.median(seconds),
         "extra_mb": _status_mb("VmHWM") - before,
-        "compile_s": compilation(layers).seconds if compiled == "true" else 0.0,
+        "compile_s": compilation(options.layers).seconds if compiled == "true" else 0.0,
     }
+    (folder / "layers.json").write_text(json.dumps(found))
 
 
 def _pass(model: Any, ids: torch.Tensor) -> float:
@@ -133,7 +129,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        print(json.dumps(_measure(*sys.argv[2:])))
-        sys.exit()
     run_as_command(sys.modules[__name__])

@@ -1,10 +1,10 @@
 """Training on documents of uneven length: padding, grouping and packing, by Shardline and by others.
 
-    python -m benchmarks.ragged [--documents 128] [--repeats 3]
+    python -m benchmarks.ragged [--documents 80] [--repeats 3]
 
 Every arm goes once through the same documents (lengths log-normal, median 150 tokens, sigma 0.8, cut at 512)
 from the same weights, ZeRO-2, bf16, about as many tokens a step, and takes turns with the others. Useful
-tokens are those that are not padding, per second of all steps after the first three. What each arm has learnt
+tokens are those that are not padding, per second of all steps after the first two. What each arm has learnt
 stands beside it: the loss on documents that none of them saw.
 """
 
@@ -32,7 +32,7 @@ NOTES = (
     " accumulates three, so that its mask is no larger than ours."
     " Who packs makes fewer steps of the same documents, and has learnt less by then."
 )
-WARM_UP = 3
+WARM_UP = 2
 LENGTH, DOCUMENTS_PER_RANK, PACKS_PER_RANK = 512, 8, 3
 _HELD_OUT_WITHIN = 0.15
 """Of arms that arrange alike; who packs makes fewer steps of the same documents, and has learnt less."""
@@ -40,7 +40,7 @@ _HELD_OUT_WITHIN = 0.15
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--documents", type=int, default=128)
+    parser.add_argument("--documents", type=int, default=80)
     parser.add_argument("--repeats", type=int, default=3)
 
 

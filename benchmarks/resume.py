@@ -1,6 +1,6 @@
 """How long a resume takes, beside Hugging Face's Trainer, and whether that grows with the steps made before.
 
-    python -m benchmarks.resume [--steps 10 1000 100000] [--repeats 3]
+    python -m benchmarks.resume [--steps 1000 100000] [--repeats 3]
 
 Both train the same model on the same data over two ranks for ten steps, save, and are stopped. Then what they
 left is given the length of a run of so many steps: Shardline's checkpoint, metrics and journal, and the step
@@ -45,7 +45,7 @@ _COMPARED_AT = 1000
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--steps", type=int, nargs="+", default=[10, _COMPARED_AT, 100_000])
+    parser.add_argument("--steps", type=int, nargs="+", default=[_COMPARED_AT, 100_000])
     parser.add_argument("--repeats", type=int, default=3)
 
 
