@@ -8,6 +8,7 @@ compiled and warmed up; the arms take turns. Memory is what a pass adds to the r
 """
 
 import argparse
+import ctypes
 import json
 import re
 import statistics
@@ -24,7 +25,6 @@ from benchmarks.harness import run_as_command, spread
 from benchmarks.ranks import run_ranks
 from train.activations import checkpoint_layers
 from train.compiling import compilation, compile_layers, keep_compiled_code
-from train.memory import give_back_freed
 
 TITLE = "What layers keep, and torch.compile"
 NOTES = ""
@@ -32,6 +32,8 @@ _SIZES = ("layers", "tokens", "threads")
 _SEQUENCE = 256
 _ARMS = [(way, "false") for way in ("none", "selective", "full")] + [("none", "true"), ("selective", "true")]
 _PASSES = 3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +61,10 @@ def _child(options: argparse.Namespace, folder: Path, way: str, compiled: str) -
 
 
 def _measure(folder: Path, way: Any, compiled: str, options: argparse.Namespace) -> None:
-    # At once, so that the resident set tells what is held.
-    give_back_freed(blocks_from_mib=1 / 16, top_from_mib=0)
+    # What is freed goes back at once, so that the resident set tells what is held.
+    libc = ctypes.CDLL(None)
+    assert libc.mallopt(_M_MMAP_THRESHOLD, 65_536)
+    assert libc.mallopt(_M_TRIM_THRESHOLD, 0)
     keep_compiled_code()
     from transformers import AutoModel, LlamaConfig
 

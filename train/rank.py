@@ -31,7 +31,6 @@ from train.heartbeat import Heartbeat
 from train.job import TrainJob, load_job
 from train.kernels.engage import checked_kernels
 from train.loop import Outcome, run
-from train.memory import give_back_freed
 from train.model import attention_heads, load_model, load_tokenizer, prepare_model, tokenizer_key
 from train.optim import build_optimizer
 from train.profiling import check_profile_steps
@@ -127,7 +126,6 @@ def _set_up_process(job: TrainJob, env: DistEnv) -> None:
         keep_compiled_code()
     if job.plan.device == "cpu":
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        give_back_freed()
 
 
 def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[str, TokenSet]:

@@ -130,9 +130,13 @@ def _start_munge(layout: ClusterLayout) -> None:
 
 def _start_accounting(layout: ClusterLayout) -> None:
     root, environ = layout.root, layout.environ()
+    # Every server that starts removes the temporary tables of all others that share its folder for them.
+    temporary = root / "mysql-tmp"
+    temporary.mkdir()
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={root}/mysql", f"--user={layout.user}"]
     made = subprocess.run(
         [*install, "--auth-root-authentication-method=socket", "--skip-test-db"],
+        env={**os.environ, "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         check=False,
@@ -143,6 +147,7 @@ def _start_accounting(layout: ClusterLayout) -> None:
         "mariadbd",
         "--no-defaults",
         f"--datadir={root}/mysql",
+        f"--tmpdir={temporary}",
         f"--socket={layout.mysql_socket}",
         f"--pid-file={root}/mysql.pid",
         f"--user={layout.user}",
