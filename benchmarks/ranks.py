@@ -1,7 +1,6 @@
 """Ranks for benchmarks: processes on this machine that find each other."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,15 +30,15 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
     with frozen_imports():
         import deepspeed  # noqa: F401 - so that the ranks have it
         import transformers  # noqa: F401 - likewise
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.multiprocessing.spawn import ProcessException, start_processes
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    # Kept here, as by torch's elastic agent: who came before rank 0 would wait half a second for its store.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     try:
         start_processes(  # type: ignore[no-untyped-call]
             _enter,
-            (ranks, port, function, arguments, log),
+            (ranks, store.port, function, arguments, log),
             nprocs=ranks,
             start_method="fork" if _on_cpu() else "spawn",
         )
@@ -74,6 +73,8 @@ def _enter(
         "LOCAL_WORLD_SIZE": str(ranks),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
     }
     if _on_cpu():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
