@@ -80,7 +80,7 @@ IMPLEMENTATIONS = (
         auto_for_packs=True,
     ),
     Implementation(kernel="attention", name="sdpa", replaces="scores of tokens x tokens kept in memory"),
-    # Torch's comes first: it needs no compiler, runs on GPU and host; the others take a tenth less at most.
+    # Torch's comes first: it needs no compiler, and on hosts DeepSpeed's takes a tenth less at most.
     Implementation(kernel="optimizer", name="fused", replaces="AdamW as one loop over parameters"),
     Implementation(
         kernel="optimizer",
