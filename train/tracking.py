@@ -162,6 +162,7 @@ def publish_table(
 
     Raises:
         wandb.Error: W&B cannot be reached.
+        TimeoutError: its service does not end.
     """
     import wandb
 
@@ -181,6 +182,7 @@ def publish_table(
     text = [[None if cell is None else str(cell) for cell in row] for row in rows]
     run.log({"results": wandb.Table(columns=columns, data=text)})
     run.finish()
+    _end_service()
     return f"{group} results"
 
 
