@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.arms.task import cached_in
-from benchmarks.harness import Ratio, as_json, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, host_precision, run_as_command, spread
 from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress, Shape
 from train.checkpoint.saving import Saver
@@ -29,6 +29,7 @@ from train.config import CheckpointConfig, OptimConfig
 from train.dist import DistEnv, Group
 from train.engine import Engine
 from train.faults import NO_FAULTS
+from train.model import DTYPES
 from train.optim import build_optimizer
 from train.rundir import RunDir
 
@@ -70,7 +71,7 @@ def _rank(folder: str, options: argparse.Namespace) -> None:
 
 
 def _engine(parameters_m: float, ranks: int) -> Engine:
-    """A Llama of about this size with random weights, bf16, ZeRO-2, fused AdamW."""
+    """A Llama of about this size with random weights, ZeRO-2, fused AdamW."""
     import transformers
 
     per_layer = 4 * HIDDEN**2 + 3 * HIDDEN * 4 * HIDDEN
@@ -85,7 +86,7 @@ def _engine(parameters_m: float, ranks: int) -> Engine:
         use_cache=False,
     )
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
+    model = transformers.AutoModelForCausalLM.from_config(settings, dtype=DTYPES[host_precision()])
     config = {
         "train_batch_size": ranks,
         "train_micro_batch_size_per_gpu": 1,
@@ -93,7 +94,7 @@ def _engine(parameters_m: float, ranks: int) -> Engine:
         "gradient_clipping": 1.0,
         "zero_optimization": {"stage": 2, "overlap_comm": False},
         "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": True},
+        "bf16": {"enabled": host_precision() == "bf16"},
         "steps_per_print": 2**31 - 1,
     }
     optimizer = build_optimizer(model, OptimConfig())
@@ -101,7 +102,7 @@ def _engine(parameters_m: float, ranks: int) -> Engine:
 
 
 def _measure(group: Group, engine: Engine, folder: Path, repeats: int) -> dict[str, Any]:
-    shape = Shape(world_size=group.env.world_size, zero_stage=2, precision="bf16")
+    shape = Shape(world_size=group.env.world_size, zero_stage=2, precision=host_precision())
     run_dir = RunDir(folder / "run")
     if group.env.is_main:
         run_dir.root.mkdir()
@@ -134,6 +135,7 @@ def _measure(group: Group, engine: Engine, folder: Path, repeats: int) -> dict[s
     copies = sum(group.gather(engine.copy_bytes))
     return {
         "parameters": parameters,
+        "precision": host_precision(),
         "deepspeed_save_s": theirs,
         "stall_s": stalls,
         "stall_ratio": statistics.mean(stalls) / statistics.mean(theirs),
@@ -187,7 +189,8 @@ def table(result: dict[str, Any]) -> str:
     interval_s = 300.0
     return "\n".join(
         [
-            f"{result['parameters'] / 1e6:.0f}M parameters, bf16 Adam, ZeRO-2, {result['ranks']} ranks",
+            f"{result['parameters'] / 1e6:.0f}M parameters, {result['precision']} Adam, ZeRO-2,"
+            f" {result['ranks']} ranks",
             "",
             "| | seconds, median (range) |",
             "|---|---|",

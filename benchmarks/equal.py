@@ -2,10 +2,10 @@
 
     python -m benchmarks.equal [--stages 1 2 3] [--steps 6] [--repeats 3]
 
-All arms train the same random weights on the same sequences of one length in the same order, in bf16, one
-thread a rank, and take turns. Tokens per second are those of all steps after the first two, with everything
-that happens between steps: data, metrics, logging. That DeepSpeed trains at the stage that was asked for is
-asserted.
+All arms train the same random weights on the same sequences of one length in the same order, one thread a
+rank, in bf16 where the processor multiplies it and else in fp32, and take turns. Tokens per second are those
+of all steps after the first two, with everything that happens between steps: data, metrics, logging. That
+DeepSpeed trains at the stage that was asked for is asserted.
 """
 
 import argparse
@@ -39,7 +39,7 @@ ARMS: dict[str, Callable[[Task], Trace]] = {
 }
 _TARGETS = {"bare DeepSpeed loop, fused AdamW": 0.98, "HF Trainer, default": 1.03}
 _LOSSES_WITHIN = 0.05
-"""In bf16, while the loss falls by half a nat a step."""
+"""While the loss falls by half a nat a step."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for stage in options.stages
         for arm, target in _TARGETS.items()
     ]
-    return {"ranks": task.ranks, "steps": options.steps, "rows": rows, "ratios": as_json(ratios)}
+    return {
+        "ranks": task.ranks,
+        "precision": task.precision,
+        "steps": options.steps,
+        "rows": rows,
+        "ratios": as_json(ratios),
+    }
 
 
 def _row(stage: int, arm: str, traces: list[Trace], ours: list[Trace]) -> dict[str, Any]:
@@ -99,8 +105,8 @@ def _task(folder: Path, steps: int) -> Task:
 def table(result: dict[str, Any]) -> str:
     """Speeds and losses by stage and arm."""
     lines = [
-        f"8.8M parameters, bf16, {LENGTH} tokens x {PER_RANK} on each of {result['ranks']} ranks,"
-        f" {result['steps']} steps",
+        f"8.8M parameters, {result['precision']}, {LENGTH} tokens x {PER_RANK} on each of"
+        f" {result['ranks']} ranks, {result['steps']} steps",
         "",
         "| ZeRO | arm | tokens/s, median (range) | first loss | last loss | losses apart by |",
         "|---|---|---|---|---|---|",

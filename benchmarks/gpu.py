@@ -33,7 +33,7 @@ from benchmarks.arms.task import (
     write_model,
     write_plain_text,
 )
-from benchmarks.harness import run_as_command, spread
+from benchmarks.harness import host_precision, run_as_command, spread
 from launcher.estimate.duration import model_work
 from launcher.estimate.shape import model_shape
 from train.flops import SpeedPlan, utilisation
@@ -100,6 +100,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "parameters": shape.parameters if shape else None,
         "length": task.length,
         "batch": task.micro_batch_size,
+        "precision": task.precision,
         "steps": options.steps,
         "attention": task.attention,
         "liger": task.liger,
@@ -140,6 +141,7 @@ def _task(folder: Path, options: argparse.Namespace, device: Literal["cpu", "cud
         ranks=1,
         lr=1e-5,
         device=device,
+        precision="bf16" if device == "cuda" else host_precision(),
         attention="flash_attention_2" if "flash-attn" in here else "sdpa",
         liger="liger-kernel" in here,
     )
@@ -172,8 +174,9 @@ def table(result: dict[str, Any]) -> str:
     size = f"{result['parameters'] / 1e6:,.0f}M" if result["parameters"] else "uncounted"
     liger = "Liger's kernels" if result["liger"] else "without Liger's kernels"
     lines = [
-        f"{size} parameters, bf16, ZeRO-2, {result['batch']} rows of {result['length']} tokens a step,"
-        f" {result['steps']} steps, attention {result['attention']}, {liger}, on {result['device']}",
+        f"{size} parameters, {result['precision']}, ZeRO-2, {result['batch']} rows of {result['length']}"
+        f" tokens a step, {result['steps']} steps, attention {result['attention']}, {liger},"
+        f" on {result['device']}",
         "",
         "| arm | tokens/s, median (range) | MFU | peak memory, GB, median (range) | first loss | last loss |",
         "|---|---|---|---|---|---|",

@@ -14,6 +14,10 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from train.processor import multiplies_bf16
+
+Precision = Literal["bf16", "fp32"]
+
 
 class Benchmark(Protocol):
     """What a module of this package offers."""
@@ -93,6 +97,11 @@ def section(benchmark: Benchmark, result: dict[str, Any]) -> str:
     if ratios:
         parts.append("\n".join([RATIO_HEADER, *(ratio.row for ratio in ratios)]))
     return "\n\n".join([*parts, *filter(None, [benchmark.NOTES])])
+
+
+def host_precision() -> Precision:
+    """bf16, as one trains on GPUs, where this processor multiplies it; else fp32, or hours would pass."""
+    return "bf16" if multiplies_bf16() else "fp32"
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

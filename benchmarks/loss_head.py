@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks.harness import Ratio, as_json, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, host_precision, run_as_command, spread
 from train.kernels.loss_head import linear_cross_entropy_sum
 
 TITLE = "The loss head"
 NOTES = "What is left of the memory is the weights' gradient in fp32 and one chunk of logits."
 _SIZES = ("vocabulary", "tokens", "width", "threads")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_LEFT_OUT = "bf16 is left out: this processor has no instructions for it, and all logits would take minutes."
 _ARMS = ("naive", "ours")
 # The rows of each gradient that are compared with fp64's: few enough to hand over.
 _HIDDEN_PROBE, _WEIGHT_PROBE = slice(None, None, 64), slice(None, None, 4096)
@@ -43,8 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every arm in every dtype, in turns."""
+    dtypes = [dtype for dtype in _DTYPES if dtype in ("fp32", host_precision())]
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {
-        dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in _DTYPES
+        dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in dtypes
     }
     for dtype, arms in rows.items():
         for _ in range(options.repeats):
@@ -183,7 +185,7 @@ def table(result: dict[str, Any]) -> str:
                 f" | {entry['extra_gb']:.2f} GB | {entry['loss']:.4f} | {entry['loss_off_by']:.1e}"
                 f" | {entry['lowest_cosine']:.6f} |"
             )
-    return "\n".join(lines)
+    return "\n".join(lines if "bf16" in result["dtypes"] else [*lines, "", _LEFT_OUT])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m benchmarks.ragged [--documents 80] [--repeats 3]
 
 Every arm goes once through the same documents (lengths log-normal, median 150 tokens, sigma 0.8, cut at 512)
-from the same weights, ZeRO-2, bf16, about as many tokens a step, and takes turns with the others. Useful
+from the same weights, ZeRO-2, about as many tokens a step, and takes turns with the others. Useful
 tokens are those that are not padding, per second of all steps after the first two. What each arm has learnt
 stands beside it: the loss on documents that none of them saw.
 """
@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for _ in range(options.repeats):
             for arm, train in arms.items():
                 traces[arm].append(train())
-    return _summary(traces, int(lengths.sum()))
+    return {"precision": rows.precision, "tokens": int(lengths.sum()), **_summary(traces)}
 
 
 def _lengths(number: int, seed: int) -> np.ndarray:
@@ -86,7 +86,7 @@ def _lengths(number: int, seed: int) -> np.ndarray:
     return np.clip(drawn.round().astype(np.int64), 8, LENGTH)
 
 
-def _summary(traces: dict[str, list[Trace]], tokens: int) -> dict[str, Any]:
+def _summary(traces: dict[str, list[Trace]]) -> dict[str, Any]:
     speeds = {arm: [trace.tokens_per_s(WARM_UP) for trace in runs] for arm, runs in traces.items()}
     held_out = {arm: runs[0].held_out_loss or math.nan for arm, runs in traces.items()}
     for packs in (True, False):
@@ -123,13 +123,13 @@ def _summary(traces: dict[str, list[Trace]], tokens: int) -> dict[str, Any]:
         }
         for arm, runs in traces.items()
     ]
-    return {"tokens": tokens, "rows": rows, "ratios": as_json(ratios)}
+    return {"rows": rows, "ratios": as_json(ratios)}
 
 
 def table(result: dict[str, Any]) -> str:
     """Speeds and what was learnt, by arm."""
     lines = [
-        f"8.8M parameters, bf16, ZeRO-2, 2 ranks, {result['tokens']:,} tokens",
+        f"8.8M parameters, {result['precision']}, ZeRO-2, 2 ranks, {result['tokens']:,} tokens",
         "",
         "| arm | useful tokens/s, median (range) | steps | first loss | held-out loss |",
         "|---|---|---|---|---|",

@@ -23,6 +23,7 @@ from slurm.client import SlurmError, accounting_answers, cancel, find_job, parti
 from slurm.executor import SlurmRequest, SubmissionError, submit_slurm
 from slurm.script import JobSpec, batch_script
 from slurm.states import why_waiting
+from train.processor import multiplies_bf16
 from train.rundir import write_json
 from train.toolchain import compiler_obstacle
 
@@ -43,7 +44,7 @@ class Finding:
 
 def check_here() -> list[Finding]:
     """Look at the machine that the command runs on."""
-    return [*_python(), *_compiler(), *_places(), *_gpus(), *_slurm(), *_accounts()]
+    return [*_python(), *_compiler(), *_places(), *_gpus(), *_processor(), *_slurm(), *_accounts()]
 
 
 def _python() -> Iterator[Finding]:
@@ -112,6 +113,17 @@ def _gpus() -> Iterator[Finding]:
         f"{found} visible here{driver}" if found else "none visible here; runs on this machine use CPU ranks"
     )
     yield Finding(level="good" if found else "note", topic="GPUs", text=text)
+
+
+def _processor() -> Iterator[Finding]:
+    if multiplies_bf16():
+        yield Finding(level="good", topic="processor", text="multiplies bf16, for CPU ranks")
+    else:
+        text = (
+            "has no instructions for products of bf16: CPU ranks take many times as long in it as with"
+            " train.precision=fp32"
+        )
+        yield Finding(level="note", topic="processor", text=text)
 
 
 def _slurm() -> Iterator[Finding]:

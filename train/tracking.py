@@ -161,24 +161,27 @@ def publish_table(
         rows: Plain values, as many as there are columns.
 
     Raises:
-        wandb.Error: W&B cannot be reached.
+        ConnectionError: W&B cannot be reached, or lets nobody in.
         TimeoutError: its service does not end.
     """
     import wandb
 
-    run = wandb.init(
-        mode="online" if tracking.wandb == "online" else "offline",
-        dir=str(directory),
-        id=hashlib.sha256(str(directory).encode()).hexdigest()[:16],
-        resume="allow",
-        project=tracking.project,
-        entity=tracking.entity,
-        name=f"{group} results",
-        group=group,
-        job_type="results",
-        tags=tracking.tags,
-        settings=wandb.Settings(console="off", disable_git=True, save_code=False, x_disable_meta=True),
-    )
+    try:
+        run = wandb.init(
+            mode="online" if tracking.wandb == "online" else "offline",
+            dir=str(directory),
+            id=hashlib.sha256(str(directory).encode()).hexdigest()[:16],
+            resume="allow",
+            project=tracking.project,
+            entity=tracking.entity,
+            name=f"{group} results",
+            group=group,
+            job_type="results",
+            tags=tracking.tags,
+            settings=wandb.Settings(console="off", disable_git=True, save_code=False, x_disable_meta=True),
+        )
+    except wandb.Error as error:
+        raise ConnectionError(str(error)) from error
     text = [[None if cell is None else str(cell) for cell in row] for row in rows]
     run.log({"results": wandb.Table(columns=columns, data=text)})
     run.finish()

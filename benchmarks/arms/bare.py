@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.arms.task import Task, Trace, documents_of, in_order
 from benchmarks.ranks import run_ranks
 from train.memory import peak_resident_gb
+from train.model import DTYPES
 
 
 def train(task: Task) -> Trace:
@@ -31,7 +32,7 @@ def deepspeed_settings(task: Task) -> dict[str, Any]:
         },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": True},
+        "bf16": {"enabled": task.precision == "bf16"},
         "steps_per_print": 2**31 - 1,
     }
 
@@ -47,7 +48,7 @@ def _rank(task: Task) -> None:
     deepspeed.init_distributed("gloo")
     settings = deepspeed_settings(task)
     keep = transformers.integrations.HfDeepSpeedConfig(settings) if task.stage == 3 else None
-    model = transformers.AutoModelForCausalLM.from_pretrained(task.model, dtype=torch.bfloat16)
+    model = transformers.AutoModelForCausalLM.from_pretrained(task.model, dtype=DTYPES[task.precision])
     model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=task.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True

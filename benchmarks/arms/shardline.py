@@ -43,6 +43,7 @@ def plan_run(task: Task, *extra: str) -> RunDir:
             f"train.micro_batch_size={task.micro_batch_size}",
             f"train.global_batch_size={task.micro_batch_size * task.ranks}",
             f"train.max_steps={task.steps}",
+            f"train.precision={task.precision}",
             f"hardware.gpus_per_node={task.ranks}",
             f"hardware.device={task.device}",
             f"model.attention={task.attention}",

@@ -4,12 +4,13 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.harness import Precision, host_precision
 from train.config import DataConfig
 from train.data.prepare import prepare
 from train.data.rows import file_sha256
@@ -45,6 +46,7 @@ class Task:
     arranged: Literal["as they come", "grouped", "packed"] = "as they come"
     """How documents become sequences."""
     device: Literal["cpu", "cuda"] = "cpu"
+    precision: Precision = field(default_factory=host_precision)
     attention: str = "sdpa"
     liger: bool = False
     """Whether Trainers take Liger's kernels; Shardline chooses by itself, of what is installed."""

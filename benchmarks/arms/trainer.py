@@ -8,6 +8,7 @@ from benchmarks.arms.bare import deepspeed_settings
 from benchmarks.arms.task import Task, Trace, documents_of, held_out_loss, in_order
 from benchmarks.ranks import run_ranks
 from train.memory import memory_gb
+from train.model import DTYPES
 
 
 def train(task: Task, *, fused: bool, documents_in_order: bool = False) -> Trace:
@@ -53,7 +54,7 @@ def common_arguments(task: Task) -> dict[str, Any]:
         "output_dir": str(task.folder / "out"),
         "use_cpu": task.device == "cpu",
         "use_liger_kernel": task.liger,
-        "bf16": True,
+        "bf16": task.precision == "bf16",
         "deepspeed": deepspeed_settings(task),
         "per_device_train_batch_size": task.micro_batch_size,
         "max_steps": task.steps,
@@ -182,11 +183,10 @@ def _watch(task: Task, *, stop_after_one: bool) -> Any:
 
 
 def _load_model(task: Task) -> Any:
-    import torch
     import transformers
 
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        task.model, dtype=torch.bfloat16, attn_implementation=task.attention
+        task.model, dtype=DTYPES[task.precision], attn_implementation=task.attention
     )
     model.config.use_cache = False
     return model

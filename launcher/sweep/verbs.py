@@ -4,6 +4,7 @@ Imports wait until a verb needs them, so that `--help` answers at once.
 """
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from launcher.output import make_console, print_json, tell_plan
@@ -110,6 +111,8 @@ def results(options: argparse.Namespace, sweep: "SweepDir") -> int:
     from launcher.sweep.show import board_as_csv, board_as_markdown, show_board
 
     board = read_board(sweep, options.metric, options.sort)
+    if options.wandb:
+        _publish(sweep, board)
     if options.json:
         print_json(board)
     elif options.csv:
@@ -118,20 +121,28 @@ def results(options: argparse.Namespace, sweep: "SweepDir") -> int:
         print(board_as_markdown(board), end="")
     else:
         show_board(make_console(), sweep, board)
-    if options.wandb:
-        _publish(sweep, board)
     return 0
 
 
 def _publish(sweep: "SweepDir", board: "Leaderboard") -> None:
+    from launcher.errors import refuse
     from launcher.sweep.show import board_rows
     from train.config import TrackingConfig
     from train.tracking import publish_table
 
     tracking = TrackingConfig.model_validate(sweep.read().base["config"]["tracking"])
     header, *rows = board_rows(board)
-    where = publish_table(tracking, group=board.sweep, directory=sweep.root, columns=header, rows=rows)
-    make_console().print(f"the table is in W&B run {where}, group {board.sweep}", highlight=False)
+    try:
+        where = publish_table(tracking, group=board.sweep, directory=sweep.root, columns=header, rows=rows)
+    except (ConnectionError, TimeoutError) as error:
+        raise refuse(
+            "tracking.unreachable",
+            "--wandb",
+            f"W&B did not take the table: {error}",
+            "`wandb login`, and look at the network; without --wandb the table is shown here",
+        ) from error
+    # Beside the table, which a program may read.
+    print(f"the table is in W&B run {where}, group {board.sweep}", file=sys.stderr)
 
 
 def _show_results(console: "Console", sweep: "SweepDir") -> None:

@@ -14,6 +14,7 @@ from train.failures import DataError, Failure, classify, describe, first_cause, 
 from train.kernels.apply import attach_loss_head
 from train.loss import class_loss_sum, token_loss_sum, token_losses
 from train.optim import build_optimizer, learning_rate
+from train.processor import multiplies_bf16
 from train.rundir import RunDir, append_line, latest_by_step, read_lines, write_atomic
 
 
@@ -196,3 +197,21 @@ def test_what_is_written_is_as_private_as_the_run_directory(tmp_path: Path):
         os.umask(before)
         assert run.events.stat().st_mode & others == 0
         run.events.unlink()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flags\t\t: fpu avx2 fma", False),
+        ("flags\t\t: fpu avx512f avx512bw avx512dq avx512vl", True),
+        ("Features\t: fp asimd bf16 i8mm", True),
+        ("Features\t: fp asimd", False),
+    ],
+)
+def test_a_processor_that_multiplies_bf16_says_so(tmp_path: Path, line: str, expected: bool):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n")
+    assert multiplies_bf16(tmp_path / "cpuinfo") is expected
+
+
+def test_torch_sees_the_same_processor():
+    assert multiplies_bf16() is torch.ops.mkldnn._is_mkldnn_bf16_supported()

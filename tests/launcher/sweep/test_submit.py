@@ -192,3 +192,14 @@ def test_a_document_is_its_base_and_what_differs():
     assert changes == [(["a", "b"], 2), (["d"], 0), (["e"], {"y": 1})]
     assert patched(base, changes) == other
     assert patched(base, json.loads(json.dumps(changes))) == other
+
+
+def test_a_table_that_wandb_does_not_take_is_a_refusal(shardline: Shardline, slurm: FakeSlurm):
+    done = submit(shardline, slurm, "seed=0,1", "tracking=online", "tracking.project=tables")
+    sent = shardline(
+        "results", Path(done["dir"]).name, "--wandb", "--json", PATH=slurm.path, WANDB_API_KEY="too short"
+    )
+    assert sent.returncode == 2, sent.stderr
+    [problem] = json.loads(sent.stdout)["problems"]
+    assert problem["code"] == "tracking.unreachable"
+    assert "WANDB_API_KEY" in problem["message"]
