@@ -11,10 +11,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions, version
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from train.processor import multiplies_bf16
+from train.processor import multiplies_bf16, processor_facts
 
 Precision = Literal["bf16", "fp32"]
 
@@ -112,8 +111,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def setting() -> str:
     """Where it was measured: processor, cores in use, memory, and the versions of what is compared."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
+    model = processor_facts().get("model name", "CPU")
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     here = {entry.name for entry in distributions()}
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES if package in here)

@@ -76,7 +76,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 target=0.5,
             )
         )
-    return {"rows": [{"step": step, **seconds} for step, seconds in rows.items()], "ratios": as_json(ratios)}
+    return {
+        "precision": task.precision,
+        "rows": [{"step": step, **seconds} for step, seconds in rows.items()],
+        "ratios": as_json(ratios),
+    }
 
 
 def _task(folder: Path) -> Task:
@@ -160,7 +164,7 @@ def _trainer_checkpoints(task: Task, steps: list[int]) -> dict[int, Path]:
 def table(result: dict[str, Any]) -> str:
     """Seconds by step number."""
     lines = [
-        "8.8M parameters, 2 ranks",
+        f"8.8M parameters, {result['precision']}, 2 ranks",
         "",
         "| steps before | Shardline, s, median (range) | of it, the run's past | HF Trainer |",
         "|---|---|---|---|",

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from train.processor import processor_facts
 from train.sources import cache_dir
 from train.toolchain import has_headers
 
@@ -95,9 +96,9 @@ def _versions_folder() -> Path:
 
 
 def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
-    facts = [line for line in lines if line.split("\t")[0].strip() in _CPU_FACTS]
-    return f"cpu-{hashlib.sha256(chr(10).join(facts).encode()).hexdigest()[:12]}"
+    facts = processor_facts()
+    known = [f"{name}: {facts[name]}" for name in _CPU_FACTS if name in facts]
+    return f"cpu-{hashlib.sha256(chr(10).join(known).encode()).hexdigest()[:12]}"
 
 
 def _gpu() -> str:
