@@ -30,7 +30,7 @@ TITLE = "What layers keep, and torch.compile"
 NOTES = ""
 _SIZES = ("layers", "tokens", "threads")
 _SEQUENCE = 256
-_ARMS = [(way, "false") for way in ("none", "selective", "full")] + [("none", "true"), ("selective", "true")]
+_ARMS = [("none", "false"), ("selective", "false"), ("full", "false"), ("none", "true")]
 _PASSES = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""

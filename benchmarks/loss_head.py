@@ -11,16 +11,18 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from benchmarks.harness import Ratio, as_json, host_precision, run_as_command, spread
+from benchmarks.ranks import run_ranks
 from train.kernels.loss_head import linear_cross_entropy_sum
 
 TITLE = "The loss head"
@@ -48,11 +50,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {
         dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in dtypes
     }
-    for dtype, arms in rows.items():
-        for _ in range(options.repeats):
-            for arm in _ARMS:
-                arms[arm].append(_child(options, arm, dtype))
-        arms["exact"].append(_child(options, "exact", dtype))
+    with tempfile.TemporaryDirectory() as name:
+        for dtype, arms in rows.items():
+            for _ in range(options.repeats):
+                for arm in _ARMS:
+                    arms[arm].append(_child(options, Path(name), arm, dtype))
+            arms["exact"].append(_child(options, Path(name), "exact", dtype))
     result = {dtype: _summary(arms) for dtype, arms in rows.items()}
     sizes = {name: getattr(options, name) for name in _SIZES}
     return {"sizes": sizes, "dtypes": result, "ratios": as_json(list(_ratios(result)))}
@@ -74,20 +77,17 @@ def _ratios(result: dict[str, Any]) -> Iterator[Ratio]:
         )
 
 
-def _child(options: argparse.Namespace, arm: str, dtype: str) -> dict[str, Any]:
-    sizes = [str(getattr(options, name)) for name in _SIZES]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.loss_head", "child", arm, dtype, *sizes],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
+def _child(options: argparse.Namespace, folder: Path, arm: str, dtype: str) -> dict[str, Any]:
+    run_ranks(_rank, 1, folder, arm, dtype, options, log=folder / "loss_head.log")
+    found: dict[str, Any] = json.loads((folder / "loss_head.json").read_text())
     return found
 
 
-def _measure(arm: str, dtype: str, *sizes: str) -> dict[str, Any]:
-    options = argparse.Namespace(**dict(zip(_SIZES, map(int, sizes), strict=True)))
+def _rank(folder: Path, arm: str, dtype: str, options: argparse.Namespace) -> None:
+    (folder / "loss_head.json").write_text(json.dumps(_measure(arm, dtype, options)))
+
+
+def _measure(arm: str, dtype: str, options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     draw = torch.Generator().manual_seed(0)
     hidden = torch.randn(options.tokens, options.width, generator=draw).to(_DTYPES[dtype])
@@ -189,7 +189,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        print(json.dumps(_measure(*sys.argv[2:])))
-        sys.exit()
     run_as_command(sys.modules[__name__])

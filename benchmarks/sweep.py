@@ -73,21 +73,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _submissions(trials: int, repeats: int) -> dict[str, Any]:
+    """Both in turns; once with a few trials, for what each further one costs."""
     few = 16
-    found: dict[str, list[Submission]] = {"ours": [], "ours_few": [], "hydra": [], "hydra_few": []}
+    launchers = {"ours": _ours, "hydra": _hydra}
+    found: dict[str, list[Submission]] = {name: [] for name in launchers}
     for _ in range(repeats):
-        found["ours"].append(_ours(trials))
-        found["hydra"].append(_hydra(trials))
-        found["ours_few"].append(_ours(few))
-        found["hydra_few"].append(_hydra(few))
+        for name, submit in launchers.items():
+            found[name].append(submit(trials))
     summary: dict[str, Any] = {}
-    for name in ("ours", "hydra"):
+    for name, submit in launchers.items():
         seconds = statistics.median(run.to_last_sbatch_s for run in found[name])
-        few_s = statistics.median(run.to_last_sbatch_s for run in found[f"{name}_few"])
         summary[name] = {
             "runs": [asdict(run) for run in found[name]],
             "to_last_sbatch_s": seconds,
-            "per_trial_ms": 1000 * (seconds - few_s) / (trials - few),
+            "per_trial_ms": 1000 * (seconds - submit(few).to_last_sbatch_s) / (trials - few),
         }
     return summary
 
