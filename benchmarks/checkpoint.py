@@ -40,7 +40,7 @@ NOTES = (
     " GPUs it has the host's."
 )
 HIDDEN, VOCABULARY = 768, 16_384
-STEPS_BETWEEN = 4
+STEPS_BETWEEN = 3
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

