@@ -25,11 +25,11 @@ from benchmarks.harness import Ratio, as_json, run_as_command, spread
 TITLE = "Memory"
 NOTES = (
     "The loss head makes the difference: 49,152 logits of each token, in bf16, in fp32, and their"
-    " gradients. So it grows with the tokens of a micro-batch: with 2 rows a rank the ratio was 0.83. In"
+    " gradients. So it grows with the tokens of a micro-batch: with 2 rows a rank the ratio was 0.90. In"
     " fp32 it was 0.80 with 4 rows: activations are twice as wide, and there are no logits in bf16."
-    " What glibc's allocator keeps of freed memory comes on top, and differs from one environment to"
-    " another: by up to 1.1 GB for Shardline, by 0.8 GB for the Trainer. Giving blocks from 2 MiB on"
-    " back at once made the steps of a small model 7 % slower, so they are kept. Nothing is saved"
+    " A first step alone says less: the optimizer's states may find room in what glibc's allocator has kept"
+    " of its activations, which was up to 1.1 GB in some runs and nothing in others. Giving blocks from 2 MiB"
+    " on back at once made the steps of a small model 7 % slower, so they are kept. Nothing is saved"
     " meanwhile; an asynchronous save holds a copy of what it writes in host memory besides."
 )
 LENGTH, FIRST_LENGTH = 1024, 16
