@@ -168,7 +168,9 @@ def _judge_element(
         return "PENDING", why_waiting(record) if record.phase == "waiting" else "starting"
     if record and record.state != "CANCELLED":
         return "FAILED", f"it did not start: {why_ended(record.state)}"
-    if record is None and view.error:
+    if record:
+        return "CANCELLED", "cancelled in Slurm before it began"
+    if view.error:
         return "PENDING", f"Slurm does not answer: {view.error}"
     index = key.rpartition("[")[2].rstrip("]")
     output = trial.root.parent / "submitit" / f"{(trial.job or {})['job_id']}_{index}_batch.out"
