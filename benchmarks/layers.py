@@ -9,7 +9,6 @@ compiled and warmed up; the arms take turns. Memory is what a pass adds to the r
 
 import argparse
 import ctypes
-import json
 import re
 import statistics
 import sys
@@ -22,7 +21,7 @@ import torch
 
 from benchmarks.arms.task import cached_in
 from benchmarks.harness import run_as_command, spread
-from benchmarks.ranks import run_ranks
+from benchmarks.ranks import measured_alone
 from train.activations import checkpoint_layers
 from train.compiling import compilation, compile_layers, keep_compiled_code
 
@@ -50,17 +49,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         arms: dict[str, list[dict[str, Any]]] = {" ".join(arm): [] for arm in _ARMS}
         for _ in range(options.repeats):
             for arm in _ARMS:
-                arms[" ".join(arm)].append(_child(options, Path(name), *arm))
+                arms[" ".join(arm)].append(measured_alone(_measure, *arm, options))
     return {"sizes": {name: getattr(options, name) for name in _SIZES}, "arms": arms}
 
 
-def _child(options: argparse.Namespace, folder: Path, way: str, compiled: str) -> dict[str, Any]:
-    run_ranks(_measure, 1, folder, way, compiled, options, log=folder / "layers.log")
-    found: dict[str, Any] = json.loads((folder / "layers.json").read_text())
-    return found
-
-
-def _measure(folder: Path, way: Any, compiled: str, options: argparse.Namespace) -> None:
+def _measure(way: Any, compiled: str, options: argparse.Namespace) -> dict[str, Any]:
     # What is freed goes back at once, so that the resident set tells what is held.
     libc = ctypes.CDLL(None)
     assert libc.mallopt(_M_MMAP_THRESHOLD, 65_536)
@@ -89,12 +82,11 @@ def _measure(folder: Path, way: Any, compiled: str, options: argparse.Namespace)
     before = _status_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     _pass(model, ids)
-    found = {
+    return {
         "seconds": statistics.median(seconds),
         "extra_mb": _status_mb("VmHWM") - before,
         "compile_s": compilation(options.layers).seconds if compiled == "true" else 0.0,
     }
-    (folder / "layers.json").write_text(json.dumps(found))
 
 
 def _pass(model: Any, ids: torch.Tensor) -> float:

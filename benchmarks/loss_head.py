@@ -7,23 +7,20 @@ gradients are compared with fp64.
 """
 
 import argparse
-import json
 import os
-import resource
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from benchmarks.harness import Ratio, as_json, host_precision, run_as_command, spread
-from benchmarks.ranks import run_ranks
+from benchmarks.ranks import measured_alone
 from train.kernels.loss_head import linear_cross_entropy_sum
+from train.memory import memory_gb
 
 TITLE = "The loss head"
 NOTES = "What is left of the memory is the weights' gradient in fp32 and one chunk of logits."
@@ -50,12 +47,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {
         dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in dtypes
     }
-    with tempfile.TemporaryDirectory() as name:
-        for dtype, arms in rows.items():
-            for _ in range(options.repeats):
-                for arm in _ARMS:
-                    arms[arm].append(_child(options, Path(name), arm, dtype))
-            arms["exact"].append(_child(options, Path(name), "exact", dtype))
+    for dtype, arms in rows.items():
+        for _ in range(options.repeats):
+            for arm in _ARMS:
+                arms[arm].append(measured_alone(_measure, arm, dtype, options))
+        arms["exact"].append(measured_alone(_measure, "exact", dtype, options))
     result = {dtype: _summary(arms) for dtype, arms in rows.items()}
     sizes = {name: getattr(options, name) for name in _SIZES}
     return {"sizes": sizes, "dtypes": result, "ratios": as_json(list(_ratios(result)))}
@@ -77,16 +73,6 @@ def _ratios(result: dict[str, Any]) -> Iterator[Ratio]:
         )
 
 
-def _child(options: argparse.Namespace, folder: Path, arm: str, dtype: str) -> dict[str, Any]:
-    run_ranks(_rank, 1, folder, arm, dtype, options, log=folder / "loss_head.log")
-    found: dict[str, Any] = json.loads((folder / "loss_head.json").read_text())
-    return found
-
-
-def _rank(folder: Path, arm: str, dtype: str, options: argparse.Namespace) -> None:
-    (folder / "loss_head.json").write_text(json.dumps(_measure(arm, dtype, options)))
-
-
 def _measure(arm: str, dtype: str, options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     draw = torch.Generator().manual_seed(0)
@@ -97,7 +83,7 @@ def _measure(arm: str, dtype: str, options: argparse.Namespace) -> dict[str, Any
         return _exact(hidden, weight, labels)
     hidden.requires_grad_()
     weight.requires_grad_()
-    before_gb = _rss_gb()
+    before_gb, _ = memory_gb(hidden.device)
     began = time.perf_counter()
     if arm == "ours":
         loss = linear_cross_entropy_sum(hidden, weight, None, labels)
@@ -105,11 +91,12 @@ def _measure(arm: str, dtype: str, options: argparse.Namespace) -> dict[str, Any
         loss = functional.cross_entropy(functional.linear(hidden, weight).float(), labels, reduction="sum")
     (loss / options.tokens).backward()
     seconds = time.perf_counter() - began
+    _, peak_gb = memory_gb(hidden.device)
     assert hidden.grad is not None
     assert weight.grad is not None
     return {
         "seconds": seconds,
-        "extra_gb": _peak_gb() - before_gb,
+        "extra_gb": peak_gb - before_gb,
         "loss": float(loss.detach()) / options.tokens,
         "probe": _listed(hidden.grad[_HIDDEN_PROBE], weight.grad[_WEIGHT_PROBE]),
     }
@@ -133,15 +120,6 @@ def _exact(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> 
 
 def _listed(*gradients: torch.Tensor) -> list[list[float]]:
     return [gradient.double().flatten().tolist() for gradient in gradients]
-
-
-def _rss_gb() -> float:
-    with open("/proc/self/statm") as file:  # noqa: PTH123 - a file of the kernel's
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
-
-
-def _peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def _summary(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

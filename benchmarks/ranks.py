@@ -1,7 +1,9 @@
 """Ranks for benchmarks: processes on this machine that find each other."""
 
+import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,19 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
         if log:
             print(log.read_text()[-3000:], file=sys.stderr)
         raise
+
+
+def measured_alone(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What a function returns in a process of its own, as JSON can hold it: its peak of memory is its own."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "result.json"
+        run_ranks(_write_measured, 1, out, measure, *arguments, log=Path(name) / "rank.log")
+        found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def _write_measured(out: Path, measure: Callable[..., dict[str, Any]], *arguments: Any) -> None:
+    out.write_text(json.dumps(measure(*arguments)))
 
 
 def _on_cpu() -> bool:

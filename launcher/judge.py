@@ -166,10 +166,10 @@ def _judge_element(
 ) -> tuple[State, str]:
     if record and record.phase != "ended":
         return "PENDING", why_waiting(record) if record.phase == "waiting" else "starting"
-    if record and record.state != "CANCELLED":
-        return "FAILED", f"it did not start: {why_ended(record.state)}"
-    if record:
+    if record and record.state == "CANCELLED":
         return "CANCELLED", "cancelled in Slurm before it began"
+    if record:
+        return "FAILED", f"it did not start: {why_ended(record.state)}"
     if view.error:
         return "PENDING", f"Slurm does not answer: {view.error}"
     index = key.rpartition("[")[2].rstrip("]")
@@ -177,7 +177,7 @@ def _judge_element(
     if output.exists():
         return "FAILED", f"it ended before it could say why: {output}"
     # Slurm forgets an element that was cancelled while it waited, and no other that waits.
-    return "CANCELLED", "cancelled in Slurm before it started"
+    return "CANCELLED", "cancelled in Slurm before it began"
 
 
 def is_alive(job: Mapping[str, Any]) -> bool:
