@@ -73,12 +73,14 @@ class Engine:
         """Sum of the loss over what is trained in this rank's rows, fp32 scalar."""
         if not self._causal:
             return class_loss_sum(self.logits(batch), batch.labels)
-        loss: torch.Tensor = self._engine(**batch.inputs, labels=batch.labels)
+        loss: torch.Tensor = self._engine(**batch.inputs, labels=batch.labels, places=batch.places_N)
         return loss
 
     def row_losses(self, batch: Batch) -> torch.Tensor:
         """Sum of the loss over what is trained in each row of a decoder's batch, B, fp32."""
-        losses: torch.Tensor = self._engine(**batch.inputs, labels=batch.labels, each_row=True)
+        losses: torch.Tensor = self._engine(
+            **batch.inputs, labels=batch.labels, places=batch.places_N, each_row=True
+        )
         return losses
 
     def backward(self, loss_sum: torch.Tensor, trained: int) -> None:

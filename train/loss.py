@@ -1,6 +1,6 @@
 """Sums of cross entropy, so that a mean over a whole global batch can be formed once.
 
-Shape legend: B rows, T tokens, D hidden size, V classes (vocabulary or labels).
+Shape legend: B rows, T tokens, N trained tokens, D hidden size, V classes (vocabulary or labels).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,10 @@ from train.data.render import IGNORED
 
 
 def token_loss_sum(
-    hidden_BTD: torch.Tensor, head: Callable[..., torch.Tensor], labels_BT: torch.Tensor
+    hidden_BTD: torch.Tensor,
+    head: Callable[..., torch.Tensor],
+    labels_N: torch.Tensor,
+    places_N: torch.Tensor,
 ) -> torch.Tensor:
     """Sum over trained tokens of -ln p(token | what precedes it), in fp32.
 
@@ -20,27 +23,33 @@ def token_loss_sum(
     not trained are dropped before it: nothing of the size of the vocabulary is ever made for them. A batch
     without a trained token projects one position and weighs it with zero, so that all ranks run the same
     modules forward and backward.
+
+    Args:
+        hidden_BTD: What the model's last layer made.
+        head: The projection.
+        labels_N: The trained tokens.
+        places_N: Of the token before each, in B x T.
     """
-    labels = labels_BT[:, 1:]
-    trained = labels != IGNORED
-    hidden = hidden_BTD[:, :-1]
-    if not bool(trained.any()):
-        return head(hidden[:1, :1].reshape(1, -1)).float().sum() * 0.0
-    return head(hidden[trained], labels[trained])
+    hidden = hidden_BTD.flatten(0, 1)
+    if not len(labels_N):
+        return head(hidden[:1]).float().sum() * 0.0
+    return head(hidden.index_select(0, places_N), labels_N)
 
 
 def token_losses(
-    hidden_BTD: torch.Tensor, head: Callable[..., torch.Tensor], labels_BT: torch.Tensor
+    hidden_BTD: torch.Tensor,
+    head: Callable[..., torch.Tensor],
+    labels_N: torch.Tensor,
+    places_N: torch.Tensor,
 ) -> torch.Tensor:
     """`token_loss_sum` of each row, B, for evaluation; a row without a trained token has 0."""
-    labels = labels_BT[:, 1:]
-    trained = labels != IGNORED
-    hidden = hidden_BTD[:, :-1]
-    sums_B = torch.zeros(len(labels_BT), device=hidden.device)
-    if not bool(trained.any()):
-        return sums_B + head(hidden[:1, :1].reshape(1, -1)).float().sum() * 0.0
-    losses = head(hidden[trained], labels[trained], each_token=True)
-    return sums_B.index_add(0, trained.nonzero()[:, 0], losses)
+    rows, length, _ = hidden_BTD.shape
+    hidden = hidden_BTD.flatten(0, 1)
+    sums_B = torch.zeros(rows, device=hidden.device)
+    if not len(labels_N):
+        return sums_B + head(hidden[:1]).float().sum() * 0.0
+    losses_N = head(hidden.index_select(0, places_N), labels_N, each_token=True)
+    return sums_B.index_add(0, places_N // length, losses_N)
 
 
 def class_loss_sum(logits_BV: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:

@@ -141,19 +141,27 @@ def load_model(
 
 
 def _attach_loss(model: Any) -> None:
-    """Let `model(..., labels=)` return the summed loss, or each row's, projecting trained positions only.
+    """Let `model(..., labels=, places=)` return the summed loss, or each row's.
 
-    Inside the model's own forward, so that DeepSpeed's hooks see every module as usual. Without labels the
-    model answers as transformers made it. Models that alter their logits afterwards were refused by the plan.
+    Only trained positions are projected (`train/loss.py`), and inside the model's own forward, so that
+    DeepSpeed's hooks see every module as usual. Without labels the model answers as transformers made it.
+    Models that alter their logits afterwards were refused by the plan.
     """
     original = model.forward
 
-    def forward(*args: Any, labels: torch.Tensor | None = None, each_row: bool = False, **inputs: Any) -> Any:
+    def forward(
+        *args: Any,
+        labels: torch.Tensor | None = None,
+        places: torch.Tensor | None = None,
+        each_row: bool = False,
+        **inputs: Any,
+    ) -> Any:
         if labels is None:
             return original(*args, **inputs)
+        assert places is not None
         hidden_BTD = model.base_model(**inputs).last_hidden_state
         loss = token_losses if each_row else token_loss_sum
-        return loss(hidden_BTD, model.get_output_embeddings(), labels)
+        return loss(hidden_BTD, model.get_output_embeddings(), labels, places)
 
     model.forward = forward
 

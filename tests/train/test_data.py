@@ -195,17 +195,32 @@ def test_rows_of_like_length_share_a_forward_pass():
     assert share_out([0, 1, 2, 3], np.array([9, 1, 8, 2]), batch, 0) == [[0, 2], [3, 1]]
 
 
-def test_padding_is_masked_and_a_filler_is_not_trained():
+def test_rows_are_padded_and_a_filler_is_not_trained():
     import datasets
 
     rows = datasets.Dataset.from_list(
-        [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7], "tokens": 3, "trained_tokens": 2}]
+        [
+            {"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7], "tokens": 3, "trained_tokens": 2},
+            {"input_ids": [5, 8], "labels": [IGNORED, 8], "tokens": 2, "trained_tokens": 1},
+        ]
     )
-    batch = TokenSet(rows, pad_id=1, labels_per_token=True).collate([0, FILLER], torch.device("cpu"))
-    assert batch.input_ids_BT.tolist() == [[5, 6, 7, 1, 1, 1, 1, 1], [1] * 8]
-    assert batch.attention_mask_BT.tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
-    assert batch.labels[0].tolist() == [IGNORED, 6, 7] + [IGNORED] * 5
-    assert set(batch.labels[1].tolist()) == {IGNORED}
+    batch = TokenSet(rows, pad_id=1, labels_per_token=True).collate([0, FILLER, 1], torch.device("cpu"))
+    assert batch.input_ids_BT.tolist() == [[5, 6, 7, 1, 1, 1, 1, 1], [1] * 8, [5, 8, 1, 1, 1, 1, 1, 1]]
+    assert batch.places_N is not None
+    assert batch.labels.tolist() == [6, 7, 8]
+    assert batch.places_N.tolist() == [0, 1, 16]
+    assert batch.inputs["attention_mask"].all(), "padding comes last, where no token of a decoder sees it"
+
+
+def test_padding_is_hidden_from_an_encoder():
+    import datasets
+
+    rows = datasets.Dataset.from_list(
+        [{"input_ids": [5, 6, 7], "labels": 2, "tokens": 3, "trained_tokens": 1}]
+    )
+    batch = TokenSet(rows, pad_id=1, labels_per_token=False).collate([0, FILLER], torch.device("cpu"))
+    assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch.labels.tolist() == [2, IGNORED]
 
 
 @pytest.mark.parametrize("policy", ["cut", "split", "drop"])

@@ -1,5 +1,6 @@
 """Packing: hardly a token left over, every document in one place, and in the model as if it were alone."""
 
+import traceback
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import modeling_flash_attention_utils as flash
 
 from train.config import ModelConfig
 from train.data.collate import Batch, TokenSet
 from train.data.packing import pack_documents
-from train.data.render import IGNORED
 from train.data.sampler import FILLER
 from train.data.sequences import Sequences
 from train.kernels.table import KERNELS, Site, choose
@@ -86,8 +87,10 @@ def test_rows_hold_documents_that_start_at_0_and_are_not_trained_from_each_other
     batch = documents.collate_packs(PACKS, CPU)
     assert batch.position_ids_BT is not None
     assert batch.position_ids_BT[0].tolist() == [*range(12), *range(1), *range(7), *[0] * 4]
-    assert batch.labels[0].ne(IGNORED).nonzero()[:, 0].tolist() == [*range(1, 12), *range(14, 20)]
-    assert int((batch.labels != IGNORED).sum()) == int(documents.trained_tokens.sum())
+    assert batch.places_N is not None
+    assert batch.places_N[:17].tolist() == [*range(11), *range(13, 19)]
+    assert len(batch.labels) == len(batch.places_N) == int(documents.trained_tokens.sum())
+    assert batch.labels.tolist() == batch.input_ids_BT.flatten()[batch.places_N + 1].tolist()
     assert batch.input_ids_BT.shape == (3, 24)
     assert documents.collate_packs(PACKS, CPU, one_row=True).input_ids_BT.shape == (1, 48)
     assert set(batch.inputs) == {"input_ids", "position_ids"}, "a mask would hide the documents' limits"
@@ -131,6 +134,11 @@ def tiny_model(model_type: str, attention: str, folder: Path) -> Any:
     return model.eval()
 
 
+def loss_of(model: Any, batch: Batch, *, each_row: bool = False) -> torch.Tensor:
+    loss: torch.Tensor = model(**batch.inputs, labels=batch.labels, places=batch.places_N, each_row=each_row)
+    return loss
+
+
 def hidden_of(model: Any, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
         hidden_BTD: torch.Tensor = model.base_model(**batch.inputs).last_hidden_state
@@ -145,9 +153,9 @@ def test_a_document_has_the_loss_that_it_has_alone(model_type: str, attention: s
     packed = documents.collate_packs(PACKS, CPU)
     alone = documents.collate(range(len(LENGTHS)), CPU)
     with torch.no_grad():
-        losses = model(**alone.inputs, labels=alone.labels, each_row=True)
-        total = model(**packed.inputs, labels=packed.labels)
-        by_pack = model(**packed.inputs, labels=packed.labels, each_row=True)
+        losses = loss_of(model, alone, each_row=True)
+        total = loss_of(model, packed)
+        by_pack = loss_of(model, packed, each_row=True)
     assert float(total) == pytest.approx(float(losses.sum()), abs=1e-4)
     expected = [float(losses[[n for n in pack if n != FILLER]].sum()) for pack in PACKS]
     assert by_pack.tolist() == pytest.approx(expected, abs=1e-4)
@@ -189,6 +197,7 @@ def flash_attention(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
         dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1),
     ):  # fmt: skip
         """Tensors are T, heads, head size."""
+        assert max_seqlen_q == max_seqlen_k == int(cu_seqlens_q.diff().max())
         limits = cu_seqlens_q.tolist()
         calls.append(limits)
         parts = [[x[None, start:stop] for x in (q, k, v)] for start, stop in pairwise(limits)]
@@ -209,9 +218,46 @@ def test_flash_attention_is_told_where_documents_end(
     alone = documents.collate(range(len(LENGTHS)), CPU)
     packed = documents.collate_packs(PACKS, CPU, one_row=True)
     with torch.no_grad():
-        losses = model(**alone.inputs, labels=alone.labels, each_row=True)
+        losses = loss_of(model, alone, each_row=True)
         # transformers would convert fp32, which the kernel does not know.
         model.double().config._attn_implementation = "flash_attention_2"
-        total = model(**packed.inputs, labels=packed.labels)
+        total = loss_of(model, packed)
     assert [limits[:7] for limits in flash_attention] == [[0, 12, 13, 20, 35, 37, 46]] * 2
     assert float(total) == pytest.approx(float(losses.sum()), abs=1e-4)
+
+
+class Questions(TorchDispatchMode):
+    """What the host wants to know of tensors, for which it would wait for a GPU: the files that ask."""
+
+    _ASKING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        if operator.name().partition(".")[0] in self._ASKING:
+            files = [Path(frame.filename) for frame in traceback.extract_stack()[:-1]]
+            self.asked.append(next(file.name for file in reversed(files) if "torch" not in file.parts))
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("form", ["alone", "packed", "flash"])
+@pytest.mark.parametrize("model_type", PACKABLE_TYPES)
+def test_a_micro_batch_asks_the_device_for_nothing(
+    model_type: str, form: str, tmp_path: Path, flash_attention: list[list[int]]
+):
+    """Forward and backward; transformers looks once at each mask, and never in a layer."""
+    model = tiny_model(model_type, "eager" if form == "flash" else "sdpa", tmp_path)
+    documents = documents_of(LENGTHS)
+    if form == "alone":
+        batch = documents.collate(range(len(LENGTHS)), CPU)
+    else:
+        batch = documents.collate_packs(PACKS, CPU, one_row=form == "flash")
+    if form == "flash":
+        model.double().config._attn_implementation = "flash_attention_2"
+    with Questions() as questions:
+        loss_of(model, batch).backward()
+    by_others = [file for file in questions.asked if file != Path(__file__).name]
+    assert set(by_others) <= {"masking_utils.py", "modeling_utils.py"}
+    assert len(by_others) <= 2

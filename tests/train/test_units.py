@@ -74,28 +74,30 @@ def loss_head(hidden: int, vocabulary: int, *, bias: bool = False) -> torch.nn.L
 def test_token_loss_is_a_sum_over_trained_tokens_of_the_next_one():
     hidden = torch.randn(2, 4, 5)
     head = loss_head(5, 7)
-    labels = torch.tensor([[IGNORED, 3, IGNORED, 2], [1, IGNORED, 5, IGNORED]])
+    labels, places = torch.tensor([3, 2, 5]), torch.tensor([0, 2, 5])
     log_p = torch.log_softmax(head(hidden).double(), dim=-1)
     expected = -(log_p[0, 0, 3] + log_p[0, 2, 2] + log_p[1, 1, 5])
-    assert token_loss_sum(hidden, head, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert token_loss_sum(hidden, head, labels, places).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_losses_of_rows_add_up_to_the_loss_of_the_batch():
     hidden, head = torch.randn(3, 4, 5), loss_head(5, 7)
-    labels = torch.tensor([[IGNORED, 3, IGNORED, 2], [1, IGNORED, IGNORED, IGNORED], [1, IGNORED, 5, 6]])
-    rows = token_losses(hidden, head, labels)
-    for number in range(3):
-        alone = token_loss_sum(hidden[number : number + 1], head, labels[number : number + 1])
+    labels, places = torch.tensor([3, 2, 5, 6]), torch.tensor([0, 2, 9, 10])
+    rows = token_losses(hidden, head, labels, places)
+    for number in (0, 2):
+        mine = places // 4 == number
+        alone = token_loss_sum(hidden[number : number + 1], head, labels[mine], places[mine] % 4)
         assert rows[number].item() == pytest.approx(alone.item(), rel=1e-6)
     assert rows[1] == 0
-    nothing = torch.full((2, 4), IGNORED)
-    assert token_losses(hidden[:2], head, nothing).tolist() == [0, 0]
+    nothing = torch.empty(0, dtype=torch.int64)
+    assert token_losses(hidden[:2], head, nothing, nothing).tolist() == [0, 0]
 
 
 def test_a_batch_without_a_trained_token_still_reaches_the_parameters():
     hidden = torch.randn(1, 3, 5, requires_grad=True)
     head = loss_head(5, 7, bias=True)
-    loss = token_loss_sum(hidden, head, torch.full((1, 3), IGNORED))
+    nothing = torch.empty(0, dtype=torch.int64)
+    loss = token_loss_sum(hidden, head, nothing, nothing)
     loss.backward()
     assert loss.item() == 0
     for gradient in (hidden.grad, head.weight.grad):

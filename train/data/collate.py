@@ -1,6 +1,10 @@
 """Documents to padded tensors, one in a row or several.
 
-Shape legend: B rows of a micro-batch, T tokens of its longest row (rounded up to `_MULTIPLE`).
+What the model would otherwise ask the device for is worked out here, on the host, so that a step never waits:
+which tokens are trained, and where documents end.
+
+Shape legend: B rows of a micro-batch, T tokens of its longest row (rounded up to `_MULTIPLE`), N trained
+tokens, L limits between documents.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,19 +27,33 @@ class Batch:
 
     input_ids_BT: torch.Tensor
     labels: torch.Tensor
-    """BT for decoders, B for classification; `IGNORED` is not trained."""
+    """N for decoders, the trained tokens of all rows; B for classes, where `IGNORED` is not trained."""
+    places_N: torch.Tensor | None = None
+    """Where a decoder predicts each label: at the token before it, rows counted one after another (B x T)."""
     attention_mask_BT: torch.Tensor | None = None
-    """1 for tokens, 0 for padding; None where rows hold several documents."""
+    """0 hides the padding of rows with a class. A decoder's comes last, where no token sees it: all are 1,
+    and from a mask that hides nothing none of tokens x tokens is made. None where rows hold several of them.
+    """
     position_ids_BT: torch.Tensor | None = None
     """Starts again at 0 with each document, by which transformers tells them apart; None for one in a row."""
+    limits_L: torch.Tensor | None = None
+    """Where documents begin, and the last one's end, int32; None unless all are in one row."""
+    longest: int | None = None
+    """Tokens of the longest document; likewise."""
 
     @property
-    def inputs(self) -> dict[str, torch.Tensor]:
+    def inputs(self) -> dict[str, torch.Tensor | int | None]:
         """What the model's forward is called with, besides labels."""
+        inputs: dict[str, torch.Tensor | int | None] = {"input_ids": self.input_ids_BT}
+        if self.attention_mask_BT is not None:
+            inputs["attention_mask"] = self.attention_mask_BT
         if self.position_ids_BT is not None:
-            return {"input_ids": self.input_ids_BT, "position_ids": self.position_ids_BT}
-        assert self.attention_mask_BT is not None
-        return {"input_ids": self.input_ids_BT, "attention_mask": self.attention_mask_BT}
+            inputs["position_ids"] = self.position_ids_BT
+        if self.limits_L is not None:
+            # By transformers' names; without them it reads every layer's positions back from the device.
+            inputs |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), self.limits_L)
+            inputs |= dict.fromkeys(("max_length_q", "max_length_k"), self.longest)
+        return inputs
 
 
 class TokenSet:
@@ -78,13 +96,12 @@ class TokenSet:
         entries = [self._document(document) for document in documents]
         ids = [entry["input_ids"] for entry in entries]
         labels = [entry["labels"] for entry in entries]
-        return Batch(
-            _padded(ids, self._pad_id, device),
-            _padded(labels, IGNORED, device)
-            if self._labels_per_token
-            else torch.tensor(labels, device=device),
-            attention_mask_BT=_padded([[1] * len(row) for row in ids], 0, device),
-        )
+        ids_BT = _moved(_padded(ids, self._pad_id), device)
+        if self._labels_per_token:
+            targets = _targets(_padded(labels, IGNORED), device)
+            return Batch(ids_BT, *targets, attention_mask_BT=torch.ones_like(ids_BT))
+        mask = _padded([[1] * len(row) for row in ids], 0)
+        return Batch(ids_BT, _moved(np.array(labels), device), attention_mask_BT=_moved(mask, device))
 
     def collate_packs(
         self, packs: Sequence[Sequence[int]], device: torch.device, *, one_row: bool = False
@@ -101,15 +118,19 @@ class TokenSet:
             packs = [[document for pack in packs for document in pack]]
         rows = [[self._document(document) for document in pack] for pack in packs]
 
-        def joined(values: Callable[[dict[str, Any]], list[int]], fill: int) -> torch.Tensor:
-            return _padded([[v for entry in row for v in values(entry)] for row in rows], fill, device)
+        def joined(values: Callable[[dict[str, Any]], list[int]], fill: int) -> np.ndarray:
+            return _padded([[v for entry in row for v in values(entry)] for row in rows], fill)
 
+        # Every token of the padding is a document of its own.
+        positions = joined(lambda entry: [*range(len(entry["input_ids"]))], 0)
+        limits = np.append(np.flatnonzero(positions == 0), positions.size).astype(np.int32)
         return Batch(
-            joined(lambda entry: entry["input_ids"], self._pad_id),
+            _moved(joined(lambda entry: entry["input_ids"], self._pad_id), device),
             # What comes before a document's first token is another's end.
-            joined(lambda entry: [IGNORED, *entry["labels"][1:]], IGNORED),
-            # Every token of the padding is a document of its own.
-            position_ids_BT=joined(lambda entry: [*range(len(entry["input_ids"]))], 0),
+            *_targets(joined(lambda entry: [IGNORED, *entry["labels"][1:]], IGNORED), device),
+            position_ids_BT=_moved(positions, device),
+            limits_L=_moved(limits, device) if one_row else None,
+            longest=int(np.diff(limits).max()) if one_row else None,
         )
 
     def _document(self, number: int) -> dict[str, Any]:
@@ -122,7 +143,20 @@ class TokenSet:
         return document
 
 
-def _padded(rows: list[list[int]], fill: int, device: torch.device) -> torch.Tensor:
+def _padded(rows: list[list[int]], fill: int) -> np.ndarray:
     length = -(-max(map(len, rows)) // _MULTIPLE) * _MULTIPLE
-    rectangle = [row + [fill] * (length - len(row)) for row in rows]
-    return torch.tensor(rectangle).to(device, non_blocking=True)
+    return np.array([row + [fill] * (length - len(row)) for row in rows])
+
+
+def _targets(labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels that are trained, N, and the places before them, N."""
+    following = np.full_like(labels, IGNORED)
+    following[:, :-1] = labels[:, 1:]
+    places = np.flatnonzero(following != IGNORED)
+    return _moved(following.ravel()[places], device), _moved(places, device)
+
+
+def _moved(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """To a GPU from pinned memory, so that the host does not wait for what the GPU is doing."""
+    tensor = torch.from_numpy(values)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

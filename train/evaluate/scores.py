@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from train.data.collate import Batch, TokenSet
-from train.data.render import IGNORED
 from train.data.sampler import FILLER
 from train.dist import Group
 from train.engine import Engine
@@ -97,7 +97,8 @@ def _my_batches(rows: TokenSet, batch_size: int, group: Group) -> list[list[int]
 
 def _score_causal(engine: Engine, batch: Batch, numbers: list[int]) -> list[RowScore]:
     losses_B = engine.row_losses(batch)
-    tokens_B = (batch.labels[:, 1:] != IGNORED).sum(dim=1)
+    assert batch.places_N is not None
+    tokens_B = torch.bincount(batch.places_N // batch.input_ids_BT.shape[1], minlength=len(losses_B))
     return [RowScore(*values) for values in zip(numbers, losses_B.tolist(), tokens_B.tolist(), strict=True)]
 
 
