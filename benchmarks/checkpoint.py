@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.arms.task import cached_in
-from benchmarks.harness import Ratio, as_json, host_precision, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, at_least, host_precision, run_as_command, spread
 from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress, Shape
 from train.checkpoint.saving import Saver
@@ -45,9 +45,9 @@ STEPS_BETWEEN = 3
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--parameters-m", type=float, default=100.0, help="size of the model in millions")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--parameters-m", type=at_least(1), default=100, help="size of the model in millions")
+    parser.add_argument("--repeats", type=at_least(1), default=3)
+    parser.add_argument("--ranks", type=at_least(1), default=2)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _rank(folder: str, options: argparse.Namespace) -> None:
     group.close()
 
 
-def _engine(parameters_m: float, ranks: int) -> Engine:
+def _engine(parameters_m: int, ranks: int) -> Engine:
     """A Llama of about this size with random weights, ZeRO-2, fused AdamW."""
     import transformers
 

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Ratio, as_json, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 from benchmarks.hydra_app import APP
 from launcher.compose.groups import packaged
 
@@ -30,7 +30,7 @@ _TARGETS = {"shardline --help": 0.5, "shardline status": 0.7, "shardline plan": 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=at_least(1), default=7)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.arms import bare, shardline, trainer
 from benchmarks.arms.task import Task, Trace, cached_in, write_documents, write_model
-from benchmarks.harness import Ratio, as_json, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 
 TITLE = "Equal input"
 NOTES = (
@@ -48,9 +48,9 @@ _LOSSES_WITHIN = 0.05
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--stages", type=int, choices=(1, 2, 3), nargs="+", default=[1, 2, 3])
+    parser.add_argument("--steps", type=at_least(WARM_UP + 1), default=5)
+    parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from benchmarks.arms.task import (
     write_model,
     write_plain_text,
 )
-from benchmarks.harness import host_precision, run_as_command, spread
+from benchmarks.harness import at_least, host_precision, run_as_command, spread
 from launcher.estimate.duration import model_work
 from launcher.estimate.shape import model_shape
 from train.flops import SpeedPlan, utilisation
@@ -64,10 +64,12 @@ _LOSSES_WITHIN = 0.05
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is trained, and how much of it."""
     parser.add_argument("--model", help="hub:, path: or package: as in model.source")
-    parser.add_argument("--length", type=int, default=2048)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=20, help="that are counted, after the first five")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--length", type=at_least(8), default=2048)
+    parser.add_argument("--batch", type=at_least(1), default=4)
+    parser.add_argument(
+        "--steps", type=at_least(1), default=20, help="that are counted, after the first five"
+    )
+    parser.add_argument("--repeats", type=at_least(1), default=3)
     parser.add_argument(
         "--small", action="store_true", help="9M random parameters, on the CPU where there is no GPU"
     )

@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions, version
 from typing import Any, Literal, Protocol
@@ -75,6 +75,19 @@ def ratios_of(result: dict[str, Any]) -> list[Ratio]:
 def as_json(ratios: Sequence[Ratio]) -> list[dict[str, Any]]:
     """For a result."""
     return [asdict(ratio) for ratio in ratios]
+
+
+def at_least(low: int, multiple_of: int = 1) -> Callable[[str], int]:
+    """For an option's `type`: a whole number from `low` on."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < low or value % multiple_of:
+            steps = f" in steps of {multiple_of}" if multiple_of > 1 else ""
+            raise argparse.ArgumentTypeError(f"{value} is not allowed: a number from {low} on{steps}")
+        return value
+
+    return number
 
 
 def run_as_command(benchmark: Benchmark) -> None:

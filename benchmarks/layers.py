@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.arms.task import cached_in
-from benchmarks.harness import run_as_command, spread
+from benchmarks.harness import at_least, run_as_command, spread
 from benchmarks.ranks import measured_alone
 from train.activations import checkpoint_layers
 from train.compiling import compilation, compile_layers, keep_compiled_code
@@ -37,10 +37,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Sizes, and how much to measure."""
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--layers", type=at_least(1), default=2)
+    parser.add_argument("--tokens", type=at_least(1), default=512)
+    parser.add_argument("--threads", type=at_least(1), default=1)
+    parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

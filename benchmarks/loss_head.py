@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks.harness import Ratio, as_json, host_precision, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, at_least, host_precision, run_as_command, spread
 from benchmarks.ranks import measured_alone
 from train.kernels.loss_head import linear_cross_entropy_sum
 from train.memory import memory_gb
@@ -34,11 +34,11 @@ _HIDDEN_PROBE, _WEIGHT_PROBE = slice(None, None, 64), slice(None, None, 4096)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Sizes, and how much to measure."""
-    parser.add_argument("--vocabulary", type=int, default=131_072)
-    parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--vocabulary", type=at_least(1), default=131_072)
+    parser.add_argument("--tokens", type=at_least(1), default=2048)
+    parser.add_argument("--width", type=at_least(1), default=512)
+    parser.add_argument("--threads", type=at_least(1), default=os.cpu_count())
+    parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

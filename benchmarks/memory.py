@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.arms import shardline, trainer
 from benchmarks.arms.task import Task, Trace, cached_in, rows_of_step, write_plain_text
-from benchmarks.harness import Ratio, as_json, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 
 TITLE = "Memory"
 NOTES = (
@@ -38,9 +38,9 @@ _LOSSES_WITHIN = 0.05
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--micro-batch-size", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=1, help="with full rows")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--micro-batch-size", type=at_least(1), default=4)
+    parser.add_argument("--steps", type=at_least(1), default=1, help="with full rows")
+    parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

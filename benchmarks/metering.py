@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import run_as_command
+from benchmarks.harness import at_least, run_as_command
 from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress
 from train.dist import DistEnv, Group
@@ -35,9 +35,9 @@ STEP_S = 0.1
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--accumulation", type=int, default=4)
-    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--steps", type=at_least(1), default=2000)
+    parser.add_argument("--accumulation", type=at_least(1), default=4)
+    parser.add_argument("--ranks", type=at_least(1), default=2)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any, Self
 import torch
 
 from benchmarks.arms.task import cached_in
-from benchmarks.harness import Ratio, as_json, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 
 TITLE = "Optimizer step"
 NOTES = (
@@ -41,9 +41,9 @@ _Build = Callable[[torch.nn.Module], torch.optim.Optimizer]
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--parameters-m", type=int, nargs="+", default=[32, 128])
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--parameters-m", type=at_least(1), nargs="+", default=[32, 128])
+    parser.add_argument("--steps", type=at_least(1), default=3)
+    parser.add_argument("--repeats", type=at_least(1), default=30)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import run_as_command, spread
+from benchmarks.harness import at_least, run_as_command, spread
 from train.data.packing import pack_documents
 from train.data.sampler import Order
 
@@ -35,9 +35,9 @@ GLOBAL_BATCH = 64
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--documents", type=int, default=1_000_000)
-    parser.add_argument("--capacity", type=int, nargs="+", default=[512, 2048, 8192])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--documents", type=at_least(1), default=1_000_000)
+    parser.add_argument("--capacity", type=at_least(1), nargs="+", default=[512, 2048, 8192])
+    parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

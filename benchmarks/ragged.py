@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.arms import shardline, trainer
 from benchmarks.arms.task import Task, Trace, cached_in, write_documents, write_model
-from benchmarks.harness import Ratio, as_json, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 from train.data.packing import pack_documents
 
 TITLE = "Ragged conversations"
@@ -40,8 +40,8 @@ _HELD_OUT_WITHIN = 0.15
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--documents", type=int, default=80)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--documents", type=at_least(64), default=80)
+    parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.arms import shardline, trainer
 from benchmarks.arms.task import Task, cached_in, write_documents, write_model
-from benchmarks.harness import Ratio, as_json, run_as_command, spread
+from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 from train.checkpoint.manifest import MANIFEST, record
 from train.checkpoint.progress import PROGRESS, read_progress
 from train.checkpoint.store import CheckpointStore
@@ -45,8 +45,10 @@ _COMPARED_AT = 1000
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--steps", type=int, nargs="+", default=[_COMPARED_AT, 100_000])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--steps", type=at_least(STEPS_BEFORE_SAVE + 1), nargs="+", default=[_COMPARED_AT, 100_000]
+    )
+    parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

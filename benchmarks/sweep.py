@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Ratio, as_json, run_as_command
+from benchmarks.harness import Ratio, as_json, at_least, run_as_command
 from benchmarks.hydra_app import APP
 from launcher.compose.groups import packaged
 from launcher.compose.sweep import compose_sweep
@@ -49,9 +49,9 @@ class Submission:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much to measure."""
-    parser.add_argument("--trials", type=int, default=256, help="a multiple of 16")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--finished", type=int, nargs="*", default=[1000, 10000])
+    parser.add_argument("--trials", type=at_least(32, multiple_of=16), default=256, help="a multiple of 16")
+    parser.add_argument("--repeats", type=at_least(1), default=3)
+    parser.add_argument("--finished", type=at_least(1), nargs="*", default=[1000, 10000])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

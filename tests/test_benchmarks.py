@@ -41,6 +41,27 @@ def test_every_benchmark_tells_what_it_does(name: str):
     assert benchmark.TITLE
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "value", "said"),
+    [
+        ("equal", "--steps", "2", "2 is not allowed: a number from 3 on"),
+        ("equal", "--stages", "4", "invalid choice: 4"),
+        ("loss_head", "--repeats", "0", "0 is not allowed: a number from 1 on"),
+        ("sweep", "--trials", "40", "40 is not allowed: a number from 32 on in steps of 16"),
+        ("memory", "--steps", "many", "invalid number value: 'many'"),
+    ],
+)
+def test_too_little_to_measure_is_refused(
+    name: str, option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"benchmarks.{name}").add_options(parser)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args([option, value])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_busy_machine_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from benchmarks import __main__ as benches
 
