@@ -19,7 +19,8 @@ from train.data.collate import Batch, TokenSet
 from train.data.packing import pack_documents
 from train.data.sampler import FILLER
 from train.data.sequences import Sequences
-from train.kernels.table import KERNELS, Site, choose
+from train.kernels.check import Heads, mismatches
+from train.kernels.table import KERNELS, KernelChoice, Site, choose
 from train.model import load_model
 from train.sources import PACKABLE_TYPES
 
@@ -224,6 +225,13 @@ def test_flash_attention_is_told_where_documents_end(
         total = loss_of(model, packed)
     assert [limits[:7] for limits in flash_attention] == [[0, 12, 13, 20, 35, 37, 46]] * 2
     assert float(total) == pytest.approx(float(losses.sum()), abs=1e-4)
+
+
+def test_flash_attention_is_checked_as_it_is_used(flash_attention: list[list[int]]):
+    heads = Heads(queries=4, keys=2, size=8, causal=True)
+    choice = {"attention": KernelChoice(name="flash_attention_2", why="")}
+    assert mismatches(choice, CPU, torch.bfloat16, heads) == {}
+    assert flash_attention == [[0, 67], [0, 40, 67]]
 
 
 class Questions(TorchDispatchMode):

@@ -4,11 +4,11 @@ What the model would otherwise ask the device for is worked out here, on the hos
 which tokens are trained, and where documents end.
 
 Shape legend: B rows of a micro-batch, T tokens of its longest row (rounded up to `_MULTIPLE`), N trained
-tokens, L limits between documents.
+tokens.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from train.data.prepare import column
 from train.data.render import IGNORED
 from train.data.sampler import FILLER
+from train.kernels.apply import documents_for_flash
 
 _MULTIPLE = 8
 
@@ -36,23 +37,17 @@ class Batch:
     """
     position_ids_BT: torch.Tensor | None = None
     """Starts again at 0 with each document, by which transformers tells them apart; None for one in a row."""
-    limits_L: torch.Tensor | None = None
-    """Where documents begin, and the last one's end, int32; None unless all are in one row."""
-    longest: int | None = None
-    """Tokens of the longest document; likewise."""
+    flash: Mapping[str, Any] = field(default_factory=dict)
+    """What flash attention is told of documents, where all are in one row."""
 
     @property
-    def inputs(self) -> dict[str, torch.Tensor | int | None]:
+    def inputs(self) -> dict[str, Any]:
         """What the model's forward is called with, besides labels."""
-        inputs: dict[str, torch.Tensor | int | None] = {"input_ids": self.input_ids_BT}
+        inputs: dict[str, Any] = {"input_ids": self.input_ids_BT, **self.flash}
         if self.attention_mask_BT is not None:
             inputs["attention_mask"] = self.attention_mask_BT
         if self.position_ids_BT is not None:
             inputs["position_ids"] = self.position_ids_BT
-        if self.limits_L is not None:
-            # By transformers' names; without them it reads every layer's positions back from the device.
-            inputs |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), self.limits_L)
-            inputs |= dict.fromkeys(("max_length_q", "max_length_k"), self.longest)
         return inputs
 
 
@@ -129,8 +124,7 @@ class TokenSet:
             # What comes before a document's first token is another's end.
             *_targets(joined(lambda entry: [IGNORED, *entry["labels"][1:]], IGNORED), device),
             position_ids_BT=_moved(positions, device),
-            limits_L=_moved(limits, device) if one_row else None,
-            longest=int(np.diff(limits).max()) if one_row else None,
+            flash=documents_for_flash(_moved(limits, device), int(np.diff(limits).max())) if one_row else {},
         )
 
     def _document(self, number: int) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Putting the chosen kernels into a model."""
+"""Putting the chosen kernels into a model.
+
+Shape legend: N trained tokens, D hidden size, L limits between documents.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -44,3 +47,18 @@ def apply_layer_kernels(model: torch.nn.Module, choices: Mapping[str, KernelChoi
     _apply_liger_kernel_to_instance(
         model=model, cross_entropy=False, fused_linear_cross_entropy=False, **engaged
     )
+
+
+def documents_for_flash(limits_L: torch.Tensor, longest: int) -> dict[str, Any]:
+    """What a model's forward is told so that flash attention takes the documents of one row one by one.
+
+    Without it transformers reads every layer's positions back from the device.
+
+    Args:
+        limits_L: Where documents begin, and where the last one ends; int32.
+        longest: Tokens of the longest.
+    """
+    return {
+        **dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), limits_L),
+        **dict.fromkeys(("max_length_q", "max_length_k"), longest),
+    }

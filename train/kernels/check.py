@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from types import SimpleNamespace
 
 import torch
 from torch.nn import functional
 
 from train.kernels.adamw import make_adamw
+from train.kernels.apply import documents_for_flash
 from train.kernels.loss_head import linear_cross_entropy_sum
 from train.kernels.table import REFERENCE, KernelChoice
 
@@ -147,18 +149,19 @@ def _check_attention_of(
     seen_TT = documents_T[:, None] == documents_T
     if heads.causal:
         seen_TT = seen_TT.tril()
-    # What a layer of transformers hands over: flash attention learns where documents end from positions.
+    # What a layer of transformers hands over: flash attention learns of documents' limits in place of a mask.
     layer = SimpleNamespace(
         is_causal=heads.causal,
         num_key_value_groups=shared,
         config=SimpleNamespace(_attn_implementation=kernel),
     )
     flash, alone = kernel == "flash_attention_2", len(lengths) == 1
-    positions = {"position_ids": torch.cat([*map(torch.arange, lengths)])[None].to(device)} if flash else {}
+    limits_L = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+    told = documents_for_flash(limits_L, max(lengths)) if flash else {}
     mask = None if flash or alone else seen_TT[None, None]
 
     def ours(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        out_BTHS, _ = ALL_ATTENTION_FUNCTIONS[kernel](layer, q, k, v, mask, dropout=0.0, **positions)
+        out_BTHS, _ = ALL_ATTENTION_FUNCTIONS[kernel](layer, q, k, v, mask, dropout=0.0, **told)
         return _cubes(out_BTHS)
 
     def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
