@@ -252,7 +252,7 @@ class Questions(TorchDispatchMode):
 
 @pytest.mark.parametrize("form", ["alone", "packed", "flash"])
 @pytest.mark.parametrize("model_type", PACKABLE_TYPES)
-def test_a_micro_batch_asks_the_device_for_nothing(
+def test_neither_the_loss_nor_a_layer_asks_the_device_for_anything(
     model_type: str, form: str, tmp_path: Path, flash_attention: list[list[int]]
 ):
     """Forward and backward; transformers looks once at each mask, and never in a layer."""

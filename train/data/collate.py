@@ -1,6 +1,6 @@
 """Documents to padded tensors, one in a row or several.
 
-What the model would otherwise ask the device for is worked out here, on the host, so that a step never waits:
+What loss and flash attention would otherwise ask the device for, and wait, is worked out here, on the host:
 which tokens are trained, and where documents end.
 
 Shape legend: B rows of a micro-batch, T tokens of its longest row (rounded up to `_MULTIPLE`), N trained
@@ -118,13 +118,16 @@ class TokenSet:
 
         # Every token of the padding is a document of its own.
         positions = joined(lambda entry: [*range(len(entry["input_ids"]))], 0)
-        limits = np.append(np.flatnonzero(positions == 0), positions.size).astype(np.int32)
+        flash = {}
+        if one_row:
+            limits = np.append(np.flatnonzero(positions == 0), positions.size).astype(np.int32)
+            flash = documents_for_flash(_moved(limits, device), int(np.diff(limits).max()))
         return Batch(
             _moved(joined(lambda entry: entry["input_ids"], self._pad_id), device),
             # What comes before a document's first token is another's end.
             *_targets(joined(lambda entry: [IGNORED, *entry["labels"][1:]], IGNORED), device),
             position_ids_BT=_moved(positions, device),
-            flash=documents_for_flash(_moved(limits, device), int(np.diff(limits).max())) if one_row else {},
+            flash=flash,
         )
 
     def _document(self, number: int) -> dict[str, Any]:
