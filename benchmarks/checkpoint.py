@@ -27,10 +27,10 @@ from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.store import CheckpointStore
 from train.config import CheckpointConfig, OptimConfig
 from train.dist import DistEnv, Group
-from train.engine import Engine
+from train.engine.engine import Engine
 from train.faults import NO_FAULTS
-from train.model import DTYPES
-from train.optim import build_optimizer
+from train.model.load import DTYPES
+from train.model.optim import build_optimizer
 from train.rundir import RunDir
 
 TITLE = "What a save costs"

@@ -90,8 +90,8 @@ def _commands(folder: Path) -> dict[str, list[str]]:
 def _finished_run(runs: Path) -> None:
     """As much of one as `status` looks at."""
     from launcher.compose.run import compose_run
-    from launcher.preflight import examine
-    from launcher.submit import create_run
+    from launcher.lifecycle.submit import create_run
+    from launcher.planning.preflight import examine
     from train.rundir import RunDir, write_json
 
     os.environ["SHARDLINE_RUNS"] = str(runs)

@@ -34,8 +34,8 @@ from benchmarks.arms.task import (
     write_plain_text,
 )
 from benchmarks.harness import at_least, host_precision, run_as_command, spread
-from launcher.estimate.duration import model_work
-from launcher.estimate.shape import model_shape
+from launcher.planning.estimate.duration import model_work
+from launcher.planning.estimate.shape import model_shape
 from train.flops import SpeedPlan, utilisation
 
 TITLE = "On one GPU"
@@ -118,7 +118,7 @@ def _gpu_name() -> str | None:
 
 def _task(folder: Path, options: argparse.Namespace, device: Literal["cpu", "cuda"]) -> Task:
     from train.config import ModelConfig
-    from train.model import prepare_model
+    from train.model.load import prepare_model
 
     steps = WARM_UP + options.steps
     rows, length = steps * options.batch, options.length

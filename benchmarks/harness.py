@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import distributions, version
 from typing import Any, Literal, Protocol
 
-from train.processor import multiplies_bf16, processor_facts
+from train.machine.cpu_features import multiplies_bf16, processor_facts
 
 Precision = Literal["bf16", "fp32"]
 

@@ -22,8 +22,8 @@ import torch
 from benchmarks.arms.task import cached_in
 from benchmarks.harness import at_least, run_as_command, spread
 from benchmarks.ranks import measured_alone
-from train.activations import checkpoint_layers
-from train.compiling import compilation, compile_layers, keep_compiled_code
+from train.model.activation_checkpointing import checkpoint_layers
+from train.model.compiling import compilation, compile_layers, keep_compiled_code
 
 TITLE = "What layers keep, and torch.compile"
 NOTES = ""

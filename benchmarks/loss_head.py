@@ -20,7 +20,7 @@ from torch.nn import functional
 from benchmarks.harness import Ratio, as_json, at_least, host_precision, run_as_command, spread
 from benchmarks.ranks import measured_alone
 from train.kernels.loss_head import linear_cross_entropy_sum
-from train.memory import memory_gb
+from train.measure.memory import memory_gb
 
 TITLE = "The loss head"
 NOTES = "What is left of the memory is the weights' gradient in fp32 and one chunk of logits."

@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Both arms, in turns."""
     from train.config import ModelConfig
-    from train.model import prepare_model
+    from train.model.load import prepare_model
 
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         folder = Path(name)

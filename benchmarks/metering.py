@@ -24,7 +24,7 @@ from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress
 from train.dist import DistEnv, Group
 from train.flops import ModelWork, SpeedPlan
-from train.meter import Meter, StepSize
+from train.rank.meter import Meter, StepSize
 from train.rundir import append_line
 
 TITLE = "What the metrics cost"

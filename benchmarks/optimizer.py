@@ -107,7 +107,7 @@ def _arms() -> dict[str, _Build]:
 
     from train.config import OptimConfig
     from train.kernels.build import build
-    from train.optim import build_optimizer
+    from train.model.optim import build_optimizer
 
     build("cpu_adam")
     ours = OptimConfig(lr=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0)

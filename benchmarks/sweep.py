@@ -26,7 +26,7 @@ from benchmarks.harness import Ratio, as_json, at_least, run_as_command
 from benchmarks.hydra_app import APP
 from launcher.compose.groups import packaged
 from launcher.compose.sweep import compose_sweep
-from launcher.sweep.directory import SweepDir, SweepFile, Trial, trial_of
+from launcher.records.sweeps import SweepDir, SweepFile, Trial, trial_of
 from launcher.sweep.plan import plan_sweep
 from tests.fakes.slurm import FakeSlurm, fake_slurm
 
@@ -100,7 +100,7 @@ def _ours(trials: int) -> Submission:
     with _place() as (folder, slurm, environ):
         began = time.time()
         subprocess.run(
-            [sys.executable, "-P", "-m", "launcher.cli", "submit", "-m", *_FIXED, *_axes(trials)],
+            [sys.executable, "-P", "-m", "launcher", "submit", "-m", *_FIXED, *_axes(trials)],
             env=environ,
             check=True,
             stdout=subprocess.DEVNULL,
@@ -173,7 +173,7 @@ def _look(count: int, repeats: int) -> dict[str, Any]:
             for _ in range(repeats):
                 began = time.perf_counter()
                 subprocess.run(
-                    [sys.executable, "-P", "-m", "launcher.cli", *words],
+                    [sys.executable, "-P", "-m", "launcher", *words],
                     env=environ,
                     check=True,
                     stdout=subprocess.DEVNULL,

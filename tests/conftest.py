@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from train.sources import cache_dir
+from train.cache import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,7 +42,7 @@ def shardline(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-P", "-m", "launcher.cli", *arguments],
+            [sys.executable, "-P", "-m", "launcher", *arguments],
             cwd=folder,
             env={**os.environ, **environ},
             capture_output=True,

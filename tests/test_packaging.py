@@ -61,7 +61,7 @@ def test_every_source_file_is_in_the_wheel(wheel: Path):
 def test_the_installed_wheel_plans_without_a_checkout(wheel: Path, tmp_path: Path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "launcher.cli", "plan", "experiment=smoke", "--json"],
+        [sys.executable, "-P", "-m", "launcher", "plan", "experiment=smoke", "--json"],
         env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
         cwd=tmp_path,
         capture_output=True,

@@ -86,7 +86,7 @@ def test_the_quoted_refusal_is_what_is_printed(shardline: Command):
 
 
 def test_every_verb_and_every_name_in_a_run_directory_is_documented():
-    from launcher.cli import _parser
+    from launcher.cli.main import _parser
     from train.rundir import RunDir
 
     text = (ROOT / "README.md").read_text()

@@ -5,18 +5,18 @@ from typing import Any
 
 from train.checkpoint.restoring import Restorer
 from train.checkpoint.saving import Saver
-from train.compiling import CompilationJournal
 from train.data.collate import TokenSet
 from train.data.sampler import Sampler
 from train.data.sequences import DataReport, Sequences
 from train.dist import Group
-from train.engine import Engine
+from train.engine.engine import Engine
 from train.faults import Faults
-from train.heartbeat import Heartbeat
 from train.job import TrainJob
-from train.signals import StopRequest
-from train.start import Announcer
-from train.tracking import Tracker
+from train.measure.phases import Announcer
+from train.measure.tracking import Tracker
+from train.model.compiling import CompilationJournal
+from train.node.heartbeat import Heartbeat
+from train.node.signals import StopRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

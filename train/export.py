@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from train.checkpoint.elastic import read_weights, take_apart
 from train.checkpoint.manifest import inspect, verify
 from train.checkpoint.store import CheckpointStore
 from train.dist import Group
-from train.engine import SHARDS, Engine
+from train.engine.engine import SHARDS, Engine
+from train.engine.universal import read_weights, take_apart
 from train.failures import UserError
 from train.job import load_job
-from train.model import DTYPES, load_plain_model, load_tokenizer, prepare_model
+from train.model.load import DTYPES, load_plain_model, load_tokenizer, prepare_model
 
 
 def export_model(engine: Engine, tokenizer: Any, group: Group, out: Path) -> None:

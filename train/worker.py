@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 from train.failures import Failure, describe
-from train.garbage import frozen_imports
-from train.heartbeat import VARIABLE, Heartbeat
-from train.imports import leave_out_detection_losses
+from train.node.heartbeat import VARIABLE, Heartbeat
+from train.node.signals import StopRequest, die_with_parent
+from train.node.watchdog import DUMP_SIGNAL
+from train.rank.gc_policy import frozen_imports
+from train.rank.lean_imports import leave_out_detection_losses
 from train.rundir import RunDir
-from train.signals import StopRequest, die_with_parent
-from train.watchdog import DUMP_SIGNAL
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     try:
         with frozen_imports():
             leave_out_detection_losses()
-            from train.rank import run_rank
+            from train.rank.setup import run_rank
 
         run_rank(run_dir, attempt, stop, heart)
     except BaseException as error:  # noqa: BLE001 - the agent decides from what is written here

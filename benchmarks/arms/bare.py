@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.arms.task import Task, Trace, documents_of, in_order
 from benchmarks.ranks import run_ranks
-from train.memory import peak_resident_gb
-from train.model import DTYPES
+from train.measure.memory import peak_resident_gb
+from train.model.load import DTYPES
 
 
 def train(task: Task) -> Trace:

@@ -9,11 +9,11 @@ from benchmarks.arms.task import Task, Trace
 from benchmarks.ranks import run_ranks
 from launcher.compose.run import compose_run
 from launcher.errors import Refused
-from launcher.preflight import examine
-from launcher.submit import create_run
-from train.heartbeat import Heartbeat
+from launcher.lifecycle.submit import create_run
+from launcher.planning.preflight import examine
+from train.node.heartbeat import Heartbeat
+from train.node.signals import StopRequest
 from train.rundir import RunDir, latest_by_step, read_lines
-from train.signals import StopRequest
 
 
 def train(task: Task, *extra: str) -> Trace:
@@ -89,7 +89,7 @@ def trace_of(run: RunDir, begun_s: float) -> Trace:
 
 
 def _rank(run: RunDir, attempt: int) -> None:
-    from train.rank import run_rank
+    from train.rank.setup import run_rank
 
     heart = Heartbeat(run.attempt_logs(attempt), int(os.environ["RANK"]))
     run_rank(run, attempt, StopRequest(), heart)

@@ -106,7 +106,7 @@ def cached_in(folder: Path) -> Iterator[None]:
 
 def documents_of(task: Task, path: Path) -> list[list[int]]:
     """Token ids of a file's documents, as Shardline makes them."""
-    from train.model import load_tokenizer, tokenizer_key
+    from train.model.load import load_tokenizer, tokenizer_key
 
     data = data_config(task)
     file = DataFile(path=str(path), sha256=file_sha256(path), rows=0)

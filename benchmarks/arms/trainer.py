@@ -7,8 +7,8 @@ from typing import Any
 from benchmarks.arms.bare import deepspeed_settings
 from benchmarks.arms.task import Task, Trace, documents_of, held_out_loss, in_order
 from benchmarks.ranks import run_ranks
-from train.memory import memory_gb
-from train.model import DTYPES
+from train.measure.memory import memory_gb
+from train.model.load import DTYPES
 
 
 def train(task: Task, *, fused: bool, documents_in_order: bool = False) -> Trace:

@@ -13,7 +13,7 @@ from launcher.compose.explain import explain
 from launcher.compose.groups import compose_groups, group_roots, resolve, set_keys
 from launcher.config import RunConfig
 from launcher.errors import Refused
-from launcher.runs import as_yaml
+from launcher.records.runs import as_yaml
 
 NOT_FOR_ONE_RUN = "sweep"
 """The section that only `submit -m` reads."""

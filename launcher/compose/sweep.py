@@ -15,13 +15,14 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
+from launcher.compose.axes import Axis, Interval, check_axes, points
 from launcher.compose.draft import Draft, is_option, options_of, parse, sort_overrides
 from launcher.compose.explain import explain
 from launcher.compose.groups import compose_groups, group_roots, resolve, set_keys
 from launcher.compose.run import NOT_FOR_ONE_RUN, typed
 from launcher.config import RunConfig, SweepConfig
 from launcher.errors import Problem, Refused
-from launcher.sweep.axes import Axis, Interval, Point, check_axes, points
+from launcher.records.points import Point
 
 _REFERENCE = re.compile(r"\$\{[^}:]*\}")
 """An interpolation that looks at another key, rather than at the environment."""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from launcher.node.halving import setting_key, setting_of
 from launcher.report.charts import Columns, Spec, field
 from launcher.report.contents import SweepReport, TrialReport
 from launcher.report.scales import text_of
-from launcher.sweep.halving import setting_key, setting_of
 
 _NAMED_SETTINGS = 8
 """Up to so many settings have a colour and a name each; more are coloured by the metric."""

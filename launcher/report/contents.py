@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.sweep.halving import Decision
+from launcher.node.halving import Decision
 from launcher.sweep.leaderboard import Leaderboard
 from launcher.sweep.results import Direction, TrialResult
 

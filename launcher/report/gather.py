@@ -6,8 +6,12 @@ from typing import Any
 
 import yaml
 
-from launcher.changes import leaves
-from launcher.history import Event, about_the_compilation, attempts_of, short_notice
+from launcher.lifecycle.changes import leaves
+from launcher.lifecycle.snapshot import frozen_origin
+from launcher.node.rungs import decisions
+from launcher.records.history import Event, attempts_of
+from launcher.records.points import label
+from launcher.records.sweeps import SweepDir, SweepFile
 from launcher.report.contents import (
     Answer,
     CheckpointFact,
@@ -22,13 +26,10 @@ from launcher.report.contents import (
 )
 from launcher.report.curves import curves_of, points_for
 from launcher.report.starts import marks_of, starts_of
-from launcher.snapshot import frozen_origin
-from launcher.status import RunStatus
-from launcher.sweep.axes import label
-from launcher.sweep.directory import SweepDir, SweepFile
+from launcher.status.runs import RunStatus
 from launcher.sweep.leaderboard import Leaderboard
 from launcher.sweep.results import METRICS, TrialResult
-from launcher.sweep.rungs import decisions
+from launcher.words import about_the_compilation, short_notice
 from train.checkpoint.manifest import Verdict
 from train.checkpoint.store import CheckpointStore
 from train.rundir import RunDir, latest_by_step, read_lines

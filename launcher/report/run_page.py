@@ -16,7 +16,7 @@ from launcher.report.words import (
     series_table,
     starts_table,
 )
-from launcher.show import duration
+from launcher.words import duration
 
 _ALIVE = ("RUNNING", "PENDING")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from launcher.history import Attempt, Event
+from launcher.records.history import Attempt, Event
 from launcher.report.contents import Mark, Start
 from train.rundir import FINAL_STOPS
 

@@ -19,7 +19,7 @@ from launcher.report.sweep_tables import (
     spread_table,
     trials_table,
 )
-from launcher.show import duration
+from launcher.words import duration
 from train.rundir import STOPPED_AT_RUNG
 
 

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from launcher.node.halving import Decision
+from launcher.records.points import REPEATS
 from launcher.report.by_trial import setting_text
 from launcher.report.contents import Score, SweepReport, TrialReport
 from launcher.report.layout import MISSING, Cell, Table, table
 from launcher.report.scales import is_number, text_of
 from launcher.report.starts import name_of
 from launcher.report.words import MEASURE_NAMES, SILENT, change, config_table, config_text, number, seconds
-from launcher.sweep.axes import REPEATS
-from launcher.sweep.halving import Decision
 from launcher.sweep.leaderboard import Effect, Leaderboard, Setting
 from launcher.sweep.results import TrialResult
 

@@ -8,7 +8,7 @@ from typing import Any
 from launcher.report.contents import Score, Series, Start
 from launcher.report.layout import MISSING, Cell, Table, table
 from launcher.report.starts import name_of
-from launcher.show import duration
+from launcher.words import duration
 
 MEASURE_NAMES = {
     "loss": "loss",

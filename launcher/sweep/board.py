@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from launcher.errors import nearest, refuse
-from launcher.sweep.directory import SweepDir, SweepFile
-from launcher.sweep.halving import setting_key
+from launcher.node.halving import setting_key
+from launcher.records.sweeps import SweepDir, SweepFile
+from launcher.status.trials import read_sweep
 from launcher.sweep.leaderboard import Leaderboard, default_metric, make_leaderboard
 from launcher.sweep.results import METRICS, TrialResult, trial_results
-from launcher.sweep.state import read_sweep
 
 
 def read_board(sweep: SweepDir, metric: str | None, sort: str | None) -> Leaderboard:

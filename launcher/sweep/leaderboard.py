@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev, variance
 from typing import Any, Literal
 
-from launcher.sweep.axes import REPEATS, Point
-from launcher.sweep.halving import setting_key, setting_of
+from launcher.node.halving import setting_key, setting_of
+from launcher.records.points import REPEATS, Point
 from launcher.sweep.results import METRICS, Direction, TrialResult
 
 _CONFIDENCE = 0.95

@@ -5,14 +5,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.judge import is_alive
-from launcher.start import start_job
-from launcher.status import read_status
-from launcher.sweep.directory import Slice, SweepDir
-from launcher.sweep.rungs import assigned, step_of
-from launcher.sweep.trial import open_trial
+from launcher.lifecycle.start import start_job
+from launcher.node.rungs import assigned, step_of
+from launcher.node.trial import open_trial
+from launcher.records.sweeps import Slice, SweepDir
+from launcher.status.runs import read_status
+from launcher.status.state import is_alive
+from train.node.signals import die_with_parent
 from train.rundir import RunDir, read_lines
-from train.signals import die_with_parent
 
 _LOOK_EVERY_S = 0.2
 

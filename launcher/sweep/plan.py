@@ -10,15 +10,16 @@ from pathlib import Path
 
 from pydantic_core import to_jsonable_python
 
-from launcher.changes import leaves
+from launcher.compose.axes import Axis
 from launcher.compose.sweep import ComposedSweep, TrialConfig
 from launcher.config import RunConfig, SweepConfig
 from launcher.errors import Problem
-from launcher.facts import Observer
-from launcher.plan import RunPlan
-from launcher.preflight import examine_config
-from launcher.sweep.axes import REPEATS, Axis, Point, label
-from launcher.sweep.directory import Document
+from launcher.lifecycle.changes import leaves
+from launcher.planning.facts.machine import Observer
+from launcher.planning.plan import RunPlan
+from launcher.planning.preflight import examine_config
+from launcher.records.points import REPEATS, Point, label
+from launcher.records.sweeps import Document
 from train.rundir import RunDir
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from launcher.status import RunStatus
-from launcher.sweep.axes import Point
-from launcher.sweep.directory import SweepDir, SweepFile
+from launcher.records.points import Point
+from launcher.records.sweeps import SweepDir, SweepFile
+from launcher.status.runs import RunStatus
 
 Direction = Literal["min", "max"]
 METRICS: Mapping[str, Direction] = {

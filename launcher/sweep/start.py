@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from launcher.errors import Problem, refuse
-from launcher.runs import ensure_ours, stage_directory
-from launcher.secrets import refuse_secrets
-from launcher.snapshot import code_hash, frozen_files, zip_code
-from launcher.status import RunStatus
-from launcher.sweep.directory import SweepDir, SweepFile, sweep_text, trial_of
-from launcher.sweep.handover import hand_over, settle_silent
+from launcher.lifecycle.secrets import refuse_secrets
+from launcher.lifecycle.snapshot import code_hash, frozen_files, zip_code
+from launcher.node.rungs import BEGUN_ANEW, decisions
+from launcher.records.runs import ensure_ours, stage_directory
+from launcher.records.sweeps import SweepDir, SweepFile, sweep_text, trial_of
+from launcher.status.runs import RunStatus
+from launcher.status.trials import read_sweep
 from launcher.sweep.plan import PlannedTrial, SweepPlan
-from launcher.sweep.rungs import BEGUN_ANEW, decisions
-from launcher.sweep.state import read_sweep
+from launcher.sweep.submit_arrays import hand_over, settle_silent
 from train.failures import ExitCode
 
 Which = Literal["missing", "failed", "all"]

@@ -18,7 +18,7 @@ import yaml
 
 from launcher.compose.run import compose_run
 from launcher.errors import Refused
-from launcher.submit import submit_run
+from launcher.lifecycle.submit import submit_run
 from slurm.client import queue
 from slurm.devcluster.daemons import processes_of, start, succeeds, wait_until
 from slurm.devcluster.layout import ClusterLayout
@@ -225,7 +225,16 @@ def test_the_controller_is_down_for_twenty_seconds_during_status(cluster: Cluste
 
 def test_submitting_from_inside_a_job_hands_nothing_of_it_on(runs: Path):
     environ = {**os.environ, "SLURM_PLANTED": "1", "SBATCH_PARTITION": "nowhere"}
-    inside = [sys.executable, "-P", "-m", "launcher.cli", "submit", *SHORT, "slurm.partition=batch", "--json"]
+    inside = [
+        sys.executable,
+        "-P",
+        "-m",
+        "launcher",
+        "submit",
+        *SHORT,
+        "slurm.partition=batch",
+        "--json",
+    ]
     done = subprocess.run(
         ["srun", "--nodes=1", "--ntasks=1", "--partition=high", *inside],
         env=environ,

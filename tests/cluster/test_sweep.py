@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from launcher.sweep.directory import SweepDir
-from launcher.sweep.state import read_sweep
-from launcher.sweep.trial import open_trial
+from launcher.node.trial import open_trial
+from launcher.records.sweeps import SweepDir
+from launcher.status.trials import read_sweep
 from slurm.devcluster.layout import ClusterLayout
 from tests.cluster.slurm import slurm
 from tests.multiprocess.runs import command, traced_settings

@@ -42,4 +42,4 @@ trap : TERM USR2
 srun --kill-on-bad-exit=1 --unbuffered --output=/shared/runs/demo-1a2b3c4d/submitit/%j_%n.out --open-mode=append --cpus-per-task=32 /shared/venv/bin/python -u -m slurm.executor /shared/runs/demo-1a2b3c4d/submitit
 
 # Decides, whatever happened above, whether the job is over or goes back into the queue.
-exec /shared/venv/bin/python -m launcher.tail /shared/runs/demo-1a2b3c4d
+exec /shared/venv/bin/python -m launcher.node.epilog /shared/runs/demo-1a2b3c4d

@@ -31,7 +31,7 @@ def load_on_rank(
     from launcher.compose.run import compose_run
     from train.batch import solve_batch
     from train.kernels.table import Site, choose
-    from train.model import load_model
+    from train.model.load import load_model
     from train.zero import deepspeed_config
 
     config = compose_run(["experiment=smoke", *overrides]).config

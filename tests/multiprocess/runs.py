@@ -12,14 +12,14 @@ from typing import Any
 
 import psutil
 
-from launcher.status import RunStatus, read_status
+from launcher.status.runs import RunStatus, read_status
 from tests.conftest import conversation
 from train.rundir import RunDir, latest_by_step, read_lines
 
 _PATIENCE_S = 120
 
 
-COMMAND = (sys.executable, "-P", "-m", "launcher.cli")
+COMMAND = (sys.executable, "-P", "-m", "launcher")
 
 
 def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.multiprocess.runs import Run, finish, start, traced_settings
-from train.toolchain import compiler_obstacle
+from train.machine.toolchain import compiler_obstacle
 
 pytestmark = pytest.mark.skipif(
     compiler_obstacle() is not None, reason=f"layers cannot be compiled here: {compiler_obstacle()}"

@@ -42,8 +42,8 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
     from train.batch import solve_batch
     from train.data.collate import TokenSet
     from train.data.sampler import share_out
-    from train.engine import Engine
-    from train.optim import build_optimizer
+    from train.engine.engine import Engine
+    from train.model.optim import build_optimizer
 
     env = group.env
     settings = ("train.precision=fp32", f"zero=stage{stage}", f"train.micro_batch_size={micro}")
@@ -76,7 +76,7 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
 @pytest.fixture(scope="module")
 def model_dir() -> str:
     from launcher.compose.run import compose_run
-    from train.model import prepare_model
+    from train.model.load import prepare_model
 
     return str(prepare_model(compose_run(["experiment=smoke"]).config.model, seed=0, labels=[]))
 

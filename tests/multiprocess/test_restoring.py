@@ -147,8 +147,8 @@ def _engine():
     import torch
 
     from train.config import OptimConfig
-    from train.engine import Engine
-    from train.optim import build_optimizer
+    from train.engine.engine import Engine
+    from train.model.optim import build_optimizer
 
     torch.manual_seed(0)
     model = torch.nn.Sequential(

@@ -9,9 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from launcher.status import RunStatus
-from launcher.sweep.directory import SweepDir
-from launcher.sweep.state import read_sweep
+from launcher.records.sweeps import SweepDir
+from launcher.status.runs import RunStatus
+from launcher.status.trials import read_sweep
 from tests.multiprocess.runs import command, finish, traced_settings
 from train.rundir import read_lines
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.multiprocess.runs import start, traced_settings
 from train.faults import VARIABLE
+from train.measure.wandb_files import recorded_steps
 from train.rundir import read_lines
-from train.wandb_files import recorded_steps
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def spec(**changes: object) -> JobSpec:
         "folder": Path("/shared/runs/demo-1a2b3c4d/submitit"),
         "code": Path("/shared/runs/demo-1a2b3c4d/code"),
         "python": "/shared/venv/bin/python",
-        "tail": ("launcher.tail", "/shared/runs/demo-1a2b3c4d"),
+        "tail": ("launcher.node.epilog", "/shared/runs/demo-1a2b3c4d"),
     }
     return JobSpec(**{**values, **changes})
 

@@ -12,9 +12,9 @@ from train.config import OptimConfig
 from train.data.render import IGNORED
 from train.failures import DataError, Failure, classify, describe, first_cause, read_failures, what_follows
 from train.kernels.apply import attach_loss_head
-from train.loss import class_loss_sum, token_loss_sum, token_losses
-from train.optim import build_optimizer, learning_rate
-from train.processor import multiplies_bf16
+from train.machine.cpu_features import multiplies_bf16
+from train.model.loss import class_loss_sum, token_loss_sum, token_losses
+from train.model.optim import build_optimizer, learning_rate
 from train.rundir import RunDir, append_line, latest_by_step, read_lines, write_atomic
 
 

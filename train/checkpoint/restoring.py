@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
-from train.checkpoint.elastic import take_apart
+from train.cache import made_once
 from train.checkpoint.manifest import Manifest, Verdict, inspect, verify
 from train.checkpoint.progress import Progress, Resumed, Shape, read_progress, shape_of
 from train.checkpoint.scope import CheckpointScope
-from train.engine import SHARDS, Engine
+from train.engine.engine import SHARDS, Engine
+from train.engine.universal import take_apart
 from train.failures import NoUsableCheckpointError
 from train.rundir import read_lines
 
@@ -69,12 +68,12 @@ class Restorer:
         """Take a checkpoint apart, once, and give each rank its part."""
         universal = self._scope.store.universal_path(manifest.step)
         if self._scope.group.env.is_main:
-            with FileLock(self._scope.store.root / ".convert.lock"):
-                self._scope.store.discard_universal(but_step=manifest.step)
-                if not universal.exists():
-                    staging = self._scope.store.root / f".staging_universal_{manifest.step}"
-                    take_apart(path / SHARDS, staging, plain=shape_of(manifest).plain)
-                    staging.rename(universal)
+            self._scope.store.discard_universal(but_step=manifest.step)
+            made_once(
+                universal,
+                lambda out: take_apart(path / SHARDS, out, plain=shape_of(manifest).plain),
+                lock=self._scope.store.root / ".convert.lock",
+            )
         self._scope.group.barrier()
         engine.load_converted(universal, manifest.optimizer_step)
 

@@ -11,7 +11,7 @@ from train.checkpoint.progress import PROGRESS, Progress
 from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.writer import REPORTS, BackgroundSave, SaveOutcome
 from train.config import CheckpointConfig
-from train.engine import SHARDS, Engine
+from train.engine.engine import SHARDS, Engine
 from train.failures import SavesFailedError
 from train.rundir import write_json
 

@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from train.checkpoint.host_copy import all_finite
 from train.checkpoint.manifest import FileRecord, record
+from train.engine.host_copy import PendingFile, all_finite
 from train.faults import Faults
 from train.rundir import sync_directory, write_json
 
@@ -40,14 +40,6 @@ class SaveOutcome:
     step: int
     problem: str | None
     """Why it was not published."""
-
-
-@dataclass(frozen=True, slots=True)
-class PendingFile:
-    """A state to be written, already out of the training's reach."""
-
-    path: Path
-    state: Any
 
 
 class BackgroundSave(threading.Thread):

@@ -4,20 +4,17 @@ A row has one number everywhere: its place in the file, from 0. Folds are drawn 
 beside the prepared data, so that ranks, attempts and the runs of one cross-validation draw them together.
 """
 
-import hashlib
-import json
 import unicodedata
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
+from train.cache import cache_dir, key_of, made_once
 from train.config import CrossValidationConfig
 from train.data.folds import draw_folds, folds_sha256, read_samples
 from train.failures import DataError
 from train.job import DataFile, TrainJob
-from train.sources import cache_dir
 
 _LAYOUT_VERSION = 1
 
@@ -39,18 +36,13 @@ def fold_of_each_row(file: DataFile, format_name: str, cv: CrossValidationConfig
     assert cv.folds is not None
     drawn_by = [version("scikit-learn"), version("scipy"), version("numpy"), unicodedata.unidata_version]
     recipe = [_LAYOUT_VERSION, file.sha256, format_name, cv.folds, cv.group, cv.seed, drawn_by]
-    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:24]
-    path = cache_dir() / "folds" / f"{key}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            drawn = draw_folds(
-                read_samples(Path(file.path), format_name, cv.group), folds=cv.folds, seed=cv.seed
-            )
-            staging = path.with_suffix(".staging.npy")
-            np.save(staging, drawn)
-            staging.rename(path)
-    fold_of_row: np.ndarray = np.load(path)
+
+    def write(path: Path) -> None:
+        assert cv.folds is not None
+        samples = read_samples(Path(file.path), format_name, cv.group)
+        np.save(path, draw_folds(samples, folds=cv.folds, seed=cv.seed))
+
+    fold_of_row: np.ndarray = np.load(made_once(cache_dir() / "folds" / f"{key_of(recipe)}.npy", write))
     return fold_of_row
 
 

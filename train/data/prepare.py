@@ -3,9 +3,6 @@
 Happens before the process group exists, so a long tokenisation never meets a collective's time-out.
 """
 
-import hashlib
-import json
-import shutil
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -13,14 +10,13 @@ from typing import Any
 
 import datasets
 import numpy as np
-from filelock import FileLock
 
+from train.cache import cache_dir, key_of, made_once
 from train.config import DataConfig
 from train.data.render import IGNORED, label_tokens, render
 from train.data.rows import Row, check_row, file_sha256, read_rows
 from train.failures import DataError
 from train.job import DataFile
-from train.sources import cache_dir
 
 _LAYOUT_VERSION = 2
 _BATCH_ROWS = 512
@@ -51,12 +47,9 @@ def prepare(
             "put it back, or submit a new run"
         )
     recipe = [_LAYOUT_VERSION, found, data.format, data.max_length, data.overlong, tokenizer_key, labels]
-    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:24]
-    directory = cache_dir() / "data" / key
-    directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with FileLock(f"{directory}.lock"):
-        if not directory.exists():
-            _write(directory, path, data, tokenizer, labels)
+    directory = made_once(
+        cache_dir() / "data" / key_of(recipe), lambda out: _write(out, path, data, tokenizer, labels)
+    )
     return datasets.load_from_disk(str(directory))
 
 
@@ -82,8 +75,6 @@ def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
 
 
 def _write(directory: Path, path: Path, data: DataConfig, tokenizer: Any, labels: list[str]) -> None:
-    staging = directory.with_suffix(".staging")
-    shutil.rmtree(staging, ignore_errors=True)
     encode = _encode_labelled if data.format == "labelled" else _encode_causal
     problems: list[str] = []
 
@@ -116,8 +107,7 @@ def _write(directory: Path, path: Path, data: DataConfig, tokenizer: Any, labels
         row=token,
         overlong=datasets.Value("bool"),
     )
-    datasets.Dataset.from_list(encoded, features=features).save_to_disk(str(staging))
-    staging.rename(directory)
+    datasets.Dataset.from_list(encoded, features=features).save_to_disk(str(directory))
 
 
 def _checked_rows(path: Path, format_name: str) -> Iterator[Row]:

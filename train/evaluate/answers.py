@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from train.dist import Group
-from train.engine import Engine
+from train.engine.engine import Engine
 
 _REPETITION_PENALTY = 1.15
 """Small models fall into loops when decoded greedily (Keskar et al., arXiv 1909.05858, use 1.2)."""

@@ -12,8 +12,8 @@ import torch
 from train.data.collate import Batch, TokenSet
 from train.data.sampler import FILLER
 from train.dist import Group
-from train.engine import Engine
-from train.loss import class_losses
+from train.engine.engine import Engine
+from train.model.loss import class_losses
 
 
 @dataclass(frozen=True, slots=True)

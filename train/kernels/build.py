@@ -7,11 +7,11 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from train.cache import made_once
 from train.failures import UserError
 from train.kernels.ops import OPS, built_file, op_folder
 
@@ -36,19 +36,14 @@ def build(op: str) -> None:
     Raises:
         RuntimeError: it cannot be compiled; the message holds the compiler's.
     """
-    folder = op_folder(op)
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with FileLock(f"{folder}.lock"):
-        if built_file(op):
-            return
-        staging = folder.with_suffix(".staging")
-        shutil.rmtree(staging, ignore_errors=True)
-        finished = staging / "finished"
-        finished.mkdir(parents=True)
-        os.environ["TORCH_EXTENSIONS_DIR"] = str(staging)
-        shutil.copy(_builder(op)().load().__file__, finished)
-        finished.rename(folder)
-        shutil.rmtree(staging)
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            os.environ["TORCH_EXTENSIONS_DIR"] = scratch
+            shutil.copy(_builder(op)().load().__file__, folder)
+
+    made_once(op_folder(op), write)
 
 
 def load(op: str) -> None:

@@ -15,9 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from train.processor import processor_facts
-from train.sources import cache_dir
-from train.toolchain import has_headers
+from train.cache import cache_dir
+from train.machine.cpu_features import processor_facts
+from train.machine.toolchain import has_headers
 
 _CPU_FACTS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
 """Lines of /proc/cpuinfo, on x86 and on ARM, that decide which instructions a build may use."""

@@ -1,8 +1,8 @@
 """Which kernel engages: what each one needs, what it replaces, and why another one was taken. Torch-free.
 
 How each is applied: the loss head, RMSNorm, SwiGLU and RoPE in `apply.py`, AdamW in `adamw.py`, attention by
-transformers when the model is opened (`train/model.py`). Cross entropy is a part of the chunked loss head: a
-kernel of its own, such as Liger's, would need the logits of all tokens, which that one never makes.
+transformers when the model is opened (`train/model/load.py`). Cross entropy is part of the chunked loss head,
+since a separate kernel, such as Liger's, needs the logits of all tokens, which the chunked head never makes.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher import report_verbs
+from launcher.cli import report_verbs
 from tests.launcher.report.factory import HOSTILE, Writer, config, make_sweep, train_trial
 
 Write = Callable[..., dict[str, Any]]

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from launcher.sweep.directory import Slice, SweepDir, SweepFile, Trial
+from launcher.records.sweeps import Slice, SweepDir, SweepFile, Trial
 from train.rundir import RunDir, append_line, write_json
 
 BEGAN = 1_800_000_000.0

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from launcher.records.sweeps import SweepDir
 from launcher.report.by_trial import colour_by_metric, colour_by_setting, trials_data
 from launcher.report.charts import Chart, Spec, run_loss, y_scale
 from launcher.report.contents import SweepReport
@@ -13,11 +14,10 @@ from launcher.report.gather import gather_run, gather_sweep
 from launcher.report.parallel import parallel_coordinates
 from launcher.report.scales import axis_places, is_continuous, scale_type
 from launcher.report.sweep_charts import effect_chart, spread_chart, sweep_loss
-from launcher.status import read_status
-from launcher.sweep.directory import SweepDir
+from launcher.status.runs import read_status
+from launcher.status.trials import read_sweep
 from launcher.sweep.leaderboard import make_leaderboard
 from launcher.sweep.results import trial_results
-from launcher.sweep.state import read_sweep
 from tests.launcher.report.factory import Writer, make_sweep, train_trial
 from train.rundir import RunDir
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from launcher import report_verbs
+from launcher.cli import report_verbs
 from launcher.errors import Refused
+from launcher.records.sweeps import SweepDir
 from launcher.report.charts import Chart
 from launcher.report.layout import Cell, Page, Section, table
 from launcher.report.page import data_script, render
-from launcher.sweep.directory import SweepDir
 from tests.launcher.report.conftest import Write
 from tests.launcher.report.factory import HOSTILE, Writer, make_sweep, train_trial
 
@@ -217,12 +217,12 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path, rough_run: Path, broken_
 
 
 def test_a_pooled_score_is_told_apart_from_the_mean(broken_sweep: Path):
+    from launcher.node.halving import setting_key
     from launcher.report.gather import gather_sweep
     from launcher.report.sweep_page import sweep_page
-    from launcher.sweep.halving import setting_key
+    from launcher.status.trials import read_sweep
     from launcher.sweep.leaderboard import make_leaderboard
     from launcher.sweep.results import trial_results
-    from launcher.sweep.state import read_sweep
 
     sweep = SweepDir(broken_sweep)
     file = sweep.read()

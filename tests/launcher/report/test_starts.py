@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.history import attempts_of
+from launcher.records.history import attempts_of
 from launcher.report.contents import Start
 from launcher.report.starts import marks_of, name_of, starts_of
 from tests.launcher.report.factory import Writer

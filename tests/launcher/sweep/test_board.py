@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from launcher.node.halving import setting_key
+from launcher.records.sweeps import SweepDir
 from launcher.sweep.board import pooled_scores
-from launcher.sweep.directory import SweepDir
-from launcher.sweep.halving import setting_key
 from launcher.sweep.results import TrialResult
 
 LABELS = ("billing", "bug", "other")

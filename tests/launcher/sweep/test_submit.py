@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from launcher.compose.run import compose_run
-from launcher.sweep.directory import SweepDir, difference, patched
+from launcher.records.sweeps import SweepDir, difference, patched
 from tests.fakes.slurm import FakeSlurm, fake_slurm
 
 SWEEP = ("-m", "experiment=smoke", "slurm=cluster", "hardware.device=cpu", "hardware.gpus_per_node=2")

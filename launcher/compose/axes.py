@@ -1,0 +1,195 @@
+"""What a sweep varies, and the points that it visits. Pure."""
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import Problem, nearest
+from launcher.records.points import REPEATS, Point
+
+if TYPE_CHECKING:
+    from launcher.config import SweepConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A continuous range, for samplers."""
+
+    low: float
+    high: float
+    log: bool
+    integer: bool
+
+    def at(self, share: float) -> float | int:
+        """The value below which this share of the range lies; share in [0, 1)."""
+        if self.integer:
+            return int(self.low) + int(share * (int(self.high) - int(self.low) + 1))
+        if self.log:
+            value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + share * (self.high - self.low)
+        # Three digits are what one would type, and what makes a short command.
+        return float(f"{value:.3g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One key or group and its values."""
+
+    key: str
+    is_group: bool
+    choices: tuple[Any, ...] = ()
+    interval: Interval | None = None
+
+    def at(self, share: float) -> Any:
+        """The value at a share of the axis in [0, 1)."""
+        return self.interval.at(share) if self.interval else self.choices[int(share * len(self.choices))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Dimension:
+    """What is chosen together: one axis, or several whose values go in pairs."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.axes[0].choices)
+
+    def rows(self) -> list[Point]:
+        keys = [axis.key for axis in self.axes]
+        return [
+            dict(zip(keys, row, strict=True)) for row in zip(*(a.choices for a in self.axes), strict=True)
+        ]
+
+    def at(self, share: float) -> Point:
+        if len(self.axes) == 1:
+            return {self.axes[0].key: self.axes[0].at(share)}
+        return self.rows()[int(share * self.size)]
+
+
+def points(axes: Sequence[Axis], settings: "SweepConfig") -> list[Point]:
+    """All points of a sweep in a fixed order, the excluded ones left out.
+
+    Repeats (seeds, folds) are crossed with whatever the sampler draws of the rest.
+    """
+    drawn = _dimensions([axis for axis in axes if axis.key not in REPEATS], settings)
+    repeated = [_Dimension((axis,)) for axis in axes if axis.key in REPEATS]
+    found = [{**setting, **repeat} for setting in _settings(drawn, settings) for repeat in _crossed(repeated)]
+    return [point for point in found if not any(_fits(point, excluded) for excluded in settings.exclude)]
+
+
+def check_axes(axes: Sequence[Axis], settings: "SweepConfig") -> Iterator[Problem]:
+    """What keeps these axes from making a sweep."""
+    keys = [axis.key for axis in axes]
+    if not axes:
+        yield _problem("axes", "nothing is varied", "name several values: optim.lr=1e-4,3e-4")
+    for axis in axes:
+        yield from _check_interval(axis, settings)
+    for name, wanted in (("zip", settings.zip), ("exclude", settings.exclude)):
+        for key in (key for entry in wanted for key in entry if key not in keys):
+            yield _problem(name, f"{key} is no axis of this sweep", nearest(key, keys))
+    for bundle in settings.zip:
+        yield from _check_pairs(axes, bundle)
+    yield from _check_sampler(settings)
+    if settings.refit and "cv.fold" not in keys:
+        yield _problem("refit", "there are no folds to refit after", "set cv.folds, or leave sweep.refit out")
+
+
+def _check_pairs(axes: Sequence[Axis], bundle: Sequence[str]) -> Iterator[Problem]:
+    lengths = {axis.key: len(axis.choices) for axis in axes if axis.key in bundle}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        yield _problem("zip", f"values go in pairs, and {said}", "give equally many")
+    if repeats := [key for key in bundle if key in REPEATS]:
+        yield _problem("zip", f"{repeats[0]} repeats settings", "cross it with them")
+
+
+def _check_sampler(settings: "SweepConfig") -> Iterator[Problem]:
+    """A grid knows neither a number nor a seed; the others need the number."""
+    if settings.sampler == "grid":
+        for name in ("n", "seed"):
+            if getattr(settings, name):
+                yield _problem(name, "a grid takes every combination", "set sweep.sampler=random or sobol")
+    elif settings.n is None:
+        yield _problem("n", f"sweep.sampler={settings.sampler} needs a number", "set sweep.n")
+
+
+def _check_interval(axis: Axis, settings: "SweepConfig") -> Iterator[Problem]:
+    interval = axis.interval
+    if interval is None:
+        return
+    if settings.sampler == "grid" or axis.key in REPEATS:
+        yield _problem(
+            axis.key,
+            f"{axis.key} is an interval, which has no end of values",
+            "set sweep.sampler=random or sobol",
+        )
+    if any(axis.key in bundle for bundle in settings.zip):
+        yield _problem("zip", f"{axis.key} is an interval", "give values to go in pairs")
+    if interval.low >= interval.high or (interval.log and interval.low <= 0):
+        yield _problem(
+            axis.key,
+            f"{axis.key} goes from {interval.low:g} to {interval.high:g}",
+            "the first has to be smaller, and positive for tag(log, ...)",
+        )
+
+
+def _problem(name: str, message: str, fix: str) -> Problem:
+    field = name if "." in name else f"sweep.{name}"
+    return Problem(code="sweep.axes", field=field, message=message, fix=fix)
+
+
+def _dimensions(axes: Sequence[Axis], settings: "SweepConfig") -> list[_Dimension]:
+    bundles: list[_Dimension] = []
+    taken: set[str] = set()
+    for axis in axes:
+        if axis.key in taken:
+            continue
+        together = next((bundle for bundle in settings.zip if axis.key in bundle), [axis.key])
+        bundles.append(_Dimension(tuple(other for other in axes if other.key in together)))
+        taken |= set(together)
+    return bundles
+
+
+def _settings(dimensions: Sequence[_Dimension], settings: "SweepConfig") -> Iterator[Point]:
+    if settings.sampler == "grid" or settings.n is None:
+        yield from _crossed(dimensions)
+        return
+    draw = _sobol if settings.sampler == "sobol" else _random
+    for shares in draw(len(dimensions), settings.n, settings.seed):
+        yield {
+            key: value
+            for dimension, share in zip(dimensions, shares, strict=True)
+            for key, value in dimension.at(share).items()
+        }
+
+
+def _crossed(dimensions: Sequence[_Dimension]) -> Iterator[Point]:
+    for rows in product(*(dimension.rows() for dimension in dimensions)):
+        yield {key: value for row in rows for key, value in row.items()}
+
+
+def _random(dimensions: int, n: int, seed: int) -> Iterator[list[float]]:
+    chance = random.Random(seed)  # noqa: S311 - nothing secret is drawn
+    for _ in range(n):
+        yield [chance.random() for _ in range(dimensions)]
+
+
+def _sobol(dimensions: int, n: int, seed: int) -> Iterator[list[float]]:
+    """A scrambled Sobol sequence: it fills the space evenly (Owen 1998), and its start never changes."""
+    import warnings
+
+    from scipy.stats.qmc import Sobol
+
+    with warnings.catch_warnings():
+        # It warns that balance needs a power of two; any number is what was asked for.
+        warnings.simplefilter("ignore", UserWarning)
+        yield from Sobol(dimensions, rng=seed).random(n).tolist()
+
+
+def _fits(point: Point, excluded: Mapping[str, Any]) -> bool:
+    return all(point[key] == value for key, value in excluded.items())

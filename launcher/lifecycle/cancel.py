@@ -1,0 +1,85 @@
+"""Ending a run that is ours: at once, or after it has saved."""
+
+import contextlib
+import os
+
+import psutil
+
+from launcher.errors import refuse
+from launcher.records.runs import ensure_ours, name_to_type
+from launcher.status.runs import read_status
+from launcher.status.state import is_alive
+from slurm.client import SlurmError, cancel, find_job
+from train.failures import ExitCode
+from train.rundir import RunDir, read_lines
+
+_GONE_WITHIN_S = 10
+
+
+def cancel_run(run: RunDir) -> bool:
+    """Kill a run's job, waiting or running; its ranks die with it.
+
+    Returns:
+        Whether there was something to kill.
+
+    Raises:
+        Refused: the job is on another machine, or is being started right now.
+    """
+    ensure_ours(run)
+    jobs = list(read_lines(run.jobs))
+    run.adopt_umask()
+    if jobs and jobs[-1].get("name"):
+        return _cancel_in_slurm(run, jobs[-1]["name"])
+    if read_status(run).state == "PENDING" and "job_id" not in jobs[-1]:
+        raise refuse("run.starting", "RUN", f"{run.root.name} is being started", "try again in a moment")
+    if jobs and jobs[-1].get("host", os.uname().nodename) != os.uname().nodename:
+        raise refuse("run.host", "RUN", f"{run.root.name} runs on {jobs[-1]['host']}", "cancel it there")
+    if not jobs or "job_id" not in jobs[-1] or not is_alive(jobs[-1]):
+        return False
+    run.log_event("cancelled", job_id=jobs[-1]["job_id"])
+    _kill_family(int(jobs[-1]["job_id"]))
+    return True
+
+
+def stop_run(run: RunDir) -> None:
+    """Ask a running job to save at its next step and end; nothing follows until `resume`.
+
+    Raises:
+        Refused: it does not run.
+    """
+    ensure_ours(run)
+    status = read_status(run)
+    if status.state != "RUNNING":
+        name = name_to_type(run)
+        fix = f"shardline cancel {name}" if status.state == "PENDING" else f"shardline status {name}"
+        raise refuse(
+            "run.idle", "RUN", f"{status.run} is {status.state.lower()}, not running", fix, ExitCode.REFUSED
+        )
+    run.adopt_umask()
+    run.stop_request.touch()
+
+
+def _cancel_in_slurm(run: RunDir, name: str) -> bool:
+    """By the job's name, which is this run's alone: an id in a file could be anybody's."""
+    try:
+        job = find_job(name)
+        if job is None or job.phase == "ended":
+            return False
+        run.log_event("cancelled", job_id=job.job_id)
+        cancel(job.job_id)
+    except SlurmError as error:
+        raise refuse(
+            "slurm.away", "RUN", f"Slurm does not cancel it: {error}", "try again later", ExitCode.REFUSED
+        ) from error
+    return True
+
+
+def _kill_family(pid: int) -> None:
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        controller = psutil.Process(pid)
+        family = [controller, *controller.children(recursive=True)]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=_GONE_WITHIN_S)

@@ -1,0 +1,150 @@
+"""A drill before a long job: a short training, unbroken and broken, compared item by item."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from launcher.compose.run import Composed, compose_change
+from launcher.errors import Refused, refuse
+from launcher.lifecycle.submit import resume_run, submit_run
+from launcher.records.runs import name_to_type
+from launcher.status.queue import RecentView
+from launcher.status.runs import read_status
+from train.failures import ExitCode
+from train.faults import VARIABLE
+from train.measure.wandb_files import recorded_steps
+from train.rundir import RunDir, latest_by_step, read_lines
+
+_POLL_S = 0.1
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing that must be equal."""
+
+    name: str
+    equal: bool
+    detail: str
+
+
+def rehearse(composed: Composed, *, steps: int, within_min: float, say: Say) -> list[Item]:
+    """Train `steps` steps twice on the user's own config and hardware, the second time stopped and killed.
+
+    Raises:
+        Refused: the config is refused, or a run of the drill did not get to its end.
+    """
+    deadline = time.monotonic() + within_min * 60
+    drill = f"rehearse-{int(time.time())}"
+    unbroken = _start(_short(composed, f"{drill}-unbroken", steps))
+    _until(unbroken, ("COMPLETED",), deadline, say, "unbroken")
+    stop_at, kill_at = max(1, steps // 3), max(2, 2 * steps // 3)
+    faults = f"term@forward:rank=0:step={stop_at};kill9@backward:rank=0:step={kill_at}:attempt=2"
+    with _environment(VARIABLE, faults):
+        broken = _start(_short(composed, f"{drill}-broken", steps))
+        # Slurm's jobs go back into the queue by themselves.
+        _until(broken, ("COMPLETED", "PREEMPTED"), deadline, say, f"stopped in step {stop_at}")
+        resume_run(broken)
+    _until(broken, ("COMPLETED",), deadline, say, f"resumed, killed in step {kill_at}")
+    return compare(unbroken, broken)
+
+
+def compare(unbroken: RunDir, broken: RunDir) -> list[Item]:
+    """Every item of the verdict."""
+    curves = [latest_by_step(read_lines(run.metrics)) for run in (unbroken, broken)]
+    traces = [latest_by_step(read_lines(run.trace)) for run in (unbroken, broken)]
+    exact = json.loads(unbroken.plan.read_text())["training"]["device"] == "cpu"
+    losses = [[row["loss"] for row in curve] for curve in curves]
+    attempts = max(row["attempt"] for row in read_lines(broken.events) if "attempt" in row)
+    kinds = [row["event"] for row in read_lines(broken.events)]
+    resumed, stopped, killed = (kinds.count(kind) for kind in ("resumed", "preempted", "crashed"))
+    return [
+        _same("steps", [[row["step"] for row in curve] for curve in curves]),
+        _same("sample ids", [[row["sample_ids"] for row in trace] for trace in traces]),
+        _same("learning rates", [[row["lr"] for row in curve] for curve in curves]),
+        _same("tokens", [[row["tokens"] for row in curve] for curve in curves]),
+        _same("random numbers", [[row["random"] for row in trace] for trace in traces]),
+        _same("W&B steps", [sorted(recorded_steps(run.root)) for run in (unbroken, broken)]),
+        _close("losses", losses[0], losses[1], exact=exact),
+        Item(
+            name="interruptions",
+            equal=(stopped, killed, resumed) == (1, 1, 2),
+            detail=f"{stopped} stop, {killed} kill, {resumed} returns to a checkpoint, {attempts} attempts",
+        ),
+    ]
+
+
+def _short(composed: Composed, name: str, steps: int) -> Composed:
+    every = max(1, steps // 6)
+    return compose_change(
+        composed.yaml,
+        [
+            f"name={name}",
+            f"train.max_steps={steps}",
+            "train.epochs=null",
+            "train.max_tokens=null",
+            "train.trace=true",
+            "train.log_every_steps=1",
+            f"checkpoint.every_steps={every}",
+            f"optim.warmup_steps={min(composed.config.optim.warmup_steps, steps // 2)}",
+            "eval.base=false",
+            "eval.answers=0",
+            "eval.patience=null",
+            "data.test=null",
+            "eval.general=null",
+            "tracking.wandb=offline",
+        ],
+    )
+
+
+def _start(composed: Composed) -> RunDir:
+    return submit_run(composed).run
+
+
+def _until(run: RunDir, states: Sequence[str], deadline: float, say: Say, what: str) -> None:
+    say(f"{run.root.name}: {what}")
+    recent = RecentView()
+    while (status := read_status(run, recent.look)).state not in states:
+        if status.state == "FAILED" or time.monotonic() > deadline:
+            why = status.why if status.state == "FAILED" else f"it is {status.state.lower()} ({status.why})"
+            raise _gave_up(run, why)
+        time.sleep(_POLL_S)
+
+
+def _gave_up(run: RunDir, why: str) -> Refused:
+    fix = f"shardline logs {name_to_type(run)}"
+    return refuse(
+        "rehearse.failed", "RUN", f"{run.root.name} did not get on: {why}", fix, ExitCode.RUN_FAILED
+    )
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _same(name: str, pair: Sequence[Sequence[object]]) -> Item:
+    first, second = pair
+    where = next((n for n, (a, b) in enumerate(zip(first, second, strict=False), 1) if a != b), None)
+    equal = len(first) == len(second) and where is None
+    detail = (
+        f"{len(first)} equal"
+        if equal
+        else f"they differ from step {where or min(len(first), len(second)) + 1}"
+    )
+    return Item(name=name, equal=equal, detail=detail)
+
+
+def _close(name: str, first: Sequence[float], second: Sequence[float], *, exact: bool) -> Item:
+    """Bit for bit on CPUs; on GPUs sums run in another order now and then."""
+    worst = max((abs(a - b) for a, b in zip(first, second, strict=False)), default=0.0)
+    tolerance = 0.0 if exact else 1e-3
+    equal = len(first) == len(second) and worst <= tolerance
+    return Item(name=name, equal=equal, detail=f"largest difference {worst:.2g} (allowed {tolerance:g})")

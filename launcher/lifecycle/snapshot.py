@@ -1,0 +1,117 @@
+"""The code that a run uses, frozen into its directory: what is edited later changes nothing."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import refuse
+from launcher.shadow import PACKAGES
+
+_LARGEST_BYTES = 20_000_000
+_LAUNCHER_ON_NODES = ("__init__.py", "config.py", "errors.py", "records/*.py", "node/*.py")
+"""Files of the launcher that jobs import; a test follows the imports."""
+_NOTABLE = ("torch", "deepspeed", "transformers", "datasets", "hydra-core", "submitit", "wandb", "numpy")
+
+
+def freeze_code(destination: Path) -> None:
+    """Copy the sources that nodes run, and record where they came from: no data, no other file.
+
+    Raises:
+        Refused: the sources are larger than sources are.
+    """
+    for name, content in frozen_files().items():
+        target = destination / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def zip_code(files: Mapping[str, bytes], destination: Path) -> None:
+    """The same in one file, from which Python imports as it is: for many runs."""
+    with zipfile.ZipFile(destination, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def frozen_files() -> dict[str, bytes]:
+    """What is frozen, by name.
+
+    Raises:
+        Refused: the sources are larger than sources are.
+    """
+    home = Path(__file__).resolve().parents[2]
+    sources = [
+        *(path for pattern in _LAUNCHER_ON_NODES for path in sorted((home / "launcher").glob(pattern))),
+        *sorted((home / "slurm").glob("*.py")),
+        *sorted((home / "train").rglob("*.py")),
+    ]
+    _refuse_large(sources, home)
+    files = {source.relative_to(home).as_posix(): source.read_bytes() for source in sources}
+    if diff := _git(home, "diff", "HEAD", "--", *PACKAGES):
+        files["dirty.diff"] = diff.encode()
+    origin = {
+        "git_commit": _git(home, "rev-parse", "HEAD").strip() or None,
+        "git_dirty": bool(_git(home, "status", "--porcelain", "--", *PACKAGES).strip()),
+        "python": sys.version.split()[0],
+        "versions": {name: number for name, number in versions().items() if name in _NOTABLE},
+        "all_versions": versions(),
+    }
+    return {**files, "code.json": json.dumps(origin, indent=2).encode()}
+
+
+def code_hash(files: Mapping[str, bytes]) -> str:
+    """Hash of the sources alone, whatever the state of git."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        if name.endswith(".py"):
+            digest.update(f"{name}:{len(content)}:".encode() + content)
+    return digest.hexdigest()
+
+
+def frozen_versions(code: Path) -> dict[str, str]:
+    """Versions of the packages that compute, as they were when a folder or archive of code was frozen."""
+    found: dict[str, str] = frozen_origin(code)["versions"]
+    return found
+
+
+def frozen_origin(code: Path) -> dict[str, Any]:
+    """Where a folder or archive of code came from: git state, Python and versions, as they were."""
+    place = zipfile.Path(code, "code.json") if code.is_file() else code / "code.json"
+    found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    return found
+
+
+def _refuse_large(sources: Sequence[Path], home: Path) -> None:
+    sizes = {source: source.stat().st_size for source in sources}
+    if sum(sizes.values()) <= _LARGEST_BYTES:
+        return
+    biggest = sorted(sizes, key=lambda source: -sizes[source])[:3]
+    total_mb, limit_mb = sum(sizes.values()) / 1e6, _LARGEST_BYTES / 1e6
+    named = ", ".join(f"{source.relative_to(home)} {sizes[source] / 1e6:.1f} MB" for source in biggest)
+    raise refuse(
+        "code.size",
+        "code",
+        f"the sources have {total_mb:.1f} MB, at most {limit_mb:.0f} MB are kept; the biggest: {named}",
+        "move what is not code out of launcher/, slurm/ and train/",
+    )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Every installed package."""
+    return dict(sorted((dist.metadata["Name"], dist.version) for dist in distributions()))
+
+
+def _git(home: Path, *arguments: str) -> str:
+    """Git's answer, or nothing outside a checkout of this project."""
+    if not (home / ".git").exists() or shutil.which("git") is None:
+        return ""
+    done = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""

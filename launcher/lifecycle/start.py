@@ -1,0 +1,117 @@
+"""Starting the job of a run that exists: the one place where executors are called."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from launcher.errors import Refused, refuse
+from launcher.node.entry import VISIBLE_DEVICES, run_node
+from launcher.planning.plan import slurm_script
+from launcher.records.jobs import intents, next_name, record_intent, record_job
+from launcher.records.runs import load_config
+from slurm.client import SlurmAwayError, SlurmError, is_away, patiently, queue
+from slurm.config import SlurmConfig
+from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local, submit_slurm
+from train.failures import ExitCode
+from train.job import TrainPlan
+from train.rundir import RunDir, write_json
+
+NOT_SUBMITTED = "slurm.refused"
+"""Code of the refusal when Slurm took no job."""
+
+
+def start_job(run: RunDir, stop_at_step: int | None = None) -> str:
+    """Write the intent, start the job, write its id; returns the id.
+
+    Args:
+        run: What is started.
+        stop_at_step: Where it saves and stops; None: at its end.
+
+    Raises:
+        Refused: Slurm did not take it.
+    """
+    run.adopt_umask()
+    run.stop_request.unlink(missing_ok=True)
+    run.ask_to_pause(stop_at_step)
+    config = load_config(run)
+    start = _start_slurm if config.slurm.executor == "slurm" else _start_local
+    return start(run, config.slurm)
+
+
+def _start_local(run: RunDir, slurm: SlurmConfig) -> str:
+    training = json.loads(run.plan.read_text())["training"]
+    record_intent(run, "local", None)
+    run.log_event("submitted", executor="local", host=os.uname().nodename)
+    job_id = submit_local(
+        LocalRequest(
+            folder=run.root / "submitit",
+            time_min=slurm.time_min,
+            signal_delay_s=min(slurm.signal_delay_s, slurm.time_min * 30),
+            gpus=training["ranks_per_node"] if training["device"] == "cuda" else 0,
+            environ=_local_environ(run),
+        ),
+        run_node,
+        str(run.root),
+    )
+    record_job(run, job_id, None)
+    return job_id
+
+
+def _local_environ(run: RunDir) -> dict[str, str]:
+    """The job runs what was frozen, and nothing that lies in the current folder."""
+    inherited = os.environ.get("PYTHONPATH")
+    environ = {
+        "PYTHONPATH": f"{run.code}{os.pathsep}{inherited}" if inherited else str(run.code),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        environ[VISIBLE_DEVICES] = os.environ["CUDA_VISIBLE_DEVICES"]
+    return environ
+
+
+def _start_slurm(run: RunDir, slurm: SlurmConfig) -> str:
+    training = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
+    name = next_name(run.root.name, str(run.root), intents(run))
+    script = slurm_script(slurm, training, run.root, name=name, python=sys.executable)
+    request = SlurmRequest(folder=run.root / "submitit", script=script, nodes=training.nodes)
+    record_intent(run, "slurm", name)
+    run.log_event("submitted", executor="slurm", name=name)
+    try:
+        job_id = submit_once(name, request, run_node, str(run.root))
+    except (SubmissionError, SlurmError) as error:
+        raise _not_submitted(run, str(error)) from error
+    record_job(run, job_id, name)
+    return job_id
+
+
+def submit_once(name: str, request: SlurmRequest, function: Callable[[str], object], root: str) -> str:
+    """One sbatch, whatever happens to its answer: before another try, the queue is asked for the job's name.
+
+    Returns:
+        The job's id; an array's as a whole.
+
+    Raises:
+        SubmissionError: Slurm did not take it.
+        SlurmAwayError: the controller stayed away.
+    """
+    tries = 0
+
+    def submit() -> str:
+        nonlocal tries
+        tries += 1
+        if tries > 1 and (record := next((record for record in queue() if record.name == name), None)):
+            return record.job_id.partition("_")[0]
+        try:
+            return submit_slurm(request, function, root)
+        except SubmissionError as error:
+            raise SlurmAwayError(str(error)) if is_away(str(error)) else error from error
+
+    return patiently(submit)
+
+
+def _not_submitted(run: RunDir, said: str) -> Refused:
+    why = f"Slurm did not take the job: {said}"
+    write_json(run.result, {"outcome": "FAILED", "why": why, "exit_code": int(ExitCode.REFUSED)})
+    return refuse(NOT_SUBMITTED, "slurm", why, "mend the slurm settings and submit again", ExitCode.REFUSED)

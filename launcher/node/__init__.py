@@ -1,0 +1,1 @@
+"""Everything of the launcher that runs on compute nodes."""

@@ -1,0 +1,125 @@
+"""What is submitted: a path. This runs on a compute node and hands over to the node agent."""
+
+import json
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from launcher.records.history import silent_end, stalled_attempts
+from launcher.records.jobs import latest_name, record_job
+from slurm.environment import TaskPlace, task_place
+from slurm.requeue import ATTEMPTS_WITHOUT_PROGRESS
+from train.failures import NODE_NAME_VARIABLE, ExitCode
+from train.node.signals import StopWatch, die_with_parent
+from train.rank.gc_policy import frozen_imports
+from train.rundir import STOPPED_BY_USER, RunDir, read_lines, write_json
+
+VISIBLE_DEVICES = "SHARDLINE_CUDA_VISIBLE_DEVICES"
+"""Carries the user's own choice of GPUs past the local executor."""
+
+
+def run_node(root: str) -> None:
+    """Entry of the job's one task per node; leaves with the run's exit code."""
+    die_with_parent()
+    run = RunDir(Path(root))
+    run.adopt_umask()
+    watch = StopWatch(run.stop_request, lambda by: run.log_event("asked_to_stop", by=by, pid=os.getpid()))
+    watch.start()
+    _restore_visible_devices()
+    place = task_place(os.environ)
+    if place.node_name:
+        os.environ[NODE_NAME_VARIABLE] = place.node_name
+    if place.node == 0:
+        record_job(run, place.job_id, place.job_name)
+    if (code := _settled(run, place)) is not None:
+        sys.exit(int(code))
+    attempt = claim_attempt(run, place)
+    with frozen_imports():
+        from train.node.agent import NodePlace, run_agent
+
+    node = NodePlace(
+        node=place.node,
+        nodes=place.nodes,
+        token=f"{run.root.name}-{place.start}",
+        requeues=place.job_name is not None,
+    )
+    code = run_agent(run.root, attempt, node, watch)
+    # A teardown must not hang on threads and sockets of peers that are gone.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(code))
+
+
+def _settled(run: RunDir, place: TaskPlace) -> ExitCode | None:
+    """Whether this start has nothing to do: Slurm starts a job again without asking anybody.
+
+    Every node finds that for itself; node 0 writes it down.
+    """
+    if place.job_name and place.job_name != latest_name(run):
+        if place.node == 0:
+            run.log_event("superseded", job_id=place.job_id)
+        return ExitCode.RUN_FAILED
+    if run.result.exists():
+        completed = json.loads(run.result.read_text())["outcome"] == "COMPLETED"
+        return ExitCode.DONE if completed else ExitCode.RUN_FAILED
+    if place.node == 0:
+        stalled = stalled_attempts(list(read_lines(run.events)))
+        if len(stalled) >= ATTEMPTS_WITHOUT_PROGRESS:
+            give_up(run, "; ".join(attempt.ended or silent_end(attempt) for attempt in stalled))
+            return ExitCode.NO_PROGRESS
+    if run.stop_request.exists():
+        if place.node == 0:
+            _note_stop(run)
+        return ExitCode.PREEMPTED
+    return None
+
+
+def _note_stop(run: RunDir) -> None:
+    """A stop that was asked for while the job waited."""
+    events = list(read_lines(run.events))
+    step = max((row["step"] for row in events if row["event"] == "checkpoint"), default=0)
+    attempt = max((row["attempt"] for row in events if "attempt" in row), default=0)
+    run.log_event("preempted", attempt=attempt, step=step, reason=STOPPED_BY_USER)
+
+
+def give_up(run: RunDir, causes: str) -> None:
+    """End a run that does not get on, with the reason."""
+    why = f"{ATTEMPTS_WITHOUT_PROGRESS} attempts in a row made no checkpoint: {causes}"
+    run.log_event("gave_up", reason=why)
+    write_json(
+        run.result,
+        {
+            "outcome": "FAILED",
+            "failure_class": "no_progress",
+            "why": why,
+            "exit_code": int(ExitCode.NO_PROGRESS),
+        },
+    )
+
+
+def _restore_visible_devices() -> None:
+    """Submitit's local executor names the first N GPUs, whichever ones the user had chosen."""
+    chosen = os.environ.pop(VISIBLE_DEVICES, None)
+    if chosen is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen
+
+
+def claim_attempt(run: RunDir, place: TaskPlace) -> int:
+    """Number of this start: the next free one, and the same for every node of the same start."""
+    staged = run.logs / f".new_{place.start}_{place.node}"
+    staged.mkdir(exist_ok=True)
+    (staged / "start").write_text(place.start)
+    number = 1
+    while True:
+        logs = run.attempt_logs(number)
+        with suppress(OSError):
+            # Onto a directory that holds something, a rename fails: the first node of a start has it.
+            staged.rename(logs)
+            run.log_event("attempt", attempt=number, job_id=place.job_id, nodes=place.node_list)
+            return number
+        if (logs / "start").read_text() == place.start:
+            shutil.rmtree(staged)
+            return number
+        number += 1

@@ -1,0 +1,94 @@
+"""Decides at the end of a batch script whether the job is over or is requeued.
+
+`python -m launcher.node.epilog RUN|SWEEP` runs after srun, however the ranks and agents ended, and reads what
+they wrote. Torch-free.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from launcher.node.entry import give_up
+from launcher.node.trial import trial_at
+from launcher.records.history import attempts_of, silent_end, stalled_attempts, unfit_nodes
+from launcher.records.runs import load_config
+from launcher.records.sweeps import SweepDir
+from slurm.client import SlurmError, requeue, state_of
+from slurm.environment import job_id_here, task_place
+from slurm.requeue import Ending, GiveUp, Leave, Requeue, decide
+from train.failures import ExitCode
+from train.rundir import RunDir, read_lines, write_json
+
+
+def main() -> None:
+    """Decide, act, and leave with the run's exit code."""
+    # Requeueing a job ends its processes, this one too: it has to finish first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    run = _run_of(Path(sys.argv[1]))
+    run.adopt_umask()
+    job_id = job_id_here(os.environ)
+    config = load_config(run).slurm
+    decision = decide(_ending(run, job_id, may_requeue=config.requeue))
+    if isinstance(decision, GiveUp):
+        give_up(run, decision.causes)
+    elif isinstance(decision, Requeue):
+        _requeue(run, job_id, config.exclude)
+    sys.exit(int(_exit_code(run, decision)))
+
+
+def _run_of(root: Path) -> RunDir:
+    """The run of this job: what was named, or the trial of this element of a sweep's array."""
+    sweep = SweepDir(root)
+    if not sweep.exists():
+        return RunDir(root)
+    name = trial_at(sweep, task_place(os.environ))
+    if name is None:
+        sys.exit(0)
+    if not sweep.run(name).root.exists():
+        sys.exit(int(ExitCode.RUN_FAILED))
+    return sweep.run(name)
+
+
+def _ending(run: RunDir, job_id: str, *, may_requeue: bool) -> Ending:
+    events = list(read_lines(run.events))
+    attempts = [attempt for attempt in attempts_of(events) if attempt.job_id == job_id]
+    stalled = stalled_attempts(events)
+    record = state_of(job_id)
+    return Ending(
+        over=run.result.exists(),
+        stopped_for_good=bool(attempts) and attempts[-1].stopped_for_good,
+        # Past its time limit a job is ended for good, unless it asks for more.
+        taken_away=record is not None and record.state != "RUNNING" and record.reason != "TimeLimit",
+        stalled=len(stalled),
+        reasons=[attempt.ended or silent_end(attempt) for attempt in stalled],
+        may_requeue=may_requeue,
+    )
+
+
+def _requeue(run: RunDir, job_id: str, exclude: str | None) -> None:
+    unfit = unfit_nodes(list(read_lines(run.events)))
+    run.log_event("requeued", job_id=job_id, without=unfit)
+    try:
+        requeue(job_id, [*([exclude] if exclude else []), *unfit] if unfit else [])
+    except SlurmError as error:
+        why = f"Slurm does not requeue the job: {error}"
+        run.log_event("requeue_failed", job_id=job_id, reason=why)
+        write_json(
+            run.result,
+            {"outcome": "FAILED", "failure_class": "node", "why": why, "exit_code": int(ExitCode.RUN_FAILED)},
+        )
+
+
+def _exit_code(run: RunDir, decision: Requeue | Leave | GiveUp) -> ExitCode:
+    if not run.result.exists():
+        return ExitCode.PREEMPTED
+    result = json.loads(run.result.read_text())
+    if result["outcome"] == "COMPLETED":
+        return ExitCode.DONE
+    return ExitCode(result.get("exit_code", ExitCode.RUN_FAILED))
+
+
+if __name__ == "__main__":
+    main()

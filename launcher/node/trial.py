@@ -1,0 +1,94 @@
+"""What an element of a sweep's job array runs: its trial, whose directory is made, and run as any other.
+
+Composes nothing: a trial's config and plan were fixed when the sweep was submitted.
+"""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from launcher.node.entry import run_node
+from launcher.node.rungs import assigned, step_of
+from launcher.records.jobs import latest_name, record_intent
+from launcher.records.points import Point
+from launcher.records.runs import as_yaml, stage_run
+from launcher.records.sweeps import SweepDir
+from slurm.environment import TaskPlace, job_name_of, task_place
+from train.rundir import RunDir, write_atomic, write_json
+
+_FIRST_NODE_WITHIN_S = 300.0
+_LOOK_EVERY_S = 0.5
+
+
+def run_trial(root: str) -> None:
+    """Entry of an element's task on each of its nodes; leaves with the run's exit code."""
+    sweep, place = SweepDir(Path(root)), task_place(os.environ)
+    sweep.adopt_umask()
+    name = trial_at(sweep, place)
+    if name is None:
+        print("fewer trials go on than there are places: nothing to do")  # noqa: T201 - the node's log
+        sys.exit(0)
+    run = open_trial(sweep, name)
+    if place.node == 0:
+        _begin(sweep, run, str(place.job_name))
+    else:
+        _wait_for_first_node(run, str(place.job_name))
+    run_node(str(run.root))
+
+
+def trial_at(sweep: SweepDir, place: TaskPlace) -> str | None:
+    """The trial of an element of an array; None when it has none."""
+    key = str(place.job_name)
+    portion = next(portion for portion in sweep.slices() if portion.name == job_name_of(key))
+    index = int(key.removeprefix(portion.name).strip("[]"))
+    trials = assigned(sweep, portion)
+    return trials[index] if index < len(trials) else None
+
+
+def open_trial(sweep: SweepDir, name: str) -> RunDir:
+    """A trial's run directory, made if it is not there yet: whole, and once, whoever else makes it too."""
+    run = sweep.run(name)
+    if run.root.exists():
+        return run
+    file = sweep.read()
+    trial = next(trial for trial in file.trials if trial.name == name)
+    document = file.document(trial)
+    staged = stage_run(run.root, document["config"]["access"])
+    write_atomic(staged.config, as_yaml(document["config"]))
+    write_json(staged.deepspeed, document["plan"]["deepspeed"])
+    write_atomic(staged.root / "overrides.txt", "".join(f"{line}\n" for line in _spoken(trial.point)))
+    write_json(staged.plan, document["plan"])
+    staged.code.symlink_to(Path("..") / sweep.code.name)
+    try:
+        staged.root.rename(run.root)
+    except OSError:
+        shutil.rmtree(staged.root)
+        if not run.root.exists():
+            raise
+    return run
+
+
+def _spoken(point: Point) -> list[str]:
+    return [f"{key}={'null' if value is None else value}" for key, value in point.items()]
+
+
+def _begin(sweep: SweepDir, run: RunDir, key: str) -> None:
+    """What a submit does for a single run; a requeued element goes on without it."""
+    if latest_name(run) == key:
+        return
+    portion = next(portion for portion in sweep.slices() if portion.name == job_name_of(key))
+    run.ask_to_pause(step_of(sweep, portion))
+    run.stop_request.unlink(missing_ok=True)
+    run.result.unlink(missing_ok=True)
+    run.log_event("submitted", executor="slurm", name=key)
+    record_intent(run, "slurm", key)
+
+
+def _wait_for_first_node(run: RunDir, key: str) -> None:
+    deadline = time.monotonic() + _FIRST_NODE_WITHIN_S
+    while latest_name(run) != key:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"node 0 did not begin {run.root.name} within {_FIRST_NODE_WITHIN_S:.0f} s")
+        time.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,122 @@
+"""Memory and disk that a run needs, from its shape. Pure arithmetic, sources named beside the formulas."""
+
+from dataclasses import dataclass
+
+from launcher.planning.estimate.shape import ModelShape
+from train.batch import BatchPlan
+from train.config import TrainingConfig
+from train.kernels.table import CHUNK_BYTES, logit_bytes
+
+GB = 1e9
+_RUNTIME_GB = {"cpu": 0.9, "cuda": 1.5}
+"""Interpreter, libraries and allocator of one rank; on a GPU, CUDA context and NCCL buffers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes of one rank, in GB (10^9), where its model lives (GPU, or host on the CPU)."""
+
+    device: str
+
+    weights_gb: float
+    gradients_gb: float
+    optimizer_gb: float
+    activations_gb: float
+    logits_gb: float
+    runtime_gb: float
+    offloaded_gb: float
+    """Moved to the host by offload: not on a GPU any more, but on a CPU rank still its own."""
+    save_copy_gb: float
+    """Host memory of the copy that a save makes, on the rank that writes most."""
+
+    @property
+    def total_gb(self) -> float:
+        """What one rank needs."""
+        return (
+            self.weights_gb
+            + self.gradients_gb
+            + self.optimizer_gb
+            + self.activations_gb
+            + self.logits_gb
+            + self.runtime_gb
+            + (self.host_gb if self.device == "cpu" else 0)
+        )
+
+    @property
+    def host_gb(self) -> float:
+        """What a rank keeps on the host, wherever its model lives."""
+        return self.offloaded_gb + self.save_copy_gb
+
+
+def estimate_memory(
+    config: TrainingConfig, shape: ModelShape, batch: BatchPlan, device: str
+) -> MemoryEstimate:
+    """Add up one rank's memory.
+
+    Model states after ZeRO (Rajbhandari et al., arXiv 1910.02054), activations after Korthikanti et al.
+    (arXiv 2205.05198) with fused attention.
+    """
+    ranks, stage = batch.world_size, config.zero.stage
+    width = 4 if config.train.precision == "fp32" else 2
+    parameters = shape.parameters
+    weights = parameters * width / (ranks if stage == 3 else 1)
+    gradients = parameters * width / (ranks if stage >= 2 else 1)
+    master = 0 if config.train.precision == "fp32" and stage == 0 else 4
+    optimizer = parameters * (8 + master) / (ranks if stage >= 1 else 1)
+    offloaded = (optimizer if config.zero.offload_optimizer else 0) + (
+        weights if config.zero.offload_params else 0
+    )
+    # Rank 0 writes most: the weights, whole below stage 3, and its shard of moments and master copy.
+    save_copy = (parameters * width if stage < 3 else 0) + parameters * (8 + master) / (ranks if stage else 1)
+    tokens = batch.micro_batch_size * config.data.max_length
+    activations = tokens * _activation_bytes_per_token(config, shape, width)
+    logits = _logits_bytes(config, shape, tokens, width) if shape.kind == "decoder" else 0
+    return MemoryEstimate(
+        device=device,
+        weights_gb=(0 if config.zero.offload_params else weights) / GB,
+        gradients_gb=gradients / GB,
+        optimizer_gb=(0 if config.zero.offload_optimizer else optimizer) / GB,
+        activations_gb=activations / GB,
+        logits_gb=logits / GB,
+        runtime_gb=_RUNTIME_GB[device],
+        offloaded_gb=offloaded / GB,
+        save_copy_gb=save_copy / GB,
+    )
+
+
+def _activation_bytes_per_token(config: TrainingConfig, shape: ModelShape, width: int) -> int:
+    """Of all layers, at the moment when the backward pass begins.
+
+    A layer that keeps everything has 34 bytes per token and hidden unit at two bytes a number (Korthikanti
+    et al., arXiv 2205.05198, equation 2 without the scores). A checkpointed one keeps its input and, with
+    `selective`, the results of its products and its attention (train/model/activation_checkpointing.py,
+    measured by its tests). One layer, the last or the one that is made again, is there in full.
+    """
+    whole_layer = 34 * shape.hidden * width // 2
+    kept = {"none": whole_layer, "selective": shape.product_elements * width, "full": 0}
+    others = (shape.layers - 1) * kept[config.model.activation_checkpointing]
+    return shape.layers * shape.hidden * width + others + whole_layer
+
+
+def _logits_bytes(config: TrainingConfig, shape: ModelShape, tokens: int, width: int) -> int:
+    """Of a chunk of logits and the weights' gradient in fp32, or of all logits three times over."""
+    if config.kernels.loss_head == "torch":
+        # In the training dtype, their fp32 copy and its gradient.
+        return tokens * shape.vocab * (width + 8)
+    chunk = min(CHUNK_BYTES, logit_bytes(width) * tokens * shape.vocab)
+    return chunk + shape.vocab * shape.hidden * (4 + 2 * width)
+
+
+def checkpoint_bytes(config: TrainingConfig, shape: ModelShape) -> int:
+    """Bytes of one checkpoint: weights, fp32 master copy and both Adam moments."""
+    width = 4 if config.train.precision == "fp32" else 2
+    master = 0 if config.train.precision == "fp32" and config.zero.stage == 0 else 4
+    return shape.parameters * (width + master + 8)
+
+
+def disk_bytes(config: TrainingConfig, shape: ModelShape) -> int:
+    """Most that a run directory holds at once: kept checkpoints, the best, one being written, the export."""
+    kept = config.checkpoint.keep_last + 1 + (1 if config.data.validation else 0)
+    if config.checkpoint.keep_every_steps and config.train.max_steps:
+        kept += config.train.max_steps // config.checkpoint.keep_every_steps
+    return kept * checkpoint_bytes(config, shape) + 2 * shape.parameters * 2

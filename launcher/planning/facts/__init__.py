@@ -1,0 +1,1 @@
+"""What planning observes of this machine, the data, the model and the folds."""

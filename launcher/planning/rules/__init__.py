@@ -1,0 +1,1 @@
+"""Checks before the queue: each compares a config with facts and returns problems."""

@@ -1,0 +1,29 @@
+"""What the keys of a cross-validation must say of each other."""
+
+from collections.abc import Iterator
+
+from launcher.config import RunConfig
+from launcher.errors import Problem
+from launcher.planning.facts.machine import Facts
+from train.config import CrossValidationConfig
+
+
+def folds_agree(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
+    """Keys that say nothing without `cv.folds`, and a fold that is not one of them."""
+    cv = config.cv
+    if cv.folds is None:
+        given, defaults = cv.model_dump(), CrossValidationConfig().model_dump()
+        for name in (name for name in given if given[name] != defaults[name]):
+            yield Problem(
+                code="cv.folds",
+                field=f"cv.{name}",
+                message=f"cv.{name}={given[name]!r} says nothing without cv.folds",
+                fix="set cv.folds, such as cv.folds=5, or leave it out",
+            )
+    elif cv.fold is not None and cv.fold >= cv.folds:
+        yield Problem(
+            code="cv.fold",
+            field="cv.fold",
+            message=f"cv.fold={cv.fold}, and the folds of cv.folds={cv.folds} are 0 to {cv.folds - 1}",
+            fix=f"set cv.fold={cv.folds - 1} or less, or null to train on all rows",
+        )

@@ -1,0 +1,214 @@
+"""The sweep directory: its names, its one file, and how trials are told apart in it.
+
+`sweep.yaml` holds what all trials share once, and one line per trial with what differs. A node makes a
+trial's run directory from that when it starts.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from launcher.records.points import label
+from train.rundir import JournaledDir, RunDir, append_line, read_lines, write_atomic
+
+if TYPE_CHECKING:
+    from launcher.config import Access
+
+_TRIALS = "\ntrials:\n"
+_DERIVED = ("run", "identity", "wandb_id", "label")
+"""What a plan says of a trial's config: worked out again rather than written down for each."""
+Document = dict[str, Any]
+"""What a run directory is made of: `config` (run.yaml) and `plan` (plan.json)."""
+Change = tuple[list[str], Any]
+"""Path of a value in a document, and the value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One line of sweep.yaml."""
+
+    name: str
+    """Of the run directory: the hash of the config is in it."""
+    point: dict[str, Any]
+    """A value for each swept key."""
+    changes: list[Change]
+    """What differs from the base document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFile:
+    """All of sweep.yaml."""
+
+    sweep: str
+    created: str
+    overrides: list[str]
+    """What the command line said last."""
+    settings: dict[str, Any]
+    """The sweep section, as it was last given."""
+    access: "Access"
+    """As in a run's config."""
+    code: str
+    """Hash of the frozen sources."""
+    base: Document
+    trials: list[Trial]
+
+    @property
+    def axes(self) -> dict[str, list[Any]]:
+        """Each swept key with the values that some trial has, in their order of appearance."""
+        found: dict[str, list[Any]] = {}
+        for trial in self.trials:
+            for key, value in trial.point.items():
+                values = found.setdefault(key, [])
+                if value not in values:
+                    values.append(value)
+        return found
+
+    def config(self, trial: Trial) -> dict[str, Any]:
+        """A trial's config, as plain values."""
+        config: dict[str, Any] = patched(self.base, trial.changes)["config"]
+        return config
+
+    def document(self, trial: Trial) -> Document:
+        """What a trial's run directory is made of."""
+        from launcher.config import RunConfig
+
+        document = patched(self.base, trial.changes)
+        config = RunConfig.model_validate(document["config"])
+        plan = document["plan"]
+        plan |= {"run": trial.name, "identity": config.identity}
+        plan["training"] |= {
+            "run": trial.name,
+            "wandb_id": config.wandb_id(Path(config.runs_dir) / self.sweep),
+            "label": label(trial.point),
+        }
+        return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Trials that were handed over together: one job array, or one runner on this machine."""
+
+    time: float
+    executor: str
+    name: str
+    """The array's name under Slurm; elements are told apart by their index."""
+    trials: list[str]
+    """In the order of the indices; for a later rung, all that may get there."""
+    rung: int | None
+    """Which stop of successive halving they run to, from 0; None: to the end."""
+    chain: str | None
+    """Of successive halving: the name of the slice that began it."""
+    places: int
+    """How many elements there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDir(JournaledDir):
+    """All names in one sweep directory; its journal tells what was cancelled, set aside, stopped, and why."""
+
+    @property
+    def file(self) -> Path:
+        """What is swept, the base document, and one line per trial."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def code(self) -> Path:
+        """The frozen sources; Python imports from it as it is."""
+        return self.root / "code.zip"
+
+    @property
+    def submitit(self) -> Path:
+        """Submitit's files, and the output of batch scripts and nodes."""
+        return self.root / "submitit"
+
+    def run(self, trial: str) -> RunDir:
+        """Where a trial lives, once it has started."""
+        return RunDir(self.root / trial)
+
+    def exists(self) -> bool:
+        """Whether there is a sweep."""
+        return self.file.is_file()
+
+    def read(self) -> SweepFile:
+        """The file."""
+        head, _, lines = self.file.read_text().partition(_TRIALS)
+        # A line is JSON, which YAML contains: thousands of them are read in milliseconds.
+        trials = [Trial(**json.loads(line.removeprefix("- "))) for line in lines.splitlines()]
+        return SweepFile(**yaml.load(head, Loader=yaml.CSafeLoader), trials=trials)
+
+    def write(self, file: SweepFile) -> None:
+        """Write the file, whole."""
+        write_atomic(self.file, sweep_text(file))
+
+    def slices(self) -> list[Slice]:
+        """All that was ever handed over, oldest first."""
+        rows = (row for row in read_lines(self.jobs) if "intent" in row)
+        return [Slice(**{name: row[name] for name in Slice.__dataclass_fields__}) for row in rows]
+
+    def record_slice(self, portion: Slice) -> None:
+        """Say what is about to be handed over."""
+        append_line(self.jobs, {"intent": "submit", **asdict(portion)})
+
+    def record_lost(self, name: str, why: str) -> None:
+        """Say that a slice never became a job."""
+        append_line(self.jobs, {"time": round(time.time(), 3), "name": name, "lost": why})
+
+    def lost(self) -> set[str]:
+        """Slices that never became jobs."""
+        return {row["name"] for row in read_lines(self.jobs) if "lost" in row}
+
+    def job_ids(self) -> dict[str, Mapping[str, Any]]:
+        """By slice: the row that says which job it became."""
+        return {row["name"]: row for row in read_lines(self.jobs) if "job_id" in row}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One command at a time changes a sweep."""
+        with self.jobs.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def sweep_text(file: SweepFile) -> str:
+    """sweep.yaml: YAML in which each trial is one line of JSON."""
+    head = {name: getattr(file, name) for name in SweepFile.__dataclass_fields__ if name != "trials"}
+    lines = "".join(f"- {json.dumps(asdict(trial))}\n" for trial in file.trials)
+    text = yaml.dump(head, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    return f"{text.rstrip()}{_TRIALS}{lines}"
+
+
+def trial_of(name: str, point: dict[str, Any], base: Document, document: Document) -> Trial:
+    """The line of a trial, from its document."""
+    found = difference(base, document)
+    changes = [(path, value) for path, value in found if path[0] == "config" or path[-1] not in _DERIVED]
+    return Trial(name=name, point=point, changes=changes)
+
+
+def difference(base: Document, other: Document) -> list[Change]:
+    """Paths and values by which a document differs from another; sections with other keys are replaced."""
+    changes: list[Change] = []
+    for key, value in other.items():
+        old = base[key]
+        if isinstance(value, dict) and isinstance(old, dict) and value.keys() == old.keys():
+            changes += [([key, *path], inner) for path, inner in difference(old, value)]
+        elif value != old or type(value) is not type(old):
+            changes.append(([key], value))
+    return changes
+
+
+def patched(base: Document, changes: Sequence[Change]) -> Document:
+    """A document with some values replaced; the base stays as it is."""
+    result: Document = json.loads(json.dumps(base))
+    for (*sections, name), value in changes:
+        place = result
+        for section in sections:
+            place = place[section]
+        place[name] = value
+    return result

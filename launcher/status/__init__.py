@@ -1,0 +1,1 @@
+"""The state of runs and sweeps, from their records and Slurm's queue."""

@@ -1,0 +1,204 @@
+"""What became of runs, read from their directories and, while they may live, from a process or from Slurm."""
+
+import json
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.records.history import Attempt, Event, attempts_of
+from launcher.status.queue import NOTHING_ASKED, QueueView, look
+from launcher.status.state import RunFiles, State, Unstarted, judge, judge_unstarted
+from slurm.states import JobRecord, why_ended
+from train.rundir import RunDir, read_lines
+
+_ETA_ROWS = 50
+_ROW_BYTES = 512
+Look = Callable[[Collection[str], Collection[str]], QueueView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """One line of `shardline status`; with `--json`, exactly these fields."""
+
+    run: str
+    dir: str
+    state: State
+    step: int
+    total_steps: int | None
+    attempt: int
+    restarts: int
+    """Starts in place, inside an allocation."""
+    job_id: str | None
+    why: str
+    nodes: str | None = None
+    eta_s: float | None = None
+    """Seconds of training left, while it runs."""
+    attempts: Sequence[Attempt] = ()
+
+
+def read_statuses(
+    runs: Sequence[RunDir | Unstarted], ask: Look = look, *, attempts: bool = True
+) -> list[RunStatus]:
+    """Judge runs with one question to the queue; one whose files cannot be read is FAILED and hides no other.
+
+    Args:
+        runs: Run directories, and trials that have none yet.
+        ask: Asks Slurm.
+        attempts: Read the journals of finished runs too, for why each attempt ended.
+    """
+    read = [run if isinstance(run, Unstarted) else _read(run, attempts=attempts) for run in runs]
+    open_runs = [
+        files for files in read if isinstance(files, RunFiles) and files.job_name and not files.result
+    ]
+    waiting = [trial.key for trial in read if isinstance(trial, Unstarted) and trial.key]
+    names = [*waiting, *(str(files.job_name) for files in open_runs)]
+    silent = [str(files.job_name) for files in open_runs if files.silent]
+    view = ask(names, silent) if names else NOTHING_ASKED
+    return [_judged(found, view) for found in read]
+
+
+def _judged(found: "RunFiles | Unstarted | RunStatus", view: QueueView) -> RunStatus:
+    if isinstance(found, RunFiles):
+        return _status(found, view)
+    return _unstarted(found, view) if isinstance(found, Unstarted) else found
+
+
+def read_status(run: RunDir, ask: Look = look) -> RunStatus:
+    """Judge one run."""
+    [status] = read_statuses([run], ask)
+    return status
+
+
+def _read(run: RunDir, *, attempts: bool) -> "RunFiles | RunStatus":
+    try:
+        if not attempts and (finished := _finished(run)):
+            return finished
+        events = list(read_lines(run.events))
+        return RunFiles(
+            run=run,
+            events=events,
+            jobs=list(read_lines(run.jobs)),
+            result=json.loads(run.result.read_text()) if run.result.exists() else None,
+            planned_steps=json.loads(run.plan.read_text())["time"]["total_steps"],
+            attempts=attempts_of(events),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return RunStatus(
+            run=run.root.name,
+            dir=str(run.root),
+            state="FAILED",
+            step=0,
+            total_steps=None,
+            attempt=0,
+            restarts=0,
+            job_id=None,
+            why=f"its files cannot be read: {type(error).__name__}: {error}",
+        )
+
+
+def _finished(run: RunDir) -> RunStatus | None:
+    """What result.json alone tells of a run that is over for good."""
+    if not run.result.exists():
+        return None
+    result = json.loads(run.result.read_text())
+    if result["outcome"] != "COMPLETED":
+        return None
+    return RunStatus(
+        run=run.root.name,
+        dir=str(run.root),
+        state="COMPLETED",
+        step=result["step"],
+        total_steps=result["total_steps"],
+        attempt=result["attempts"],
+        restarts=result["restarts"],
+        job_id=result["job_id"],
+        why=f"ended early: {result['ended_early']}" if result["ended_early"] else "",
+    )
+
+
+def _unstarted(trial: Unstarted, view: QueueView) -> RunStatus:
+    record = view.jobs.get(trial.key or "")
+    state, why = judge_unstarted(trial, record, view)
+    return RunStatus(
+        run=trial.name,
+        dir=str(trial.root),
+        state=state,
+        step=trial.paused_at or 0,
+        total_steps=None,
+        attempt=0,
+        restarts=0,
+        job_id=record.job_id if record else None,
+        why=why,
+    )
+
+
+def _status(files: RunFiles, view: QueueView) -> RunStatus:
+    started = [row for row in files.events if row["event"] == "started"]
+    total = started[-1]["total_steps"] if started else files.planned_steps
+    record = view.jobs.get(files.job_name or "")
+    state, why = judge(files, record, view)
+    rows = _last_metrics(files.run.metrics)
+    step = int(rows[-1]["step"]) if rows else 0
+    noted = next((row["job_id"] for row in reversed(files.jobs) if "job_id" in row), None)
+    return RunStatus(
+        run=files.run.root.name,
+        dir=str(files.run.root),
+        state=state,
+        step=step,
+        total_steps=total,
+        attempt=max((attempt.number for attempt in files.attempts), default=0),
+        restarts=sum(row["event"] == "crashed" and row["then"] == "restart" for row in files.events),
+        job_id=record.job_id if record else noted,
+        why=why,
+        nodes=(record.nodes or None) if record and state == "RUNNING" else None,
+        eta_s=_eta_s(rows, total) if state == "RUNNING" else None,
+        attempts=_explained(files.attempts, view.starts.get(files.job_name or "", ())),
+    )
+
+
+def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list[Attempt]:
+    """Attempts that ended without a word, explained by what the accounting database kept of each start."""
+    explained = []
+    for attempt in attempts:
+        same_job = [record for record in starts if record.job_id == attempt.job_id]
+        earlier = sum(other.job_id == attempt.job_id and other.number < attempt.number for other in attempts)
+        if attempt.ended is None and earlier < len(same_job) and same_job[earlier].phase == "ended":
+            record = same_job[earlier]
+            explained.append(
+                replace(attempt, ended=f"{why_ended(record.state)} ({record.state} {record.nodes})")
+            )
+        else:
+            explained.append(attempt)
+    return explained
+
+
+def _eta_s(rows: Sequence[Event], total: int | None) -> float | None:
+    """From the newest steps since the ranks last started: there the count goes back."""
+    newest: list[Event] = []
+    for row in reversed(rows):
+        if newest and row["step"] >= newest[-1]["step"]:
+            break
+        newest.append(row)
+    if total is None or len(newest) < 2:
+        return None
+    last, first = newest[0], newest[-1]
+    per_step_s: float = (float(last["time"]) - float(first["time"])) / (last["step"] - first["step"])
+    return round(per_step_s * (total - int(last["step"])), 1)
+
+
+def _last_metrics(metrics: Path) -> list[Event]:
+    """The last whole lines, without reading the file from its start."""
+    if not metrics.exists():
+        return []
+    with metrics.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - _ETA_ROWS * _ROW_BYTES))
+        lines = file.read().split(b"\n")[:-1]
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if "step" in row]

@@ -1,0 +1,109 @@
+"""What became of a sweep's trials: those that started are judged as any run, the others by their slice."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.node.rungs import halving_events
+from launcher.records.jobs import latest_name
+from launcher.records.sweeps import Slice, SweepDir, SweepFile
+from launcher.status.queue import look
+from launcher.status.runs import Look, RunStatus, read_statuses
+from launcher.status.state import Unstarted
+from slurm.environment import job_key
+from train.rundir import STOPPED_AT_RUNG, RunDir, read_lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Handover:
+    """The newest slice that a trial is, or may become, part of."""
+
+    portion: Slice
+    index: int
+    job: Mapping[str, Any] | None
+    decided: bool = True
+    """False: who is in this rung is not known yet."""
+
+    @property
+    def key(self) -> str | None:
+        """Of the element of the array; None on this machine."""
+        return job_key(self.portion.name, self.index) if self.portion.executor == "slurm" else None
+
+
+def sweep_runs(sweep: SweepDir, file: SweepFile) -> list[RunDir | Unstarted]:
+    """Every trial, in the order of the file: its run directory, or that it has not begun."""
+    handovers = _handovers(sweep)
+    there = {entry.name for entry in os.scandir(sweep.root)}
+    cancelled = [row["time"] for row in read_lines(sweep.events) if row["event"] == "cancelled"]
+    cancelled_at = max(cancelled, default=0.0)
+    runs: list[RunDir | Unstarted] = []
+    for trial in file.trials:
+        run, handover = sweep.run(trial.name), handovers.get(trial.name)
+        paused = _paused_at(run, handover) if trial.name in there and handover else None
+        begun = trial.name in there and (handover is None or _begun_since(run, handover.portion.time))
+        if begun and paused is None:
+            runs.append(run)
+        else:
+            runs.append(_unstarted(run, handover, cancelled_at, paused))
+    return runs
+
+
+def read_sweep(sweep: SweepDir, file: SweepFile, ask: Look = look) -> list[RunStatus]:
+    """The status of every trial, in the order of the file."""
+    return read_statuses(sweep_runs(sweep, file), ask, attempts=False)
+
+
+def _handovers(sweep: SweepDir) -> dict[str, _Handover]:
+    jobs, lost = sweep.job_ids(), sweep.lost()
+    going = {(row["chain"], row["rung"] + 1): row["kept"] for row in halving_events(sweep)}
+    found: dict[str, _Handover] = {}
+    for portion in sweep.slices():
+        if portion.name in lost:
+            continue
+        job = jobs.get(portion.name)
+        if not portion.rung or (portion.chain, portion.rung) in going:
+            trials = going[portion.chain, portion.rung] if portion.rung else portion.trials
+            for index, trial in enumerate(trials):
+                found[trial] = _Handover(portion=portion, index=index, job=job)
+            continue
+        # The first rung that is not decided: any of those in the one before may get there.
+        before = portion.trials if portion.rung == 1 else going.get((portion.chain, portion.rung - 1))
+        for trial in before or ():
+            found[trial] = _Handover(portion=portion, index=0, job=job, decided=False)
+    return found
+
+
+def _paused_at(run: RunDir, handover: _Handover) -> int | None:
+    """The step at which a trial waits for a later rung; None if it does something else."""
+    if not handover.portion.rung or run.result.exists():
+        return None
+    if handover.decided and handover.key and latest_name(run) == handover.key:
+        return None
+    stops = [row for row in read_lines(run.events) if row["event"] in ("preempted", "submitted")]
+    last = stops[-1] if stops else None
+    if last is None or last["event"] != "preempted" or last["reason"] != STOPPED_AT_RUNG:
+        return None
+    return int(last["step"])
+
+
+def _unstarted(
+    run: RunDir, handover: _Handover | None, cancelled_at: float, paused_at: int | None
+) -> Unstarted:
+    return Unstarted(
+        name=run.root.name,
+        root=run.root,
+        key=handover.key if handover else None,
+        job=handover.job if handover else None,
+        handed_over=handover.portion.time if handover else None,
+        cancelled=handover is not None and cancelled_at > handover.portion.time,
+        paused_at=paused_at,
+    )
+
+
+def _begun_since(run: RunDir, time: float) -> bool:
+    """Whether a run was started, or finished for good, after it was handed over."""
+    if run.result.exists() and run.result.stat().st_mtime > time:
+        return True
+    intents = [row["time"] for row in read_lines(run.jobs) if "intent" in row]
+    return bool(intents) and max(intents) >= time

@@ -1,0 +1,74 @@
+"""Ending a sweep: at once, or after what runs has saved. What waits does not start."""
+
+from contextlib import suppress
+
+import psutil
+
+from launcher.errors import refuse
+from launcher.lifecycle.cancel import cancel_run
+from launcher.records.jobs import latest_name
+from launcher.records.runs import ensure_ours
+from launcher.records.sweeps import SweepDir
+from launcher.status.runs import RunStatus
+from launcher.status.state import is_alive
+from launcher.status.trials import read_sweep
+from slurm.client import SlurmError, cancel, queue
+from slurm.environment import job_name_of
+from train.failures import ExitCode
+
+
+def cancel_sweep(sweep: SweepDir) -> int:
+    """Kill every trial that waits or runs; returns how many there were."""
+    alive = _alive(sweep)
+    names = {portion.name for portion in sweep.slices()}
+    apart = []
+    for status in alive:
+        run = sweep.run(status.run)
+        if not run.root.exists():
+            continue
+        if job_name_of(latest_name(run) or "") in names:
+            run.log_event("cancelled", job_id=status.job_id)
+        else:
+            apart.append(run)
+    _end_jobs(sweep, waiting_only=False)
+    for run in apart:
+        cancel_run(run)
+    return len(alive)
+
+
+def stop_sweep(sweep: SweepDir) -> int:
+    """Ask what runs to save and end; returns how many were asked."""
+    running = [status for status in _alive(sweep) if status.state == "RUNNING"]
+    _end_jobs(sweep, waiting_only=True)
+    for status in running:
+        sweep.run(status.run).stop_request.touch()
+    return len(running)
+
+
+def _alive(sweep: SweepDir) -> list[RunStatus]:
+    ensure_ours(sweep)
+    sweep.adopt_umask()
+    statuses = read_sweep(sweep, sweep.read())
+    return [status for status in statuses if status.state in ("RUNNING", "PENDING")]
+
+
+def _end_jobs(sweep: SweepDir, *, waiting_only: bool) -> None:
+    """Journaled first: a trial whose job is gone was cancelled, not lost."""
+    sweep.log_event("cancelled", waiting_only=waiting_only)
+    for job in sweep.job_ids().values():
+        if "host" in job and is_alive(job):
+            # Its trials have sessions of their own.
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(int(job["job_id"])).kill()
+    names = {portion.name for portion in sweep.slices() if portion.executor == "slurm"}
+    try:
+        # By the arrays' names, which are this sweep's alone: an id in a file could be anybody's.
+        records = [record for record in queue() if record.name in names] if names else []
+        for array in sorted(
+            {record.job_id.partition("_")[0] for record in records if record.phase != "ended"}
+        ):
+            cancel(array, waiting_only=waiting_only)
+    except SlurmError as error:
+        raise refuse(
+            "slurm.away", "SWEEP", f"Slurm does not cancel it: {error}", "try again later", ExitCode.REFUSED
+        ) from error

@@ -1,0 +1,185 @@
+"""Handing trials over: slices of a sweep to Slurm as job arrays, or to one process on this machine."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import Problem
+from launcher.lifecycle.start import submit_once
+from launcher.node.halving import setting_key, shrunk
+from launcher.node.rungs import decisions
+from launcher.node.trial import run_trial
+from launcher.planning.plan import slurm_script
+from launcher.planning.rules.slurm import asks_the_queue
+from launcher.records.jobs import local_job, next_name
+from launcher.records.sweeps import Slice, SweepDir
+from launcher.sweep.local import run_slices
+from launcher.sweep.plan import PlannedTrial, SweepPlan, by_shape
+from slurm.client import SlurmError, largest_array, queue
+from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local
+from train.rundir import append_line
+
+Started = tuple[str, list[str]]
+"""A job's id and the trials that it starts."""
+
+
+def hand_over(
+    sweep: SweepDir, plan: SweepPlan, chosen: Sequence[PlannedTrial]
+) -> tuple[list[Started], Problem | None]:
+    """Start the chosen trials.
+
+    Returns:
+        One job for each slice, and why the queue did not take all of them, if so.
+    """
+    if not chosen:
+        return [], None
+    if plan.executor == "local":
+        portions = list(_rungs(sweep, plan, [trial.name for trial in chosen], "local"))
+        return [(_start_local(sweep, plan, portions), portions[0].trials)], None
+    done: list[Started] = []
+    try:
+        largest = largest_array()
+    except SlurmError as error:
+        return done, _refused(len(chosen), error)
+    for portion, trial in _arrays(sweep, plan, chosen, largest):
+        try:
+            done.append((_start_array(sweep, plan, portion, trial, done), portion.trials))
+        except (SubmissionError, SlurmError) as error:
+            sweep.record_lost(portion.name, str(error))
+            return done, _refused(len(portion.trials), error)
+    return done, None
+
+
+def _refused(trials: int, error: Exception) -> Problem:
+    return Problem(
+        code="slurm.refused",
+        field="slurm",
+        message=f"Slurm did not take {trials} of the trials: {error}",
+        fix="submit the sweep again: it continues with what is missing",
+    )
+
+
+def _arrays(
+    sweep: SweepDir, plan: SweepPlan, chosen: Sequence[PlannedTrial], largest: int
+) -> Iterator[tuple[Slice, PlannedTrial]]:
+    """Slices of at most so many trials, each with one whose resources are those of all."""
+    for trials in by_shape(chosen):
+        for start in range(0, len(trials), largest):
+            part = trials[start : start + largest]
+            for portion in _rungs(sweep, plan, [trial.name for trial in part], "slurm"):
+                yield portion, part[0]
+
+
+def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: str) -> Iterator[Slice]:
+    """One slice, or with halving one for each rung and one for the end."""
+    halving = None if decisions(sweep) else plan.settings.halving
+    settings = len({setting_key(trial.point) for trial in plan.trials if trial.name in trials})
+    places, chain = len(trials), None
+    for rung in range(len(halving.rungs) + 1) if halving else (None,):
+        if rung and halving:
+            places, settings = shrunk(places, settings, halving.keep)
+        name = next_name(sweep.root.name, str(sweep.root), len(sweep.slices()))
+        chain = chain or (name if halving else None)
+        portion = Slice(
+            time=round(time.time(), 3),
+            executor=executor,
+            name=name,
+            trials=trials,
+            rung=rung,
+            chain=chain,
+            places=places,
+        )
+        sweep.record_slice(portion)
+        yield portion
+
+
+def _start_local(sweep: SweepDir, plan: SweepPlan, portions: Sequence[Slice]) -> str:
+    first = plan.trials[0].config
+    job_id = submit_local(
+        LocalRequest(
+            folder=sweep.submitit,
+            # Each trial has a limit of its own.
+            time_min=first.slurm.time_min * sum(portion.places for portion in portions),
+            signal_delay_s=30,
+            gpus=0,
+            environ={"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"},
+        ),
+        run_slices,
+        str(sweep.root),
+        [portion.name for portion in portions],
+        plan.settings.parallel or 1,
+    )
+    for portion in portions:
+        _record_job(sweep, portion.name, job_id, **local_job(job_id))
+    return job_id
+
+
+def _start_array(
+    sweep: SweepDir, plan: SweepPlan, portion: Slice, trial: PlannedTrial, before: Sequence[Started]
+) -> str:
+    after = before[-1][0] if portion.rung else None
+    script = _script(sweep.root, plan, trial, name=portion.name, places=portion.places, after=after)
+    request = SlurmRequest(folder=sweep.submitit, script=script, nodes=trial.plan.placement.nodes)
+    job_id = submit_once(portion.name, request, run_trial, str(sweep.root))
+    _record_job(sweep, portion.name, job_id)
+    return job_id
+
+
+def _script(
+    root: Path, plan: SweepPlan, trial: PlannedTrial, *, name: str, places: int, after: str | None = None
+) -> str:
+    throttle = f"%{plan.settings.parallel}" if plan.settings.parallel else ""
+    return slurm_script(
+        trial.config.slurm,
+        trial.plan.training,
+        root,
+        name=name,
+        python=sys.executable,
+        code=SweepDir(root).code,
+        array=f"0-{places - 1}{throttle}",
+        after=after,
+    )
+
+
+def ask_the_queue(plan: SweepPlan) -> Iterator[Problem]:
+    """Let sbatch look at one script for each kind of resources, without submitting it."""
+    if plan.executor != "slurm":
+        return
+    if plan.settings.halving:
+        yield from _fits_one_array(plan)
+    for trials in by_shape(plan.trials):
+        name = next_name(plan.root.name, str(plan.root), 0)
+        yield from asks_the_queue(_script(plan.root, plan, trials[0], name=name, places=len(trials)))
+
+
+def _fits_one_array(plan: SweepPlan) -> Iterator[Problem]:
+    try:
+        largest = largest_array()
+    except SlurmError as error:
+        yield _refused(len(plan.trials), error)
+        return
+    if len(plan.trials) > largest:
+        yield Problem(
+            code="sweep.halving",
+            field="sweep.halving",
+            message=f"{len(plan.trials)} trials do not fit into one array of at most {largest} (the site's"
+            " MaxArraySize), and only trials of one array are compared",
+            fix="sweep less, or leave sweep.halving=null",
+        )
+
+
+def settle_silent(sweep: SweepDir) -> None:
+    """Slices of a command that was killed before it had an answer: the queue knows them, or they are lost."""
+    known = sweep.job_ids().keys() | sweep.lost()
+    silent = {part.name: part for part in sweep.slices() if part.name not in known}
+    for record in queue() if any(part.executor == "slurm" for part in silent.values()) else ():
+        if silent.pop(record.name, None):
+            _record_job(sweep, record.name, record.job_id.partition("_")[0])
+    for name in silent:
+        sweep.record_lost(name, "the command that submitted it was killed")
+
+
+def _record_job(sweep: SweepDir, name: str, job_id: str, **where: Any) -> None:
+    append_line(sweep.jobs, {"time": round(time.time(), 3), "name": name, "job_id": job_id, **where})

@@ -1,0 +1,48 @@
+"""A start is timed phase by phase from the process's exec, and told once."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.records.history import attempts_of
+from train.measure.phases import Announcer, phase_seconds, process_age_s
+from train.node.heartbeat import Heartbeat
+from train.rundir import RunDir, read_lines
+
+
+def test_the_phases_add_up_and_one_that_came_twice_is_counted_together():
+    begun = [("imports", 0.0), ("load model", 5.0), ("restore", 7.0), ("load model", 8.0)]
+    assert phase_seconds(begun, 10.0) == {"imports": 5.0, "load model": 4.0, "restore": 1.0}
+
+
+def test_a_process_knows_when_it_was_started():
+    before = time.monotonic()
+    code = (
+        "import time; time.sleep(0.3); from train.measure.phases import process_age_s; print(process_age_s())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.28 < float(done.stdout) < time.monotonic() - before + 0.02
+    assert process_age_s() > 0
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_rank_0_journals_the_start_once(tmp_path: Path, main: bool):
+    run = RunDir(tmp_path)
+    announcer = Announcer(run, Heartbeat(tmp_path, 0), attempt=2, main=main)
+    for name in ("prepare data", "load model", "train"):
+        announcer.begin(name)
+    announcer.step_made()
+    announcer.step_made()
+    announcer.begin("export")
+    rows = list(read_lines(run.events))
+    if not main:
+        assert rows == []
+        return
+    [start] = [row for row in rows if row["event"] == "start"]
+    assert list(start["seconds"]) == ["imports", "prepare data", "load model", "first step"]
+    assert start["total_s"] == pytest.approx(sum(start["seconds"].values()), abs=0.01)
+    assert attempts_of(rows)[0].start == start["seconds"]
+    assert [row["phase"] for row in rows if row["event"] == "phase"][-1] == "export"

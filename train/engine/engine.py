@@ -1,0 +1,219 @@
+"""DeepSpeed behind five verbs: loss, backward, step, save, load.
+
+Shape legend: B rows, T tokens, V vocabulary or classes.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.runtime import compiler
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+
+from train.data.collate import Batch
+from train.engine.host_copy import HostCopy, PendingFile
+from train.engine.universal import CONVERTIBLE, OPTIMIZER_ORDER, share_out_states
+from train.kernels.adamw import adopt_states
+from train.model.compiling import uncompiled
+from train.model.loss import class_loss_sum
+
+SHARDS = "shards"
+"""Name of DeepSpeed's directory inside a checkpoint."""
+
+
+class Engine:
+    """A model under ZeRO. Every method but `module` is collective: all ranks call it together."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: dict[str, Any],
+        *,
+        causal: bool,
+        compiled: bool = False,
+        world_size: int,
+    ) -> None:
+        """Shard the model as the config says."""
+        self._causal = causal
+        self._compiled = compiled
+        self._world_size = world_size
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._optimizer_order = [
+            names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]
+        ]
+        _import_muon_uncompiled()
+        self._engine, self._optimizer, _, _ = deepspeed.initialize(
+            model=model, optimizer=optimizer, config=config
+        )
+        # transformers opens models for use: without this, neither dropout nor activation checkpointing is on.
+        self._engine.train()
+        self._own_norm: torch.Tensor | None = None
+        self._copies = _CopyingWriter(pinned=torch.cuda.is_available())
+        self._engine.checkpoint_engine = self._copies
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The model; under ZeRO-3 its parameters are shards."""
+        module: torch.nn.Module = self._engine.module
+        return module
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Class scores, BV."""
+        output = self._engine(**batch.inputs)
+        logits: torch.Tensor = output.logits
+        return logits
+
+    def loss_sum(self, batch: Batch) -> torch.Tensor:
+        """Sum of the loss over what is trained in this rank's rows, fp32 scalar."""
+        if not self._causal:
+            return class_loss_sum(self.logits(batch), batch.labels)
+        loss: torch.Tensor = self._engine(**batch.inputs, labels=batch.labels, places=batch.places_N)
+        return loss
+
+    def row_losses(self, batch: Batch) -> torch.Tensor:
+        """Sum of the loss over what is trained in each row of a decoder's batch, B, fp32."""
+        losses: torch.Tensor = self._engine(
+            **batch.inputs, labels=batch.labels, places=batch.places_N, each_row=True
+        )
+        return losses
+
+    def backward(self, loss_sum: torch.Tensor, trained: int) -> None:
+        """Add to the gradients of `total loss / trained`, `trained` counted over the whole global batch.
+
+        DeepSpeed averages gradients over ranks; multiplying by their number makes it a sum again.
+        """
+        self._engine.backward(loss_sum * (self._world_size / trained), scale_wrt_gas=False)
+
+    def micro_step(self) -> None:
+        """Count a micro-step before the boundary; updates nothing."""
+        self._engine.step()
+
+    def step(self, lr: float) -> bool:
+        """Update the weights at this learning rate.
+
+        Returns:
+            Whether it happened: a gradient that is not finite on any rank changes nothing on all of them.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        # Plain stage 0 in fp32 is the one engine that clips without telling the norm.
+        self._own_norm = self._plain_gradient_norm()
+        finite = self._own_norm is None or math.isfinite(float(self._own_norm))
+        if not finite:
+            # AdamW passes over parameters without a gradient.
+            for parameter in self.module.parameters():
+                parameter.grad = None
+        self._engine.step()
+        return finite and not getattr(self._engine.optimizer, "overflow", False)
+
+    def gradient_norm(self) -> float:
+        """Global norm of the last step's gradients before clipping; waits for the device."""
+        norm = self._own_norm if self._own_norm is not None else self._engine.get_global_grad_norm()
+        return float(norm if norm is not None else float("nan"))
+
+    def current_lr(self) -> float:
+        """The rate that the optimizer really holds."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """No dropout, no gradients, and layers as they are written: a score is the same, compiled or not."""
+        self._engine.eval()
+        try:
+            with torch.no_grad(), uncompiled() if self._compiled else nullcontext():
+                yield
+        finally:
+            self._engine.train()
+
+    def copy_states(self, directory: Path) -> list[PendingFile]:
+        """Copy all that this rank would write into a directory; the training may go on at once."""
+        order = {OPTIMIZER_ORDER: self._optimizer_order}
+        self._engine.save_checkpoint(
+            str(directory), tag=SHARDS, client_state={**order, **CONVERTIBLE}, save_latest=False
+        )
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return self._copies.take_pending()
+
+    @property
+    def copy_bytes(self) -> int:
+        """Host memory that copies for saving take on this rank."""
+        return self._copies.nbytes
+
+    def load(self, directory: Path) -> None:
+        """Read model and optimizer back from what the same shape wrote."""
+        path, _ = self._engine.load_checkpoint(str(directory), tag=SHARDS)
+        if path is None:
+            raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
+        adopt_states(self._inner_optimizer())
+
+    def load_converted(self, directory: Path, optimizer_step: float) -> None:
+        """Read states that were taken apart (`train/engine/universal.py`)."""
+        share_out_states(self._engine, directory, optimizer_step)
+        adopt_states(self._inner_optimizer())
+
+    def optimizer_step(self) -> float:
+        """AdamW's own count of applied steps, on which its bias correction depends."""
+        states = self._inner_optimizer().state.values()
+        return next((float(state["step"]) for state in states if "step" in state), 0.0)
+
+    def full_state_dict(self) -> dict[str, torch.Tensor] | None:
+        """All weights in the training dtype, on rank 0; None elsewhere under ZeRO-3."""
+        if self._engine.zero_optimization_stage() == 3:
+            gathered: dict[str, torch.Tensor] | None = self._engine._zero3_consolidated_16bit_state_dict()
+            return gathered
+        return dict(self.module.state_dict())
+
+    def _inner_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW itself, out of what DeepSpeed wraps it in."""
+        inner: torch.optim.Optimizer = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
+        return inner
+
+    def _plain_gradient_norm(self) -> torch.Tensor | None:
+        if isinstance(self._engine.optimizer, torch.optim.Optimizer):
+            grads = [p.grad for p in self.module.parameters() if p.grad is not None]
+            return torch.nn.utils.get_total_norm(grads)
+        return None
+
+
+def _import_muon_uncompiled() -> None:
+    """Spare the start torch's compiler: 560 modules, a sixth of all the time that a rank spends importing.
+
+    DeepSpeed imports its Muon to ask whether an optimizer is one (ours never is), and that import decorates
+    Muon's kernels with torch.compile.
+    """
+    compile_as_asked = compiler.compile
+    compiler.compile = lambda: compiler.dummy_decorator
+    try:
+        import deepspeed.runtime.zero.muon.original_muon  # noqa: F401
+    finally:
+        compiler.compile = compile_as_asked
+
+
+class _CopyingWriter(TorchCheckpointEngine):  # type: ignore[misc]
+    """DeepSpeed's writer, but what it is given is copied, and written later by somebody else."""
+
+    def __init__(self, *, pinned: bool) -> None:
+        super().__init__()
+        self.zipfile_serialization = True
+        self._copy = HostCopy(pinned=pinned)
+        self._pending: list[PendingFile] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Of the buffers."""
+        return self._copy.nbytes
+
+    def save(self, state_dict: Any, path: str) -> None:
+        """Copy one file's content."""
+        self._pending.append(PendingFile(Path(path), self._copy.take(Path(path).name, state_dict)))
+
+    def take_pending(self) -> list[PendingFile]:
+        """What has been copied since the last call."""
+        pending, self._pending = self._pending, []
+        return pending

@@ -1,0 +1,172 @@
+"""A checkpoint for another number of ranks or another ZeRO stage: by parameter, then dealt out anew.
+
+DeepSpeed's own converter takes the shards apart; how they are put together again does not depend on what they
+came from, so every stage can follow every other.
+"""
+
+import io
+import itertools
+from argparse import Namespace
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed.checkpoint.constants import (
+    UNIVERSAL_CHECKPOINT_INFO,
+    UNIVERSAL_CHECKPOINT_VERSION_KEY,
+    UNIVERSAL_CHECKPOINT_VERSION_VALUE,
+)
+
+OPTIMIZER_ORDER = "optimizer_order"
+"""Names of the parameters in the order of the optimizer's groups."""
+MOMENTS = ("exp_avg", "exp_avg_sq")
+CONVERTIBLE: dict[str, Any] = {
+    UNIVERSAL_CHECKPOINT_INFO: {UNIVERSAL_CHECKPOINT_VERSION_KEY: UNIVERSAL_CHECKPOINT_VERSION_VALUE}
+}
+"""What a save must carry so that its shards can be taken apart."""
+
+
+def take_apart(shards: Path, out: Path, *, plain: bool) -> None:
+    """Write `out/zero/PARAMETER/{fp32,exp_avg,exp_avg_sq}.pt`.
+
+    Args:
+        shards: DeepSpeed's directory of one checkpoint.
+        out: A new directory.
+        plain: Written without ZeRO: there are no shards, only the optimizer's own states.
+    """
+    out.mkdir(parents=True)
+    if plain:
+        _take_apart_plain(shards, out)
+        return
+    from deepspeed.checkpoint import ds_to_universal
+
+    arguments = Namespace(
+        input_folder=str(shards),
+        output_folder=str(out),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
+    # Banners and progress bars have no place in a rank's log.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        ds_to_universal.main(arguments)
+
+
+def _take_apart_plain(shards: Path, out: Path) -> None:
+    # The manifest's hash was checked before: these are the bytes that we wrote.
+    state = torch.load(shards / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
+    optimizer = state["optimizer"]
+    masters = itertools.chain.from_iterable(optimizer.get("fp32_groups", []))
+    moments = optimizer.get("optimizer_state_dict", optimizer)["state"]
+    weights = dict(state["module"]) | dict(zip(state[OPTIMIZER_ORDER], masters, strict=False))
+    for number, name in enumerate(state[OPTIMIZER_ORDER]):
+        folder = out / "zero" / name
+        folder.mkdir(parents=True)
+        for key, tensor in {"fp32": weights[name], **{key: moments[number][key] for key in MOMENTS}}.items():
+            torch.save(tensor, folder / f"{key}.pt")
+
+
+def share_out_states(engine: Any, folder: Path, optimizer_step: float) -> None:
+    """Give every rank its part of the states in `folder`. Collective.
+
+    Args:
+        engine: DeepSpeed's engine, fresh from `initialize`.
+        folder: What `take_apart` wrote.
+        optimizer_step: AdamW's own count of applied steps.
+    """
+    stage = engine.zero_optimization_stage()
+    optimizer = engine.optimizer
+    if stage == 3:
+        _fill_stage_3(engine, folder, optimizer_step)
+    elif stage == 0:
+        _fill_plain(engine, folder, optimizer_step)
+    else:
+        _fill_flat(engine, optimizer.single_partition_of_fp32_groups, folder, optimizer_step)
+
+
+def read_weights(folder: Path, name: str) -> torch.Tensor:
+    """One parameter's fp32 weights, flat, from what `take_apart` wrote."""
+    return _read(folder, name, "fp32")
+
+
+def _read(folder: Path, name: str, key: str) -> torch.Tensor:
+    path = folder / "zero" / name / f"{key}.pt"
+    state: Any = torch.load(path, map_location="cpu", weights_only=False)
+    # DeepSpeed's converter wraps what came from stages 1 and 2, and not what came from stage 3.
+    tensor: torch.Tensor = state["param"] if isinstance(state, dict) else state
+    return tensor.flatten().float()
+
+
+def _new_state(flat: torch.Tensor, optimizer_step: float) -> dict[str, torch.Tensor]:
+    """As fused AdamW makes it at its first step."""
+    step = torch.tensor(float(optimizer_step), dtype=torch.float32, device=flat.device)
+    return {"step": step, **{key: torch.zeros_like(flat.data) for key in MOMENTS}}
+
+
+def _fill_plain(engine: Any, folder: Path, optimizer_step: float) -> None:
+    """Every rank has everything; in mixed precision a list of fp32 masters stands beside the weights."""
+    optimizer = engine.optimizer
+    inner = getattr(optimizer, "optimizer", optimizer)
+    pairs = zip(
+        itertools.chain.from_iterable(getattr(optimizer, "fp16_groups", [])),
+        itertools.chain.from_iterable(getattr(optimizer, "fp32_groups", [])),
+        strict=True,
+    )
+    masters = {id(weight): master for weight, master in pairs}
+    for name, parameter in engine.module.named_parameters():
+        master = masters.get(id(parameter), parameter)
+        state = _new_state(master, optimizer_step)
+        for key, target in {"fp32": master.data, **{key: state[key] for key in MOMENTS}}.items():
+            target.copy_(_read(folder, name, key).view_as(master))
+        parameter.data.copy_(master.data)
+        inner.state[master] = state
+
+
+def _fill_flat(engine: Any, flats: list[torch.Tensor], folder: Path, optimizer_step: float) -> None:
+    """Stages 1 and 2: one flat fp32 tensor per group and rank."""
+    states = {id(flat): _new_state(flat, optimizer_step) for flat in flats}
+    for name, parameter in engine.module.named_parameters():
+        mapping = getattr(parameter, "_hp_mapping", None)
+        if mapping is None:
+            # Nothing of this parameter lies on this rank.
+            continue
+        there, here = mapping.lp_fragment_address, mapping.hp_fragment_address
+        flat = next(flat for flat in flats if _holds(flat, mapping.hp_fragment))
+        targets = {"fp32": flat.data, **{key: states[id(flat)][key] for key in MOMENTS}}
+        for key, target in targets.items():
+            part = _read(folder, name, key).narrow(0, there.start, there.numel)
+            target.narrow(0, here.start, here.numel).copy_(part)
+    for flat in flats:
+        engine.optimizer.optimizer.state[flat] = states[id(flat)]
+    engine.optimizer.update_lp_params()
+
+
+def _holds(flat: torch.Tensor, fragment: torch.Tensor) -> bool:
+    start = flat.data_ptr()
+    return start <= fragment.data_ptr() < start + flat.nbytes
+
+
+def _fill_stage_3(engine: Any, folder: Path, optimizer_step: float) -> None:
+    """Each parameter is cut into equal parts, the last one padded."""
+    optimizer = engine.optimizer
+    rank = engine.global_rank
+    flats = optimizer.fp32_partitioned_groups_flat
+    for flat in flats:
+        optimizer.optimizer.state[flat] = _new_state(flat, optimizer_step)
+    for name, parameter in engine.module.named_parameters():
+        group, offset, numel = optimizer.grad_position[optimizer.get_param_id(parameter)]
+        flat = flats[group]
+        state = optimizer.optimizer.state[flat]
+        targets = {"fp32": flat.data, **{key: state[key] for key in MOMENTS}}
+        for key, target in targets.items():
+            whole = _read(folder, name, key)
+            part = whole[rank * numel : (rank + 1) * numel]
+            target.narrow(0, offset, part.numel()).copy_(part)
+    for group in range(len(flats)):
+        optimizer._reassign_or_swap_out_partitioned_parameters(group)
+    if optimizer.persistent_parameters:
+        optimizer.persistent_parameters[0].partition(optimizer.persistent_parameters)
+        optimizer.persistent_parameters[0].all_gather(optimizer.persistent_parameters)

@@ -1,0 +1,1 @@
+"""What the processor and the installed compilers can do."""

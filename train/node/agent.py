@@ -1,0 +1,276 @@
+"""The node agent: starts one rank per GPU with torch's elastic agent, and starts them again when one dies.
+
+Runs the same under Submitit's local executor and under Slurm; it learns where it stands from its caller. The
+agents of a job act together: each reports how its ranks ended, node 0 decides, all do the same.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from train.failures import (
+    ExitCode,
+    Failure,
+    Then,
+    describe,
+    first_cause,
+    node_name,
+    read_failures,
+    what_follows,
+)
+from train.job import TrainJob, load_job
+from train.kernels.ops import build_in_child, extensions_folder
+from train.kernels.table import ops_of
+from train.node import heartbeat
+from train.node.health import node_faults
+from train.node.rendezvous import Rendezvous
+from train.node.shared_memory import sweep_shared_memory
+from train.node.signals import StopWatch
+from train.node.watchdog import Watchdog
+from train.rundir import read_lines, write_json
+
+_REPORT_WITHIN_S = 120.0
+_BUILD_WITHIN_S = 1200.0
+_HEAR_WITHIN_S = 3600.0
+_JOIN_WITHIN_S = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlace:
+    """Where this agent stands in the job."""
+
+    node: int
+    """0 speaks for the job."""
+    nodes: int
+    token: str
+    """Tells this start of the job from all others."""
+    requeues: bool
+    """Whether a scheduler can put the job elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What all nodes do next."""
+
+    then: Then | None
+    """None: the ranks ended well."""
+    code: ExitCode
+
+
+def run_agent(root: Path, attempt: int, place: NodePlace, watch: StopWatch) -> ExitCode:
+    """Run the ranks of this node until the run is finished, stopped or failed.
+
+    Returns:
+        What the job ends with; unless the job goes elsewhere, result.json says the same.
+    """
+    job = load_job(root)
+    logs = job.run_dir.attempt_logs(attempt)
+    return _Agent(job, attempt, place, watch, Rendezvous(logs, place.node, place.nodes)).run()
+
+
+class _Agent:
+    """One node's part in one attempt."""
+
+    def __init__(
+        self, job: TrainJob, attempt: int, place: NodePlace, watch: StopWatch, rendezvous: Rendezvous
+    ) -> None:
+        self._job = job
+        self._attempt = attempt
+        self._place = place
+        self._watch = watch
+        self._rendezvous = rendezvous
+        self._logs = job.run_dir.attempt_logs(attempt)
+
+    def run(self) -> ExitCode:
+        """Check the nodes, then start the ranks until they end well or the nodes decide otherwise."""
+        decision = self._agree("health", self._check_node())
+        if decision.then is None:
+            decision = self._agree("build", self._build_ops(), within_s=_BUILD_WITHIN_S)
+        restarts = 0
+        while decision.then is None or decision.then == "restart":
+            decision = self._agree(f"start_{restarts}", self._run_ranks(restarts))
+            if decision.then is None:
+                break
+            restarts += 1
+        return decision.code
+
+    def _check_node(self) -> Failure | None:
+        sweep_shared_memory()
+        folders = {
+            "the run directory": self._job.run_dir.root,
+            "the node's disk": Path(tempfile.gettempdir()),
+        }
+        faults = node_faults(self._job.plan, folders)
+        if not faults:
+            return None
+        return self._failure("node", f"{node_name()} is unfit: {'; '.join(faults)}")
+
+    def _build_ops(self) -> Failure | None:
+        """What ranks will load is compiled before they start, once for all nodes that are alike."""
+        for op in ops_of(self._job.plan.kernels):
+            said = build_in_child(op)
+            if said is not None:
+                return self._failure("user", f"{op} could not be compiled on {node_name()}: {said}")
+        return None
+
+    def _agree(self, topic: str, failure: Failure | None, within_s: float = _REPORT_WITHIN_S) -> _Decision:
+        """Report how this node fared and learn what all nodes do."""
+        report = {"failed": failure is not None, "failure": asdict(failure) if failure else None}
+        self._rendezvous.report(topic, report)
+        if self._place.node == 0:
+            decision = self._decide(topic, self._rendezvous.collect(topic, within_s))
+            self._rendezvous.announce(topic, asdict(decision))
+            return decision
+        heard = self._rendezvous.hear(topic, _HEAR_WITHIN_S)
+        return _Decision(heard["then"], ExitCode(heard["code"]))
+
+    def _decide(self, topic: str, reports: list[Any]) -> _Decision:
+        """Node 0: from all reports to what follows, journaled."""
+        failures = [Failure(**report["failure"]) for report in reports if report and report["failed"]]
+        silent = [str(node) for node, report in enumerate(reports) if report is None]
+        if silent:
+            failures.append(self._failure("network", f"node {', '.join(silent)} of the job did not report"))
+        cause = first_cause(failures)
+        if cause is None:
+            return _Decision(None, ExitCode.DONE if topic in ("health", "build") else self._ended_as())
+        then = what_follows(
+            cause.failure_class,
+            restarts=self._restarts_since_checkpoint(),
+            may_requeue=self._place.requeues,
+            stopping=self._watch.reason is not None,
+        )
+        self._job.run_dir.log_event(
+            "crashed",
+            attempt=self._attempt,
+            failure_class=cause.failure_class,
+            rank=cause.rank,
+            host=cause.host,
+            reason=cause.message,
+            then=then,
+        )
+        if then == "stop":
+            self._write_failure(cause)
+        return _Decision(then, cause.exit_code)
+
+    def _run_ranks(self, restarts: int) -> Failure | None:
+        """Start the ranks once and wait for them; None when all ended well."""
+        if self._place.node == 0:
+            for old in self._logs.glob("failure_rank_*.json"):
+                old.unlink()
+        topic = f"start_{restarts}"
+        with tempfile.TemporaryDirectory(prefix="shardline-") as scratch:
+            self._rank_environment(restarts, Path(scratch))
+            dog = Watchdog(
+                Path(scratch),
+                self._logs,
+                self._job.config.train.hang_timeout_s,
+                lambda: self._rendezvous.reported_elsewhere(topic, "failed"),
+            )
+            dog.start()
+            try:
+                self._launch(restarts, scratch)
+            except ChildFailedError as error:
+                return dog.hang or self._cause(error, ended_by_us=dog.ended_for_peers)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run must not end without a word
+                failure = describe(error, rank=-1, time=time.time())
+                return dog.hang or failure.in_words(f"node agent on {node_name()}: {error}")
+            finally:
+                dog.stop()
+        return None
+
+    def _cause(self, error: ChildFailedError, *, ended_by_us: bool) -> Failure:
+        """Why this node's ranks failed: what they left in writing, or the signal that killed one."""
+        written = first_cause(read_failures(self._logs))
+        killed = [(rank, entry.exitcode) for rank, entry in error.failures.items() if entry.exitcode < 0]
+        if killed and not ended_by_us and (written is None or written.failure_class == "network"):
+            rank, code = killed[0]
+            message = f"rank {rank} was killed by {signal.Signals(-code).name}"
+            return self._failure("killed", message, rank=rank)
+        if written:
+            return written
+        return self._failure("network", "its peers on another node were gone")
+
+    def _launch(self, restarts: int, scratch: str) -> None:
+        config = LaunchConfig(
+            min_nodes=self._place.nodes,
+            max_nodes=self._place.nodes,
+            nproc_per_node=self._job.plan.ranks_per_node,
+            run_id=f"{self._place.token}-{restarts}",
+            role="rank",
+            rdzv_backend="c10d",
+            rdzv_endpoint=self._rendezvous.endpoint,
+            # The store is there already, on node 0: all agents are its clients.
+            rdzv_configs={"is_host": "false", "join_timeout": _JOIN_WITHIN_S},
+            local_addr=self._rendezvous.host,
+            # A restart is a decision of ours, taken from the failure's class.
+            max_restarts=0,
+            monitor_interval=0.2,
+            logs_specs=DefaultLogsSpecs(log_dir=f"{scratch}/elastic"),
+            # The agent must not kill its ranks on SIGTERM: they have a checkpoint to write.
+            signals_to_handle="SIGINT",
+        )
+        elastic_launch(config, sys.executable)("-u", "-m", "train.worker", str(self._job.run_dir.root))
+
+    def _rank_environment(self, restarts: int, scratch: Path) -> None:
+        cores = len(os.sched_getaffinity(0))
+        os.environ |= {
+            heartbeat.VARIABLE: str(scratch),
+            "SHARDLINE_ATTEMPT": str(self._attempt),
+            "SHARDLINE_RESTART": str(restarts),
+            "OMP_NUM_THREADS": str(max(1, cores // self._job.plan.ranks_per_node)),
+            "TOKENIZERS_PARALLELISM": "false",
+            "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
+            # The plan checked that model and data are here: nothing may depend on a hub at run time.
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+        }
+        if self._job.plan.device == "cpu":
+            os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+
+    def _restarts_since_checkpoint(self) -> int:
+        """Restarts that brought nothing: a week-long run may lose a rank now and then."""
+        count = 0
+        for row in read_lines(self._job.run_dir.events):
+            if row["event"] in ("checkpoint", "submitted"):
+                count = 0
+            elif row["event"] == "crashed" and row["attempt"] == self._attempt:
+                count += 1
+        return count
+
+    def _ended_as(self) -> ExitCode:
+        """Ranks end with 0 both when finished and when stopped; the journal tells which."""
+        rows = read_lines(self._job.run_dir.events)
+        events = [row["event"] for row in rows if row.get("attempt") == self._attempt]
+        return ExitCode.PREEMPTED if "preempted" in events else ExitCode.DONE
+
+    def _write_failure(self, cause: Failure) -> None:
+        write_json(
+            self._job.run_dir.result,
+            {
+                "outcome": "FAILED",
+                "attempts": self._attempt,
+                "failure_class": cause.failure_class,
+                "why": cause.message,
+                "exit_code": int(cause.exit_code),
+                "time": round(time.time(), 3),
+            },
+        )
+
+    def _failure(self, failure_class: Any, message: str, rank: int = -1) -> Failure:
+        return Failure(
+            failure_class=failure_class,
+            message=message,
+            rank=rank,
+            host=node_name(),
+            time=time.time(),
+            detail="",
+        )

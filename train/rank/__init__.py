@@ -1,0 +1,1 @@
+"""What one rank does, from its setup to the end of training."""
