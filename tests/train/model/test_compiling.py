@@ -107,7 +107,7 @@ def test_nothing_of_ours_loads_the_compiler_unasked():
     probe = """
 import sys
 import train.rank.setup, train.engine.engine
-train.engine._import_muon_uncompiled()
+train.engine.engine._import_muon_uncompiled()
 loaded = [name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules]
 assert not loaded, loaded
 """
