@@ -41,6 +41,8 @@ TORCH_FREE = (
     "data.rows",
     "data.sampler",
     "failures",
+    "families",
+    "formats.registry",
     "faults",
     "flops",
     "job",

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -18,7 +19,11 @@ from pydantic import (
     PositiveInt,
 )
 
+from train.formats.registry import accept_name
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+FormatName = Annotated[str, BeforeValidator(accept_name)]
+"""One of the formats of `train/formats/registry.py`."""
 Overlong = Literal["cut", "split", "drop"]
 
 
@@ -83,7 +88,7 @@ class DataConfig(Section):
     """Rows for the loss during training and for choosing the best checkpoint."""
     test: FilePath | None = None
     """Rows that only the final assessment sees, base against tuned."""
-    format: Literal["messages", "prompt_completion", "text", "labelled"]
+    format: FormatName
     """`messages` (chat turns; assistant turns are trained), `prompt_completion` (the completion is trained),
     `text` (everything is trained) or `labelled` (`text` and `label`, for classification)."""
     max_length: Annotated[int, Field(ge=8)] = 1024

@@ -8,7 +8,8 @@ import pytest
 from launcher.compose.groups import packaged
 from tests.conftest import conversation
 from tests.multiprocess.runs import Run, finish, start, traced_settings
-from train.data.render import IGNORED, label_tokens, render_messages
+from train.data.render import IGNORED, label_tokens
+from train.formats.messages import render_messages
 from train.rundir import read_lines
 
 STEPS = 14

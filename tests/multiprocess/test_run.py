@@ -119,7 +119,8 @@ def recomputed_loss(model, tokenizer, run: Run) -> float:
     """Loss over the assistant's tokens of the test file, one row at a time, without this project's loss."""
     import torch
 
-    from train.data.render import IGNORED, label_tokens, render_messages
+    from train.data.render import IGNORED, label_tokens
+    from train.formats.messages import render_messages
 
     total = trained = 0.0
     path = json.loads(run.dir.plan.read_text())["training"]["data"]["test"]["path"]

@@ -15,6 +15,7 @@ import numpy as np
 
 from train.data.rows import read_rows
 from train.failures import DataError
+from train.formats.registry import format_named
 
 _SHOWN_ROWS = 10
 
@@ -130,16 +131,13 @@ def normalised(text: str) -> str:
 
 
 def _sample(value: dict[str, Any], format_name: str, group: str | None) -> Sample:
-    if format_name == "messages":
-        texts = [turn["content"] for turn in value["messages"] if turn["role"] != "assistant"]
-    else:
-        texts = [value["prompt" if format_name == "prompt_completion" else "text"]]
+    row_format = format_named(format_name)
     # No text holds a NUL character, so turns cannot run into each other.
-    content = hashlib.sha256("\0".join(map(normalised, texts)).encode()).digest()
+    content = hashlib.sha256("\0".join(map(normalised, row_format.asked(value))).encode()).digest()
     return Sample(
         content,
         None if group is None else str(value[group]),
-        str(value["label"]) if format_name == "labelled" else None,
+        row_format.label(value) if row_format.label else None,
     )
 
 

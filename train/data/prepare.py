@@ -13,9 +13,10 @@ import numpy as np
 
 from train.cache import cache_dir, key_of, made_once
 from train.config import DataConfig
-from train.data.render import IGNORED, label_tokens, render
+from train.data.render import IGNORED, label_tokens
 from train.data.rows import Row, check_row, file_sha256, read_rows
 from train.failures import DataError
+from train.formats.registry import format_named
 from train.job import DataFile
 
 _LAYOUT_VERSION = 2
@@ -75,7 +76,8 @@ def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
 
 
 def _write(directory: Path, path: Path, data: DataConfig, tokenizer: Any, labels: list[str]) -> None:
-    encode = _encode_labelled if data.format == "labelled" else _encode_causal
+    row_format = format_named(data.format)
+    encode = _encode_labelled if row_format.label else _encode_causal
     problems: list[str] = []
 
     def documents() -> Iterator[dict[str, Any]]:
@@ -101,7 +103,7 @@ def _write(directory: Path, path: Path, data: DataConfig, tokenizer: Any, labels
     per_token = datasets.List(token)
     features = datasets.Features(
         input_ids=per_token,
-        labels=token if data.format == "labelled" else per_token,
+        labels=token if row_format.label else per_token,
         tokens=token,
         trained_tokens=token,
         row=token,
@@ -121,11 +123,12 @@ def _checked_rows(path: Path, format_name: str) -> Iterator[Row]:
 def _encode_causal(
     rows: tuple[Row, ...], data: DataConfig, tokenizer: Any, _labels: list[str]
 ) -> list[list[dict[str, Any]]]:
-    rendered = [render(row.value, data.format, tokenizer) for row in rows]
+    row_format = format_named(data.format)
+    rendered = [row_format.render(row.value, tokenizer) for row in rows]
     encoded = tokenizer(
         [item.text for item in rendered],
         # A chat template writes its own start token; plain text gets the tokenizer's.
-        add_special_tokens=data.format != "messages",
+        add_special_tokens=not row_format.uses_chat_template,
         return_offsets_mapping=True,
         return_attention_mask=False,
     )
@@ -155,8 +158,11 @@ def _pieces(ids: list[int], labels: list[int], data: DataConfig) -> list[dict[st
 def _encode_labelled(
     rows: tuple[Row, ...], data: DataConfig, tokenizer: Any, labels: list[str]
 ) -> list[list[dict[str, Any]]]:
+    row_format = format_named(data.format)
+    assert row_format.label is not None
     class_id = {label: number for number, label in enumerate(labels)}
-    texts = [row.value["text"] for row in rows]
+    texts = [row_format.render(row.value, tokenizer).text for row in rows]
+    classes = [class_id[row_format.label(row.value)] for row in rows]
     # The tokenizer cuts, because what it puts at the end of a text has to stay there.
     cut = tokenizer(texts, truncation=True, max_length=data.max_length, return_attention_mask=False)
 
@@ -167,11 +173,11 @@ def _encode_labelled(
         [
             {
                 "input_ids": ids,
-                "labels": class_id[str(row.value["label"])],
+                "labels": label,
                 "tokens": len(ids),
                 "trained_tokens": 1,
-                "overlong": overlong(row.value["text"], ids),
+                "overlong": overlong(text, ids),
             }
         ]
-        for row, ids in zip(rows, cut["input_ids"], strict=True)
+        for text, label, ids in zip(texts, classes, cut["input_ids"], strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Rows of a data file, each with the place it stands, and what its format asks of it. Torch-free."""
+"""Rows of a data file, each with its place in it, and what is wrong with them. Torch-free."""
 
 import csv
 import hashlib
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROLES = ("system", "user", "assistant")
+from train.formats.registry import format_named
+
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -42,66 +43,7 @@ def file_sha256(path: Path) -> str:
 
 def check_row(row: Row, format_name: str) -> str | None:
     """What is wrong with a row in this format, or None."""
-    if row.problem:
-        return row.problem
-    check = {
-        "messages": _check_messages,
-        "prompt_completion": lambda value: _check_texts(value, ("prompt", "completion")),
-        "text": lambda value: _check_texts(value, ("text",)),
-        "labelled": _check_labelled,
-    }[format_name]
-    return check(row.value)
-
-
-def _check_texts(value: dict[str, Any], fields: tuple[str, ...]) -> str | None:
-    for field in fields:
-        if field not in value:
-            found = ", ".join(sorted(value)) or "nothing"
-            return f"the field {field!r} is missing (found: {found})"
-        if not isinstance(value[field], str) or not value[field].strip():
-            return f"the field {field!r} must be non-empty text"
-        if "\0" in value[field]:
-            return f"the field {field!r} holds a NUL character"
-        if any("\ud800" <= character <= "\udfff" for character in value[field]):
-            return f"the field {field!r} holds half a character (a lone surrogate)"
-    return None
-
-
-def _check_labelled(value: dict[str, Any]) -> str | None:
-    problem = _check_texts(value, ("text",))
-    if problem:
-        return problem
-    if "label" not in value:
-        return f"the field 'label' is missing (found: {', '.join(sorted(value))})"
-    if not isinstance(value["label"], str | int) or isinstance(value["label"], bool):
-        return "the field 'label' must be text or a whole number"
-    if not str(value["label"]).strip():
-        return "the field 'label' is empty"
-    return None
-
-
-def _check_messages(value: dict[str, Any]) -> str | None:
-    if "messages" not in value:
-        return f"the field 'messages' is missing (found: {', '.join(sorted(value)) or 'nothing'})"
-    messages = value["messages"]
-    if not isinstance(messages, list) or not messages:
-        return "the field 'messages' must be a list of turns"
-    previous = None
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            return f"turn {number} needs a role out of {', '.join(ROLES)}"
-        problem = _check_texts(message, ("content",))
-        if problem:
-            return f"turn {number}: {problem}"
-        role = message["role"]
-        if (
-            role == previous
-            or (role == "system" and number > 1)
-            or (role == "assistant" and previous != "user")
-        ):
-            return f"turn {number} ({role}) may not follow {previous or 'the start'}"
-        previous = role
-    return None if previous == "assistant" else "the last turn must be the assistant's: it is what is trained"
+    return row.problem or format_named(format_name).check(row.value)
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:

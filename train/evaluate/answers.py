@@ -7,6 +7,7 @@ import torch
 
 from train.dist import Group
 from train.engine.engine import Engine
+from train.formats.base import Turns
 
 _REPETITION_PENALTY = 1.15
 """Small models fall into loops when decoded greedily (Keskar et al., arXiv 1909.05858, use 1.2)."""
@@ -15,7 +16,7 @@ _REPETITION_PENALTY = 1.15
 def answer(
     engine: Engine,
     tokenizer: Any,
-    conversations: Sequence[list[dict[str, str]]],
+    conversations: Sequence[Turns],
     group: Group,
     max_new_tokens: int,
     *,

@@ -12,6 +12,8 @@ from train.data.rows import read_rows
 from train.evaluate.answers import answer
 from train.evaluate.predictions import write_predictions
 from train.evaluate.scores import score_rows, summarise
+from train.formats.base import Format, Turns
+from train.formats.registry import format_named
 from train.rundir import write_json
 
 SETS = {"task": ("held_out", "test", "validation"), "general": ("general",)}
@@ -57,7 +59,10 @@ def _assess(context: RankContext, *, keep_predictions: bool) -> dict[str, Any]:
     if config.eval.answers:
         role = "held_out" if "held_out" in context.sets else "test"
         questions = held_out_questions(
-            Path(context.job.plan.data[role].path), context.sets[role].numbers, config.eval.answers
+            Path(context.job.plan.data[role].path),
+            format_named(config.data.format),
+            context.sets[role].numbers,
+            config.eval.answers,
         )
         answers = answer(
             context.engine,
@@ -74,19 +79,21 @@ def _assess(context: RankContext, *, keep_predictions: bool) -> dict[str, Any]:
     return outcome
 
 
-def held_out_questions(path: Path, numbers: np.ndarray, count: int) -> list[tuple[list[dict[str, str]], str]]:
+def held_out_questions(
+    path: Path, row_format: Format, numbers: np.ndarray, count: int
+) -> list[tuple[Turns, str]]:
     """The first question (after a system turn, if any) of `count` rows, and its reference.
 
     Args:
-        path: A file of conversations.
+        path: A data file.
+        row_format: Its format, whose rows hold questions.
         numbers: The rows of it to choose from, evenly spread.
         count: Questions at most.
     """
+    assert row_format.question is not None
     rows = list(read_rows(path))
     chosen = np.linspace(0, len(numbers) - 1, num=min(count, len(numbers)), dtype=int)
     pairs = []
     for number in numbers[chosen]:
-        turns = rows[number].value["messages"]
-        first_answer = next(i for i, turn in enumerate(turns) if turn["role"] == "assistant")
-        pairs.append((turns[:first_answer], turns[first_answer]["content"]))
+        pairs.append(row_format.question(rows[number].value))
     return pairs

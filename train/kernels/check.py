@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import torch
 from torch.nn import functional
 
+from train.families import LigerNorm, liger_norms
 from train.kernels.adamw import make_adamw
 from train.kernels.apply import documents_for_flash
 from train.kernels.loss_head import linear_cross_entropy_sum
@@ -74,6 +75,12 @@ def _check_loss_head(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _check_rms_norm(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Check each way in which a model family uses the kernel."""
+    found = (_check_rms_norm_of(norm, device, dtype) for norm in liger_norms())
+    return next(filter(None, found), None)
+
+
+def _check_rms_norm_of(norm: LigerNorm, device: torch.device, dtype: torch.dtype) -> str | None:
     from liger_kernel.ops.rms_norm import LigerRMSNormFunction
 
     draw = torch.Generator().manual_seed(1)
@@ -81,11 +88,11 @@ def _check_rms_norm(device: torch.device, dtype: torch.dtype) -> str | None:
     gain = (1 + torch.randn(64, generator=draw) / 8).to(device, dtype)
 
     def ours(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-        normed: torch.Tensor = LigerRMSNormFunction.apply(x, g, 1e-6, 0.0, "llama", False)
+        normed: torch.Tensor = LigerRMSNormFunction.apply(x, g, 1e-6, norm.offset, norm.casting, False)
         return normed.float().square().sum()
 
     def reference(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-        return functional.rms_norm(x.float(), (64,), g.float(), 1e-6).square().sum()
+        return functional.rms_norm(x.float(), (64,), norm.offset + g.float(), 1e-6).square().sum()
 
     return _compare(ours, reference, (rows, gain), dtype)
 

@@ -11,12 +11,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from train.families import liger_types
+
 Device = Literal["cpu", "cuda"]
 REFERENCE = "torch"
 CHUNK_BYTES = 128 * 2**20
 """Of all that the chunked loss head holds at once for its logits."""
 FLASH_ATTENTION = "flash-attn"
-_LIGER_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,8 @@ class Implementation:
     """The only device that it runs on."""
     package: str | None = None
     """The distribution that holds it."""
-    families: Sequence[str] | None = None
-    """Model types of transformers that it knows; None: all."""
+    by_family: bool = False
+    """Whether it serves only the model types that `train/families.py` names for this kernel."""
     task: str | None = None
     """The only task that it serves."""
     precisions: Sequence[str] | None = None
@@ -62,7 +63,7 @@ IMPLEMENTATIONS = (
             replaces=replaces,
             device="cuda",
             package="liger-kernel",
-            families=_LIGER_FAMILIES,
+            by_family=True,
         )
         for kernel, replaces in (
             ("rms_norm", "RMSNorm as five kernels"),
@@ -216,8 +217,8 @@ def _misfit(entry: Implementation, site: Site) -> str | None:
         return f"serves model.task={entry.task} only"
     if entry.precisions is not None and site.precision not in entry.precisions:
         return f"computes in {' or '.join(entry.precisions)}, and this is train.precision={site.precision}"
-    if entry.families is not None and site.family not in entry.families:
-        return f"knows {', '.join(entry.families)}, and this is {site.family}"
+    if entry.by_family and site.family not in (known := liger_types(entry.kernel)):
+        return f"knows {', '.join(known)}, and this is {site.family}"
     if entry.offload not in (None, site.offload):
         return f"serves zero.offload_optimizer={str(entry.offload).lower()} only"
     if entry.sharded and site.zero_stage == 0:

@@ -18,6 +18,7 @@ from transformers.integrations import HfDeepSpeedConfig
 from train.cache import cache_dir, key_of, made_once
 from train.config import ModelConfig
 from train.failures import UserError
+from train.families import dropout_keys
 from train.kernels.apply import apply_layer_kernels, attach_loss_head
 from train.kernels.check import Heads
 from train.kernels.table import KernelChoice
@@ -26,18 +27,6 @@ from train.model.loss import token_loss_sum, token_losses
 from train.model.sources import WEIGHT_PATTERNS, ModelFiles, resolve_source
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_DROPOUT_KEYS = (
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "attn_pdrop",
-    "embd_pdrop",
-    "resid_pdrop",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "classifier_dropout",
-    "seq_classif_dropout",
-)
 _LAYOUT_VERSION = 1
 
 
@@ -124,7 +113,7 @@ def load_model(
     settings = transformers.AutoConfig.from_pretrained(directory)
     settings.use_cache = False
     if config.dropout is not None:
-        for key in _DROPOUT_KEYS:
+        for key in dropout_keys():
             if hasattr(settings, key):
                 setattr(settings, key, config.dropout)
     model: Any = _auto_class(config).from_pretrained(

@@ -15,24 +15,11 @@ from typing import Any
 
 from train.cache import cache_dir, key_of, made_once
 from train.failures import UserError
+from train.families import gguf_class, gguf_types
 from train.rundir import write_json
 
 _GGUF_FACTS_VERSION = 2
 """Changes with what is kept of a header, so that what an earlier version kept is read anew."""
-LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""What some models do to their logits after the projection; the loss head would have to do it too."""
-PACKABLE_TYPES = (
-    "gemma",
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "olmo2",
-    "phi3",
-    "qwen2",
-    "qwen3",
-)
-"""Models of which a test proves that documents in one sequence neither see nor move each other."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -159,18 +146,20 @@ def _read_gguf_config(path: Path) -> dict[str, Any]:
         return reader.fields[key].contents()
 
     architecture = value("general.architecture")
-    if architecture != "llama":
-        raise UserError(f"{path.name} is a {architecture} model; of GGUF files, Shardline reads llama")
+    name = gguf_class(architecture)
+    if name is None:
+        known = ", ".join(gguf_types())
+        raise UserError(f"{path.name} is a {architecture} model; of GGUF files, Shardline reads {known}")
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": value("llama.embedding_length"),
-        "intermediate_size": value("llama.feed_forward_length"),
-        "num_hidden_layers": value("llama.block_count"),
-        "num_attention_heads": value("llama.attention.head_count"),
-        "num_key_value_heads": value("llama.attention.head_count_kv"),
-        "max_position_embeddings": value("llama.context_length"),
-        "vocab_size": value("llama.vocab_size"),
+        "architectures": [name],
+        "model_type": architecture,
+        "hidden_size": value(f"{architecture}.embedding_length"),
+        "intermediate_size": value(f"{architecture}.feed_forward_length"),
+        "num_hidden_layers": value(f"{architecture}.block_count"),
+        "num_attention_heads": value(f"{architecture}.attention.head_count"),
+        "num_key_value_heads": value(f"{architecture}.attention.head_count_kv"),
+        "max_position_embeddings": value(f"{architecture}.context_length"),
+        "vocab_size": value(f"{architecture}.vocab_size"),
         "has_chat_template": "tokenizer.chat_template" in reader.fields,
         "tie_word_embeddings": not any(tensor.name == "output.weight" for tensor in reader.tensors),
     }

@@ -1,11 +1,13 @@
 """What is true of the data files that a config names: every row is read and checked against its format."""
 
+import json
 import os
 from pathlib import Path
 
 from launcher.config import RunConfig
 from launcher.errors import Problem
 from train.data.rows import SUFFIXES, check_row, file_sha256, read_rows
+from train.formats.registry import format_named
 from train.job import DataFile
 
 _SHOWN_ROWS = 10
@@ -23,6 +25,7 @@ def look_at_data(config: RunConfig) -> tuple[dict[str, DataFile], list[str], lis
     files: dict[str, DataFile] = {}
     problems: list[Problem] = []
     labels: set[str] = set()
+    example = json.dumps(format_named(config.data.format).example)
     for role, (field, name) in named.items():
         if name is None:
             continue
@@ -36,7 +39,7 @@ def look_at_data(config: RunConfig) -> tuple[dict[str, DataFile], list[str], lis
                 code="data.row",
                 field=field,
                 message=line,
-                fix=f"mend the row, or set data.format (now {config.data.format})",
+                fix=f"write the row as {example}, or set data.format (now {config.data.format})",
             )
             for line in bad
         ]
@@ -69,13 +72,14 @@ def _unreadable(path: Path) -> str | None:
 
 def _look_at_rows(path: Path, format_name: str) -> tuple[int, list[str], set[str]]:
     """Number of rows, what is wrong with them (`file:line: why`), and the labels they use."""
+    row_format = format_named(format_name)
     good, bad, total_bad, labels = 0, [], 0, set()
     for row in read_rows(path):
         problem = check_row(row, format_name)
         if problem is None:
             good += 1
-            if format_name == "labelled":
-                labels.add(str(row.value["label"]))
+            if row_format.label:
+                labels.add(row_format.label(row.value))
             continue
         total_bad += 1
         if total_bad <= _SHOWN_ROWS:

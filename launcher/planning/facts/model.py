@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from launcher.config import RunConfig
 from launcher.errors import Problem
-from launcher.planning.estimate.shape import model_kind
 from train.failures import UserError
-from train.model.sources import LOGIT_CHANGES, ModelFiles, resolve_source
+from train.families import altered_logits, model_kind
+from train.model.sources import ModelFiles, resolve_source
 
 _KIND_OF_TASK = {"causal": "decoder", "classification": "encoder"}
 
@@ -75,7 +75,7 @@ def _tokenizer(files: ModelFiles) -> Iterator[Problem]:
 
 
 def _logits(config: RunConfig, files: ModelFiles) -> Iterator[Problem]:
-    altered = [key for key in LOGIT_CHANGES if files.config.get(key) not in (None, 1, 1.0)]
+    altered = altered_logits(files.config)
     if altered and config.model.task == "causal":
         yield _problem(
             "model.logits",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from launcher.config import RunConfig
 from launcher.errors import Problem
 from launcher.planning.facts.machine import Facts
-from train.model.sources import PACKABLE_TYPES
+from train.families import packable_types
 
 _INSTEAD = "set data.packing=false; data.group_by_length=true saves most of the padding"
 
@@ -21,12 +21,12 @@ def packs_exactly(config: RunConfig, facts: Facts) -> Iterator[Problem]:
             message="data.packing=true packs what decoders read; a classifier has one label per sequence",
             fix=_INSTEAD,
         )
-    elif facts.model and (name := facts.model.config.get("model_type")) not in PACKABLE_TYPES:
+    elif facts.model and (name := facts.model.config.get("model_type")) not in packable_types():
         yield Problem(
             code="data.packing",
             field="data.packing",
             message=f"{config.model.source} is a {name} model, which is not known to keep packed documents"
-            f" apart (known: {', '.join(PACKABLE_TYPES)})",
+            f" apart (known: {', '.join(packable_types())})",
             fix=_INSTEAD,
         )
     if config.data.group_by_length:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from launcher.config import RunConfig
 from launcher.errors import Problem
-from launcher.planning.estimate.shape import positions_of
 from launcher.planning.facts.machine import Facts
 from launcher.planning.plan import RunPlan, place
+from train.families import positions_of
+from train.formats.registry import format_named, format_names, formats_with_questions
 
 
 def has_an_end(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
@@ -25,20 +26,22 @@ def has_an_end(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
 
 def format_serves_task(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
     """The data format must fit the task, and sampled answers need questions."""
-    labelled = config.data.format == "labelled"
-    if labelled != (config.model.task == "classification"):
+    row_format = format_named(config.data.format)
+    if row_format.task != config.model.task:
         yield Problem(
             code="data.format",
             field="data.format",
             message=f"data.format={config.data.format} does not serve model.task={config.model.task}",
-            fix="labelled rows go with classification, every other format with causal",
+            fix=f"set data.format to {' or '.join(format_names(config.model.task))},"
+            f" or model.task={row_format.task}",
         )
     held_out = config.data.test is not None or config.cv.fold is not None
-    if config.eval.answers and not (config.data.format == "messages" and held_out):
+    if config.eval.answers and not (row_format.question and held_out):
+        formats = " or ".join(formats_with_questions())
         yield Problem(
             code="eval.answers",
             field="eval.answers",
-            message="eval.answers asks questions from data.test or a held-out fold, in the format messages",
+            message=f"eval.answers asks questions from data.test or a held-out fold, in the format {formats}",
             fix="set data.test or cv.fold, or eval.answers=0",
         )
 
@@ -70,19 +73,21 @@ def chat_template_exists(config: RunConfig, facts: Facts) -> Iterator[Problem]:
             message=f"there is no file {template}",
             fix="name a Jinja file, or null for the tokenizer's own template",
         )
-    needed = config.data.format == "messages" and template is None
+    needed = format_named(config.data.format).uses_chat_template and template is None
     if needed and facts.model and not facts.model.has_chat_template:
         yield Problem(
             code="model.chat_template",
             field="model.chat_template",
-            message=f"the tokenizer of {config.model.source} has no chat template for data.format=messages",
+            message=f"the tokenizer of {config.model.source} has no chat template for"
+            f" data.format={config.data.format}",
             fix="set model.chat_template to a Jinja file, such as '${examples:templates/plain.jinja}'",
         )
 
 
 def has_two_labels(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     """A classifier needs at least two classes."""
-    if config.data.format == "labelled" and "train" in facts.data and len(facts.labels) == 1:
+    labelled = format_named(config.data.format).label is not None
+    if labelled and "train" in facts.data and len(facts.labels) == 1:
         yield Problem(
             code="data.label",
             field="data.train",

@@ -9,8 +9,9 @@ from launcher.compose.groups import packaged
 from launcher.compose.run import compose_run
 from launcher.planning.estimate.duration import flops_per_token
 from launcher.planning.estimate.memory import checkpoint_bytes, estimate_memory
-from launcher.planning.estimate.shape import model_kind, model_shape
+from launcher.planning.estimate.shape import model_shape
 from train.batch import solve_batch
+from train.families import model_kind
 from train.model.sources import resolve_source
 
 LLAMA_8B = {

@@ -17,11 +17,14 @@ from train.batch import BatchPlan, solve_batch
 from train.config import DataConfig, Overlong, TrainConfig
 from train.data.collate import TokenSet
 from train.data.prepare import documents_of, prepare
-from train.data.render import IGNORED, Rendered, label_tokens, render, render_messages
+from train.data.render import IGNORED, label_tokens
 from train.data.rows import check_row, file_sha256, read_rows
 from train.data.sampler import FILLER, Order, Sampler, plan_sequences, share_out
 from train.data.sequences import Sequences, report_on
 from train.failures import DataError
+from train.formats.base import Rendered
+from train.formats.messages import render_messages
+from train.formats.registry import format_named
 from train.job import DataFile
 from train.model.load import load_tokenizer
 
@@ -86,16 +89,17 @@ def test_a_template_that_rewrites_history_is_refused():
 
 
 def test_prompts_are_read_and_completions_trained(tokenizer):
-    assert render({"prompt": "2+2=", "completion": "4"}, "prompt_completion", tokenizer) == Rendered(
-        "2+2=4<|end|>", ((4, 12),)
-    )
-    assert render({"text": "all"}, "text", tokenizer) == Rendered("all<|end|>", ((0, 10),))
+    row = {"prompt": "2+2=", "completion": "4"}
+    rendered = format_named("prompt_completion").render(row, tokenizer)
+    assert rendered == Rendered("2+2=4<|end|>", ((4, 12),))
+    assert format_named("text").render({"text": "all"}, tokenizer) == Rendered("all<|end|>", ((0, 10),))
 
 
 @pytest.mark.parametrize(("prompt", "completion"), [("Answer: ", "the node"), ("Answer:", " the node")])
 def test_the_first_word_of_a_completion_is_trained(tokenizer, prompt: str, completion: str):
     """Its token begins with the space before it, wherever the row put that space."""
-    rendered = render({"prompt": prompt, "completion": completion}, "prompt_completion", tokenizer)
+    row = {"prompt": prompt, "completion": completion}
+    rendered = format_named("prompt_completion").render(row, tokenizer)
     encoded = tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
     labels = label_tokens(encoded["input_ids"], encoded["offset_mapping"], rendered.trained)
     assert tokenizer.decode([label for label in labels if label != IGNORED]).strip() == "the node<|end|>"

@@ -19,10 +19,10 @@ from train.data.collate import Batch, TokenSet
 from train.data.packing import pack_documents
 from train.data.sampler import FILLER
 from train.data.sequences import Sequences
+from train.families import packable_types
 from train.kernels.check import Heads, mismatches
 from train.kernels.table import KERNELS, KernelChoice, Site, choose
 from train.model.load import load_model
-from train.model.sources import PACKABLE_TYPES
 
 CPU = torch.device("cpu")
 LENGTHS = (12, 1, 7, 15, 2, 9)
@@ -147,7 +147,7 @@ def hidden_of(model: Any, batch: Batch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("model_type", PACKABLE_TYPES)
+@pytest.mark.parametrize("model_type", packable_types())
 def test_a_document_has_the_loss_that_it_has_alone(model_type: str, attention: str, tmp_path: Path):
     model = tiny_model(model_type, attention, tmp_path)
     documents = documents_of(LENGTHS)
@@ -163,7 +163,7 @@ def test_a_document_has_the_loss_that_it_has_alone(model_type: str, attention: s
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("model_type", PACKABLE_TYPES)
+@pytest.mark.parametrize("model_type", packable_types())
 def test_a_document_changes_no_other(model_type: str, attention: str, tmp_path: Path):
     model = tiny_model(model_type, attention, tmp_path)
     pack = [[2, 0, 5]]
@@ -209,7 +209,7 @@ def flash_attention(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return calls
 
 
-@pytest.mark.parametrize("model_type", PACKABLE_TYPES)
+@pytest.mark.parametrize("model_type", packable_types())
 def test_flash_attention_is_told_where_documents_end(
     model_type: str, tmp_path: Path, flash_attention: list[list[int]]
 ):
@@ -251,7 +251,7 @@ class Questions(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("form", ["alone", "packed", "flash"])
-@pytest.mark.parametrize("model_type", PACKABLE_TYPES)
+@pytest.mark.parametrize("model_type", packable_types())
 def test_neither_the_loss_nor_a_layer_asks_the_device_for_anything(
     model_type: str, form: str, tmp_path: Path, flash_attention: list[list[int]]
 ):
