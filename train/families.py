@@ -1,7 +1,7 @@
 """The only list of model types: what is known of each, one row for those of one architecture. Torch-free.
 
-A type outside the table can still be trained if its classes tell what it is (`ForCausalLM`). Its memory is not
-estimated, its documents cannot be packed, and kernels that depend on the architecture do not engage.
+A type outside the table can still be trained if its classes tell what it is (`ForCausalLM`). Its memory is
+not estimated, its documents cannot be packed, and kernels that depend on the architecture do not engage.
 """
 
 from collections.abc import Iterable, Mapping
@@ -223,6 +223,7 @@ FAMILIES: tuple[Family, ...] = (
         model_types=("distilbert",),
         kind="encoder",
         positions="learned",
+        keys=SizeKeys(hidden="dim", layers="n_layers", heads="n_heads", ffn="hidden_dim"),
         dropout_keys=("dropout", "attention_dropout", "seq_classif_dropout"),
     ),
     Family(
