@@ -78,9 +78,10 @@ class SweepConfig(Section):
     refit: bool = False
     """Add one trial of each setting that trains on all rows, for `cv.folds`."""
     parallel: PositiveInt | None = None
-    """Maximum number of trials that run at the same time. null: no limit under Slurm, one on this machine."""
+    """Maximum number of trials that run at the same time. `null`: no limit under Slurm, one on this
+    machine."""
     halving: HalvingConfig | None = None
-    """Successive halving. null trains all settings to the end."""
+    """Successive halving. `null` trains all settings to the end."""
 
 
 class Submission(RunConfig):

@@ -52,13 +52,13 @@ class HardwareConfig(Section):
     nodes: PositiveInt = 1
     """Number of nodes."""
     gpus_per_node: PositiveInt | None = None
-    """Ranks per node: one per GPU, or the number of CPU ranks. null uses the visible GPUs, or two CPU
+    """Ranks per node: one per GPU, or the number of CPU ranks. `null` uses the visible GPUs, or two CPU
     ranks."""
     gpu_mem_gb: PositiveFloat | None = None
     """Memory of one GPU in GB (10^9 bytes). The plan refuses a run that does not fit."""
     node_mem_gb: PositiveFloat | None = None
-    """Host memory of one node in GB, for CPU ranks and offload. null uses the memory of this machine for CPU
-    ranks."""
+    """Host memory of one node in GB, for CPU ranks and offload. `null` uses the memory of this machine for
+    CPU ranks."""
     peak_tflops_bf16: PositiveFloat | None = None
     """Peak bf16 throughput of one GPU without sparsity, in TFLOPS, for the time estimate."""
     node_check: SharedPath | None = None
@@ -74,7 +74,8 @@ class EnvironmentConfig(Section):
     --container-image. `apptainer`: a container through `apptainer exec`. Containers have to provide
     Shardline's dependencies."""
     path: SharedPath | None = None
-    """Folder of the environment, or the container image. null uses the Python that submits (`venv` only)."""
+    """Folder of the environment, or the container image. `null` uses the Python that submits (`venv`
+    only)."""
     mounts: list[SharedPath] = []
     """Folders to mount in addition to the run directory, as `HOST` or `HOST:CONTAINER` (containers only)."""
 
@@ -85,11 +86,11 @@ class SlurmConfig(Section):
     executor: Literal["local", "slurm"] = "local"
     """`local` runs on this machine through Submitit's local executor. `slurm` submits to the queue."""
     partition: Names | None = None
-    """Partition, or several separated by commas. null uses the site's default."""
+    """Partition, or several separated by commas. `null` uses the site's default."""
     account: Name | None = None
-    """Account to charge. null uses the site's default."""
+    """Account to charge. `null` uses the site's default."""
     qos: Name | None = None
-    """Quality of service. null uses the site's default."""
+    """Quality of service. `null` uses the site's default."""
     constraint: Features | None = None
     """Features that the nodes must have, in Slurm's syntax."""
     reservation: Names | None = None
@@ -99,13 +100,13 @@ class SlurmConfig(Section):
     exclude: NodeList | None = None
     """Nodes that the job must not get."""
     gpus_per_node: NonNegativeInt | None = None
-    """GPUs to request on each node. null requests one per rank if the ranks use GPUs, otherwise none."""
+    """GPUs to request on each node. `null` requests one per rank if the ranks use GPUs, otherwise none."""
     gpu_type: Name | None = None
     """GPU type as the site names it in gres, such as a100 or h100."""
     cpus_per_gpu: PositiveInt | None = None
-    """CPUs for each rank, on GPUs or CPUs. null uses the site's default."""
+    """CPUs for each rank, on GPUs or CPUs. `null` uses the site's default."""
     mem_per_gpu_gb: PositiveInt | None = None
-    """Host memory for each rank in GiB. null uses the site's default."""
+    """Host memory for each rank in GiB. `null` uses the site's default."""
     exclusive: bool = False
     """Request nodes without other jobs."""
     time_min: Annotated[int, Field(ge=1, le=60 * 24 * 30)] = 24 * 60

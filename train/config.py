@@ -74,7 +74,7 @@ class ModelConfig(Section):
     package flash-attn; its gradients are not deterministic. `auto` selects it for packed rows where it is
     available, and `sdpa` otherwise."""
     dropout: Fraction | None = None
-    """Sets every dropout probability of the model. null keeps the model's own values."""
+    """Sets every dropout probability of the model. `null` keeps the model's own values."""
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     """What a layer keeps for the backward pass. `none`: all activations. `selective`: the results of matrix
     products and of fused attention; the rest is recomputed. `full`: only the layer's input; everything else
@@ -116,10 +116,10 @@ class CrossValidationConfig(Section):
     """Splitting the training rows into folds, of which each run holds one out."""
 
     folds: Annotated[int, Field(ge=2)] | None = None
-    """Number of folds, stratified by label. null disables cross-validation."""
+    """Number of folds, stratified by label. `null` disables cross-validation."""
     fold: NonNegativeInt | None = None
     """The fold to hold out, counted from 0. It is not trained on, and the final assessment uses it instead of
-    `data.test`. null with `folds` set trains on all rows, for the final model."""
+    `data.test`. `null` with `folds` set trains on all rows, for the final model."""
     group: str | None = None
     """A field of the rows, such as a customer or a document. Rows with the same value are put into the same
     fold, as are rows with the same content."""
@@ -159,7 +159,7 @@ class TrainConfig(Section):
     """Write the ids of the samples of every global batch to trace.jsonl."""
     profile_steps: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
     """First and last step that rank 0 records with torch's profiler, in `profile/`. These steps take longer.
-    null disables the profiler."""
+    `null` disables the profiler."""
 
 
 class OptimConfig(Section):
@@ -231,10 +231,10 @@ class CheckpointConfig(Section):
     """When checkpoints are saved and which are kept."""
 
     every_steps: PositiveInt | Literal["auto"] | None = 100
-    """Number of steps between checkpoints. null saves only at the end of the run and when it is stopped.
+    """Number of steps between checkpoints. `null` saves only at the end of the run and when it is stopped.
     `auto` computes the interval from the measured cost of a save and from `kill_every_min` (Young 1974)."""
     every_min: PositiveFloat | None = None
-    """Minutes between checkpoints, in addition to `every_steps`. null disables saving by time."""
+    """Minutes between checkpoints, in addition to `every_steps`. `null` disables saving by time."""
     kill_every_min: PositiveFloat = 480.0
     """Expected mean time between two interruptions, in minutes, for `every_steps=auto`."""
     asynchronous: bool = True
@@ -249,9 +249,10 @@ class EvalConfig(Section):
     """Validation during the run and assessment at its end."""
 
     every_steps: PositiveInt | None = None
-    """Number of steps between validations. null validates only at the end of the run."""
+    """Number of steps between validations. `null` validates only at the end of the run."""
     patience: PositiveInt | None = None
-    """End the run after this number of consecutive validations without a better loss. null disables this."""
+    """End the run after this number of consecutive validations without a better loss. `null` disables
+    this."""
     batch_size: PositiveInt = 8
     """Sequences per rank and forward pass in validation and assessment."""
     base: bool = True
@@ -275,7 +276,7 @@ class TrackingConfig(Section):
     project: str = "shardline"
     """The W&B project."""
     entity: str | None = None
-    """The W&B user or team. null is the default of the W&B account."""
+    """The W&B user or team. `null` is the default of the W&B account."""
     tags: list[str] = []
     """Tags of the W&B run."""
 
