@@ -47,8 +47,8 @@ class HardwareConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` selects the visible GPUs, or the CPU if there are none, when the run is planned; the plan
-    records the choice. With `slurm.executor=slurm` the device has to be set, because the GPUs of the login
-    node say nothing about those of the compute nodes."""
+    records the choice. With `slurm.executor=slurm` the device has to be set, because the login node's GPUs
+    can differ from those of the compute nodes."""
     nodes: PositiveInt = 1
     """Number of nodes."""
     gpus_per_node: PositiveInt | None = None

@@ -23,8 +23,8 @@ _OPENING = """# Configuration
 
 A config is composed from the defaults below, one option of each group, an experiment and the command line, in
 this order: a later value replaces an earlier one. `model=gpt2` chooses an option of a group, `optim.lr=1e-4`
-sets a key. An option sets only the keys that are listed with it. If the default option of a group sets another
-value than the key's default, the table of keys shows both.
+sets a key. An option sets only the keys that are listed with it. If the default option of a group does not
+keep the key's default, the table of keys shows both.
 
 - [Keys](#keys)
 - [Groups and options](#groups-and-options)
@@ -35,8 +35,8 @@ _CLOSING = """## Your own options
 
 An option is a YAML file in a folder with the group's name. Name the folder that contains your groups with
 `--conf DIR`; a file with the name of an existing option replaces it. `conf/site/default.yaml` (ignored by
-git) applies to every run of a checkout. Interpolations such as `${oc.env:HOME}` and `${optim.lr}` are resolved
-when the run is planned.
+git) applies to every run of a checkout. Interpolations such as `${oc.env:HOME}` and `${optim.lr}` are
+resolved when the run is planned.
 """
 
 
