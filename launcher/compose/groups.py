@@ -15,7 +15,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from launcher.compose.defaults import defaults_of
 from launcher.compose.draft import Draft
+from launcher.config import Submission
 from launcher.errors import Refused, refuse
 from slurm.values import SECRET_NAME
 
@@ -61,7 +63,7 @@ def group_roots(conf_dirs: Sequence[Path]) -> list[Path]:
 
 
 def compose_groups(draft: Draft, groups: Sequence[str]) -> DictConfig:
-    """Let Hydra compose chosen groups, without any key override.
+    """Let Hydra compose chosen groups on top of the defaults of the classes, without any key override.
 
     Raises:
         Refused: Hydra does not find or cannot read a file.
@@ -80,7 +82,9 @@ def compose_groups(draft: Draft, groups: Sequence[str]) -> DictConfig:
     draft.choices = {name: str(choice) for name, choice in composed.hydra.runtime.choices.items()}
     OmegaConf.set_struct(composed, False)
     del composed["hydra"]
-    result: DictConfig = composed
+    # Every key is present, so that an interpolation can refer to one that no file sets.
+    result = OmegaConf.merge(defaults_of(Submission), composed)
+    assert isinstance(result, DictConfig)
     return result
 
 

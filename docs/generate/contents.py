@@ -1,0 +1,13 @@
+"""What is generated: one line per page and per section."""
+
+from collections.abc import Callable
+
+from docs.generate import config
+
+PAGES: dict[str, Callable[[], str]] = {
+    "config.md": config.page,
+}
+"""Whole files in docs/, by name."""
+
+SECTIONS: dict[str, Callable[[], str]] = {}
+"""Parts of pages that are otherwise written by hand, by the name in their markers."""
