@@ -1,9 +1,10 @@
-"""Problems that a person can mend, collected rather than raised one by one."""
+"""Problems that a person can fix, collected rather than raised one by one."""
 
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from launcher.problems import MEANINGS
 from train.failures import ExitCode
 
 
@@ -12,13 +13,17 @@ class Problem:
     """One thing that is wrong before anything ran."""
 
     code: str
-    """Stable, for scripts: `config.unknown_key`, `data.row`, ..."""
+    """Stable, for scripts; launcher/problems.py has all of them."""
     field: str
     """Dotted config key, or the verb's argument."""
     message: str
     """What was found and what is allowed."""
     fix: str
     """What to do."""
+
+    def __post_init__(self) -> None:
+        if self.code not in MEANINGS:
+            raise ValueError(f"unknown problem code {self.code!r}: add it to launcher/problems.py")
 
 
 class Refused(Exception):  # noqa: N818 - a decision, not an accident

@@ -18,8 +18,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "examples/README.md",
-    "docs/benchmarks.md",
-    "docs/config.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
 )
 BLOCKS = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINKS = re.compile(r"\]\(([^)#]+)")
@@ -92,6 +91,16 @@ def test_the_quoted_refusal_is_what_is_printed(shardline: Command):
     assert shardline(*shlex.split(quoted[1])).stderr == quoted[2]
 
 
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").read_text().count("\n") <= 150
+
+
+def test_the_index_names_every_page():
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
 def test_every_verb_and_every_name_in_a_run_directory_is_documented():
     from launcher.cli.main import _parser
     from train.rundir import RunDir
@@ -100,6 +109,7 @@ def test_every_verb_and_every_name_in_a_run_directory_is_documented():
     [verbs] = [action.choices for action in _parser()._actions if isinstance(action.choices, dict)]
     for verb in verbs:
         assert f"| `{verb}` |" in text
+    text = (ROOT / "docs" / "run-directory.md").read_text()
     entries = [name for name, value in vars(RunDir).items() if isinstance(value, property)]
     for entry in entries:
         name = getattr(RunDir(Path("run")), entry).name

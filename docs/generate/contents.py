@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
-from docs.generate import config
+from docs.generate import config, problems
 
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config.page,
 }
 """Whole files in docs/, by name."""
 
-SECTIONS: dict[str, Callable[[], str]] = {}
+SECTIONS: dict[str, Callable[[], str]] = {
+    "problems": problems.section,
+}
 """Parts of pages that are otherwise written by hand, by the name in their markers."""

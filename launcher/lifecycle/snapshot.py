@@ -16,7 +16,7 @@ from launcher.errors import refuse
 from launcher.shadow import PACKAGES
 
 _LARGEST_BYTES = 20_000_000
-_LAUNCHER_ON_NODES = ("__init__.py", "config.py", "errors.py", "records/*.py", "node/*.py")
+_LAUNCHER_ON_NODES = ("__init__.py", "config.py", "errors.py", "problems.py", "records/*.py", "node/*.py")
 """Files of the launcher that jobs import; a test follows the imports."""
 _NOTABLE = ("torch", "deepspeed", "transformers", "datasets", "hydra-core", "submitit", "wandb", "numpy")
 
