@@ -25,6 +25,7 @@ from train.checkpoint.progress import Progress
 from train.dist import DistEnv, Group
 from train.flops import ModelWork, SpeedPlan
 from train.rank.meter import Meter, StepSize
+from train.records.base import to_row
 from train.rundir import append_line
 
 TITLE = "What the metrics cost"
@@ -92,10 +93,11 @@ def _rank(steps: int, accumulation: int, out: str) -> None:
 def _context(group: Group, metrics: Path) -> Any:
     """As much of a rank as a meter looks at; no W&B."""
     work = ModelWork(multiplied_parameters=10**8, layers=12, hidden=768, causal=True)
-    tracker = SimpleNamespace(log_step=lambda row: append_line(metrics, row))
+    tracker = SimpleNamespace(log_step=lambda row: append_line(metrics, to_row(row)))
     return SimpleNamespace(
         group=group,
         is_main=group.env.is_main,
+        attempt=1,
         tracker=tracker,
         engine=SimpleNamespace(current_lr=lambda: 1e-3, gradient_norm=lambda: 1.0),
         job=SimpleNamespace(plan=SimpleNamespace(speed=SpeedPlan(peak_tflops=1.0, work=work))),

@@ -7,11 +7,13 @@ from train.checkpoint.restoring import Restorer
 from train.checkpoint.saving import Saver
 from train.data.collate import TokenSet
 from train.data.sampler import Sampler
-from train.data.sequences import DataReport, Sequences
+from train.data.sequences import Sequences
 from train.dist import Group
 from train.engine.engine import Engine
 from train.faults import Faults
 from train.job import TrainJob
+from train.journal.parts import DataReport
+from train.journal.phases import Phase
 from train.measure.phases import Announcer
 from train.measure.tracking import Tracker
 from train.model.compiling import CompilationJournal
@@ -55,6 +57,6 @@ class RankContext:
         """Whether the model predicts tokens rather than classes."""
         return self.job.config.model.task == "causal"
 
-    def announce(self, phase: str) -> None:
+    def announce(self, phase: Phase) -> None:
         """Journal what the run does now, for people and for the watchdog."""
         self.announcer.begin(phase)

@@ -1,6 +1,5 @@
 """From a plan to a job: directory, frozen inputs, intent, job, id. Returns at once."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +22,13 @@ from launcher.lifecycle.snapshot import freeze_code, frozen_versions, versions
 from launcher.lifecycle.start import NOT_SUBMITTED, start_job
 from launcher.planning.plan import RunPlan
 from launcher.planning.preflight import examine, exit_code_for
+from launcher.records.plans import write_plan
 from launcher.records.runs import ensure_ours, load_config, name_to_type, stage_run
 from launcher.status.runs import read_status
 from train.failures import ExitCode
-from train.job import TrainPlan
+from train.job import read_training_plan
+from train.journal.events import Changed
+from train.result import finished_result
 from train.rundir import RunDir, write_atomic, write_json
 
 
@@ -77,7 +79,7 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
             ExitCode.REFUSED,
         )
     changes = changes_between(load_config(run), composed.config)
-    changes += draw_changes(_planned(run).fold, plan.training.fold, changes)
+    changes += draw_changes(read_training_plan(run).fold, plan.training.fold, changes)
     if problems := refusals(changes, allowed):
         raise Refused(problems)
     return resume_run(run, _Change(composed, plan, changes, allowed), allowed)
@@ -93,18 +95,14 @@ def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path])
     plan, problems = examine(composed)
     if problems or plan is None:
         raise Refused(problems, exit_code_for(problems))
-    before = _planned(run)
+    before = read_training_plan(run)
     same = {"run": before.run, "wandb_id": before.wandb_id}
     return composed, replace(plan, run=before.run, training=plan.training.model_copy(update=same))
 
 
-def _planned(run: RunDir) -> TrainPlan:
-    return TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
-
-
 def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
     """Files that a run of this config was planned with and that differ now."""
-    planned = _planned(run)
+    planned = read_training_plan(run)
     now = plan.training
     same_place = {role: file for role, file in planned.data.items() if role in now.data}
     changed = [
@@ -132,12 +130,10 @@ class _Change:
     def apply(self, run: RunDir) -> None:
         """Write it into the run directory, and down in the journal."""
         write_atomic(run.config, self.composed.yaml)
-        write_json(run.plan, self.plan)
+        write_plan(run, self.plan)
         write_json(run.deepspeed, self.plan.deepspeed)
         if self.changes:
-            run.log_event(
-                "changed", keys=[change.text for change in self.changes], insisted=list(self.insisted)
-            )
+            run.log(Changed(keys=[change.text for change in self.changes], insisted=self.insisted))
         if self.longer:
             (run.evaluations / "tuned.json").unlink(missing_ok=True)
             run.predictions.unlink(missing_ok=True)
@@ -173,7 +169,7 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
             if change:
                 change.apply(run)
             if moved:
-                run.log_event("changed", keys=[entry.text for entry in moved], insisted=list(allowed))
+                run.log(Changed(keys=[entry.text for entry in moved], insisted=allowed))
             return Submission(run, start_job(run), [*(change.changes if change else ()), *moved])
     except Timeout:
         raise _active(run, "is being started by another command") from None
@@ -181,7 +177,8 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
 
 def _ends_early_again(run: RunDir, change: _Change) -> bool:
     """Whether a run that ran out of patience gets none that is longer."""
-    if not run.result.exists() or not json.loads(run.result.read_text()).get("ended_early"):
+    result = finished_result(run)
+    if result is None or not result.ended_early:
         return False
     before, now = load_config(run).eval.patience, change.composed.config.eval.patience
     return now is not None and before is not None and now <= before
@@ -200,7 +197,7 @@ def create_run(run: RunDir, composed: Composed, plan: RunPlan) -> None:
         write_json(staged.deepspeed, plan.deepspeed)
         write_atomic(staged.config, composed.yaml)
         write_atomic(staged.root / "overrides.txt", "".join(f"{text}\n" for text in composed.overrides))
-        write_json(staged.plan, plan)
+        write_plan(staged, plan)
         refuse_secrets_in(staged.root)
         staged.root.rename(run.root)
     except Refused:

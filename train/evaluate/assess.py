@@ -1,48 +1,56 @@
 """The assessment that base and tuned model both pass: task set, general set, held-out questions."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from train.context import RankContext
 from train.data.rows import read_rows
 from train.evaluate.answers import answer
+from train.evaluate.assessment import (
+    Answered,
+    Assessment,
+    Model,
+    read_assessment,
+    write_assessment,
+)
 from train.evaluate.predictions import write_predictions
 from train.evaluate.scores import score_rows, summarise
 from train.formats.base import Format, Turns
 from train.formats.registry import format_named
-from train.rundir import write_json
+from train.journal.phases import Phase
+from train.result import SetScores
 
 SETS = {"task": ("held_out", "test", "validation"), "general": ("general",)}
 """Name in the verdict, and the data roles that serve for it: the first that the config names."""
+_PHASES = {"base": Phase.ASSESS_BASE, "tuned": Phase.ASSESS_TUNED}
 
 
-def assess_once(context: RankContext, name: Literal["base", "tuned"]) -> dict[str, Any]:
+def assess_once(context: RankContext, name: Model) -> Assessment:
     """Assess the weights as they stand and keep the outcome as eval/NAME.json; reuse it when it is there.
 
     What the tuned model made of held-out rows is written before, so whoever finds tuned.json finds it too.
     """
-    path = context.job.run_dir.evaluations / f"{name}.json"
-    known: dict[str, Any] | None = context.group.from_main(
-        json.loads(path.read_text()) if context.is_main and path.exists() else None
+    run_dir = context.job.run_dir
+    known: Assessment | None = context.group.from_main(
+        read_assessment(run_dir, name) if context.is_main else None
     )
     if known is not None:
         return known
-    context.announce(f"assess {name}")
+    context.announce(_PHASES[name])
     if context.is_main:
-        path.parent.mkdir(exist_ok=True)
+        run_dir.evaluations.mkdir(exist_ok=True)
     outcome = _assess(context, keep_predictions=name == "tuned")
     if context.is_main:
-        write_json(path, outcome)
+        write_assessment(run_dir, name, outcome)
     return outcome
 
 
-def _assess(context: RankContext, *, keep_predictions: bool) -> dict[str, Any]:
+def _assess(context: RankContext, *, keep_predictions: bool) -> Assessment:
     config = context.job.config
-    outcome: dict[str, Any] = {}
+    scores: dict[str, SetScores] = {}
+    answered: list[Answered] = []
     for name, roles in SETS.items():
         role = next((role for role in roles if role in context.sets), None)
         if role:
@@ -53,7 +61,8 @@ def _assess(context: RankContext, *, keep_predictions: bool) -> dict[str, Any]:
                 config.eval.batch_size,
                 causal=context.causal,
             )
-            outcome[name] = {"set": role, **asdict(summarise(mine, context.group, causal=context.causal))}
+            found = summarise(mine, context.group, causal=context.causal)
+            scores[name] = SetScores(set=role, **asdict(found))
             if keep_predictions and role == "held_out":
                 write_predictions(context, mine)
     if config.eval.answers:
@@ -72,11 +81,11 @@ def _assess(context: RankContext, *, keep_predictions: bool) -> dict[str, Any]:
             config.eval.answer_tokens,
             sharded=config.zero.stage == 3,
         )
-        outcome["answers"] = [
-            {"question": turns[-1]["content"], "reference": reference, "answer": text}
+        answered = [
+            Answered(question=turns[-1]["content"], reference=reference, answer=text)
             for (turns, reference), text in zip(questions, answers, strict=True)
         ]
-    return outcome
+    return Assessment(scores=scores, answers=answered)
 
 
 def held_out_questions(

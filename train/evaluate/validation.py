@@ -5,6 +5,7 @@ from dataclasses import asdict
 from train.checkpoint.progress import Progress
 from train.context import RankContext
 from train.evaluate.scores import evaluate
+from train.journal.events import Validated
 
 
 def validate(context: RankContext, progress: Progress) -> bool:
@@ -23,8 +24,8 @@ def validate(context: RankContext, progress: Progress) -> bool:
     improved = progress.note_validation(scores.loss)
     if context.is_main:
         values = {key: value for key, value in asdict(scores).items() if value is not None}
-        context.job.run_dir.log_event(
-            "validation", attempt=context.attempt, step=progress.step, best=improved, **values
+        context.job.run_dir.log(
+            Validated(attempt=context.attempt, step=progress.step, best=improved, **values)
         )
         if context.tracker:
             context.tracker.log_values("validation", values, progress.step)

@@ -13,14 +13,19 @@ from train.data.sampler import share_out
 from train.evaluate.assess import assess_once
 from train.evaluate.validation import validate
 from train.failures import UserError
+from train.journal.events import BadStep, Preempted, RolledBack, Trained, TrainingResumed
+from train.journal.parts import ConvertedFrom
+from train.journal.phases import Phase
+from train.journal.reading import of_kind, read_journal
 from train.measure.profiling import StepProfiler
+from train.metrics import TraceRow, log_trace
 from train.model.optim import learning_rate
 from train.rank.finish import finish
 from train.rank.gc_policy import aligned_collection, collect_if_due
 from train.rank.loss_guard import MAX_ROLLBACKS, Guard, Judgement, Window, batch_number
 from train.rank.meter import Meter, StepSize
 from train.rank.stop_notice import Notice
-from train.rundir import STOPPED_AT_RUNG, STOPPED_BY_USER, append_line, read_lines
+from train.rundir import STOPPED_AT_RUNG, STOPPED_BY_USER
 
 
 class Outcome(StrEnum):
@@ -32,13 +37,13 @@ class Outcome(StrEnum):
 
 def run(context: RankContext) -> Outcome:
     """Train from wherever the run stands to its end, or to an agreed stop."""
-    context.announce("restore")
+    context.announce(Phase.RESTORE)
     resumed = context.restorer.resume(context.engine)
     progress = resumed.progress
     _note_resume(context, resumed)
     if context.job.config.eval.base and progress.step == 0:
         assess_once(context, "base")
-    context.announce("train")
+    context.announce(Phase.TRAIN)
     if not _Training(context, progress, resumed.converted_from is not None).run():
         return Outcome.PREEMPTED
     finish(context, progress)
@@ -48,8 +53,11 @@ def run(context: RankContext) -> Outcome:
 def _note_resume(context: RankContext, resumed: Resumed) -> None:
     step = resumed.progress.step
     if context.is_main and step:
-        changed = {"converted_from": asdict(resumed.converted_from)} if resumed.converted_from else {}
-        context.job.run_dir.log_event("resumed", attempt=context.attempt, step=step, **changed)
+        before = resumed.converted_from
+        converted_from = ConvertedFrom(**asdict(before)) if before else None
+        context.job.run_dir.log(
+            TrainingResumed(attempt=context.attempt, step=step, converted_from=converted_from)
+        )
 
 
 class _Training:
@@ -149,13 +157,8 @@ class _Training:
             context.compilation.step_made(step)
         collect_if_due(step)
         if self._config.train.trace and context.is_main:
-            row = {
-                "attempt": context.attempt,
-                "step": step,
-                "sample_ids": ids,
-                "random": float(torch.rand(())),
-            }
-            append_line(context.job.run_dir.trace, row, patient=True)
+            row = TraceRow(attempt=context.attempt, step=step, sample_ids=ids, random=float(torch.rand(())))
+            log_trace(context.job.run_dir, row)
         reporting = _due(step, self._config.train.log_every_steps) or step == context.sampler.total_steps
         loss = self._meter.report(progress) if reporting else None
         return self._judge(applied, loss)
@@ -185,12 +188,13 @@ class _Training:
         judgement = self._guard.judge(applied=applied, loss=loss)
         self._clean = judgement.kind == "fine"
         if judgement.kind != "fine" and self._context.is_main:
-            self._context.job.run_dir.log_event(
-                "bad_step",
-                attempt=self._context.attempt,
-                step=self._progress.step,
-                kind=judgement.kind,
-                reason=judgement.reason,
+            self._context.job.run_dir.log(
+                BadStep(
+                    attempt=self._context.attempt,
+                    step=self._progress.step,
+                    kind=judgement.kind,
+                    reason=judgement.reason,
+                )
             )
         if loss is not None and math.isfinite(loss):
             self._check_first_loss(loss)
@@ -224,13 +228,14 @@ class _Training:
             )
         self._skipped.append(window)
         if context.is_main:
-            context.job.run_dir.log_event(
-                "rollback",
-                attempt=context.attempt,
-                step=bad_until,
-                to_step=resumed.step,
-                skipped=window,
-                reason=judgement.reason,
+            context.job.run_dir.log(
+                RolledBack(
+                    attempt=context.attempt,
+                    step=bad_until,
+                    to_step=resumed.step,
+                    skipped=window,
+                    reason=judgement.reason,
+                )
             )
         for name, value in asdict(resumed).items():
             setattr(self._progress, name, value)
@@ -250,16 +255,13 @@ class _Training:
         """All ranks stand at the same boundary: save there, once."""
         context = self._context
         self._note_end()
-        context.announce("save")
+        context.announce(Phase.SAVE)
         if self._progress.step != self._saved_step:
             self._save()
         context.saver.join()
         if context.is_main:
-            context.job.run_dir.log_event(
-                "preempted",
-                attempt=context.attempt,
-                step=self._progress.step,
-                reason=reason,
+            context.job.run_dir.log(
+                Preempted(attempt=context.attempt, step=self._progress.step, reason=reason)
             )
             if context.tracker:
                 context.tracker.close({"stopped_at_step": self._progress.step})
@@ -267,11 +269,8 @@ class _Training:
     def _note_end(self) -> None:
         """Journal the times since the last row of metrics, which no other row will hold."""
         if self._context.is_main:
-            self._context.job.run_dir.log_event(
-                "trained",
-                attempt=self._context.attempt,
-                step=self._progress.step,
-                **self._meter.unreported(),
+            self._context.job.run_dir.log(
+                Trained(attempt=self._context.attempt, step=self._progress.step, **self._meter.unreported())
             )
 
 
@@ -285,8 +284,7 @@ def _skipped_windows(context: RankContext) -> list[Window]:
     """Batches that earlier attempts left out, from the journal."""
     if not context.is_main:
         return []
-    rows = read_lines(context.job.run_dir.events)
-    return [(row["skipped"][0], row["skipped"][1]) for row in rows if row["event"] == "rollback"]
+    return [event.skipped for event in of_kind(read_journal(context.job.run_dir.events), RolledBack)]
 
 
 def _due(step: int, every: int | None) -> bool:

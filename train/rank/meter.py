@@ -14,6 +14,7 @@ from train.context import RankContext
 from train.flops import SpeedPlan, utilisation
 from train.measure.clock import Part, step_clock
 from train.measure.memory import memory_gb
+from train.metrics import MetricsRow
 
 Pause = Literal["save", "evaluate"]
 """What the training waits for between two steps."""
@@ -92,13 +93,14 @@ class Meter:
         if context.is_main and context.tracker:
             parts = self._clock.take()
             context.tracker.log_step(
-                {
-                    "step": progress.step,
-                    "loss": _finite(loss),
-                    "lr": context.engine.current_lr(),
-                    "tokens": progress.tokens,
-                    "samples": progress.samples,
-                    "grad_norm": _finite(context.engine.gradient_norm()),
+                MetricsRow(
+                    attempt=context.attempt,
+                    step=progress.step,
+                    loss=_finite(loss),
+                    lr=context.engine.current_lr(),
+                    tokens=progress.tokens,
+                    samples=progress.samples,
+                    grad_norm=_finite(context.engine.gradient_norm()),
                     **speeds(
                         self._size,
                         sum(parts.values()),
@@ -106,10 +108,10 @@ class Meter:
                         ranks=context.group.env.world_size,
                     ),
                     **time_fields(parts, self._pauses),
-                    "memory_gb": round(max(memory), 3),
-                    "peak_memory_gb": round(max(peak_memory), 3),
-                    "time": round(time.time(), 3),
-                }
+                    memory_gb=round(max(memory), 3),
+                    peak_memory_gb=round(max(peak_memory), 3),
+                    time=round(time.time(), 3),
+                )
             )
         self.forget()
         return loss

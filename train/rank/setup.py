@@ -21,12 +21,16 @@ from train.data.packing import pack_documents
 from train.data.parts import parts_by_role
 from train.data.prepare import documents_of, prepare
 from train.data.sampler import Order, Sampler, plan_sequences
-from train.data.sequences import DataReport, Sequences, report_on
+from train.data.sequences import Sequences, report_on
 from train.dist import DistEnv, Group
 from train.engine.engine import Engine
 from train.failures import DataError, UserError
 from train.faults import VARIABLE, Faults
 from train.job import TrainJob, load_job
+from train.journal.events import DataPrepared, FaultsInjected, Started
+from train.journal.parts import DataReport
+from train.journal.phases import Phase
+from train.journal.reading import of_kind, read_journal
 from train.measure.phases import Announcer
 from train.measure.profiling import check_profile_steps
 from train.measure.tracking import Tracker
@@ -37,7 +41,7 @@ from train.node.heartbeat import Heartbeat
 from train.node.signals import StopRequest
 from train.rank.kernel_check import checked_kernels
 from train.rank.loop import Outcome, run
-from train.rundir import RunDir, read_lines
+from train.rundir import RunDir
 
 
 def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat) -> Outcome:
@@ -48,19 +52,19 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
 
     announcer = Announcer(run_dir, heart, attempt=attempt, main=env.is_main)
     faults = _faults(run_dir, env, attempt)
-    announcer.begin("prepare model")
+    announcer.begin(Phase.PREPARE_MODEL)
     directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
     tokenizer = load_tokenizer(directory, job.plan.chat_template)
-    announcer.begin("prepare data")
+    announcer.begin(Phase.PREPARE_DATA)
     sets = _prepare_sets(job, directory, tokenizer)
     sequences = _form_sequences(job, sets["train"])
     sampler = _build_sampler(job, sequences)
     check_profile_steps(job.config.train, sampler.total_steps)
-    announcer.begin("process group")
+    announcer.begin(Phase.PROCESS_GROUP)
     group = Group(env)
     group.check()
     engine, keep_alive = _build_engine(job, directory, tokenizer, group, announcer)
-    announcer.begin("tracking")
+    announcer.begin(Phase.TRACKING)
     tracker = _start_tracking(job, sampler, env, attempt)
     scope = CheckpointScope(
         run_dir=run_dir,
@@ -107,7 +111,7 @@ def _faults(run_dir: RunDir, env: DistEnv, attempt: int) -> Faults:
     if wanted:
         logging.getLogger(__name__).warning("FAULTS ARE INJECTED: %s=%s", VARIABLE, wanted)
         if env.is_main:
-            run_dir.log_event("faults", attempt=attempt, wanted=wanted)
+            run_dir.log(FaultsInjected(attempt=attempt, wanted=wanted))
     return Faults.from_environ(os.environ)
 
 
@@ -163,8 +167,8 @@ def _form_sequences(job: TrainJob, documents: TokenSet) -> Sequences:
 def _report(job: TrainJob, documents: TokenSet, sequences: Sequences, attempt: int | None) -> DataReport:
     """What became of the rows; journaled once for all attempts, by the rank that is told the attempt."""
     report = report_on(sequences, documents, job.config.data, job.plan.data["train"].rows)
-    if attempt is not None and all(row["event"] != "data" for row in read_lines(job.run_dir.events)):
-        job.run_dir.log_event("data", attempt=attempt, **asdict(report))
+    if attempt is not None and not of_kind(read_journal(job.run_dir.events), DataPrepared):
+        job.run_dir.log(DataPrepared(attempt=attempt, **asdict(report)))
     return report
 
 
@@ -179,7 +183,7 @@ def _build_engine(
     job: TrainJob, directory: Path, tokenizer: Any, group: Group, announcer: Announcer
 ) -> tuple[Engine, object]:
     kernels = checked_kernels(job, group, announcer.attempt, attention_heads(directory, job.config.model))
-    announcer.begin("load model")
+    announcer.begin(Phase.LOAD_MODEL)
     model, keep_alive = load_model(
         directory, job.config.model, kernels, precision=job.config.train.precision, deepspeed=job.deepspeed
     )
@@ -192,7 +196,7 @@ def _build_engine(
     settings.pad_token_id = tokenizer.pad_token_id
     if job.config.model.compile:
         compile_layers(model, device=group.env.device.type)
-    announcer.begin("engine")
+    announcer.begin(Phase.ENGINE)
     engine = Engine(
         model,
         build_optimizer(model, job.config.optim, kernel=kernels["optimizer"].name),
@@ -213,11 +217,12 @@ def _compilation(job: TrainJob, engine: Engine, env: DistEnv, attempt: int) -> C
 def _start_tracking(job: TrainJob, sampler: Sampler, env: DistEnv, attempt: int) -> Tracker | None:
     if not env.is_main:
         return None
-    job.run_dir.log_event(
-        "started",
-        attempt=attempt,
-        world_size=env.world_size,
-        total_steps=sampler.total_steps,
-        restart=int(os.environ.get("SHARDLINE_RESTART", "0")),
+    job.run_dir.log(
+        Started(
+            attempt=attempt,
+            world_size=env.world_size,
+            total_steps=sampler.total_steps,
+            restart=int(os.environ.get("SHARDLINE_RESTART", "0")),
+        )
     )
     return Tracker(job, attempt)

@@ -1,6 +1,7 @@
 """The warning that a stop may come too late to save."""
 
 from train.context import RankContext
+from train.journal.events import ShortNotice
 
 
 class Notice:
@@ -18,6 +19,6 @@ class Notice:
         if notice_s is None or needed_s <= max(notice_s, 1.5 * self._needed_s) or not self._context.is_main:
             return
         self._needed_s = needed_s
-        self._context.job.run_dir.log_event(
-            "short_notice", attempt=self._context.attempt, needed_s=round(needed_s, 1), notice_s=notice_s
+        self._context.job.run_dir.log(
+            ShortNotice(attempt=self._context.attempt, needed_s=round(needed_s, 1), notice_s=notice_s)
         )
