@@ -33,7 +33,7 @@ def result() -> str:
 
 def _kinds(kinds: Kinds[Any]) -> str:
     rows = [
-        [f"`{name}`", ", ".join(f"`{entry}`" for entry in names.split(", ")), meaning]
+        [f"`{name}`", ", ".join(f"`{entry}`" for entry in names.split(", ") if entry), meaning]
         for name, names, meaning in kinds.table()
     ]
     return table(["`event`", "fields", "meaning"], rows)
