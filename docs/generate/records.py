@@ -25,7 +25,7 @@ def result() -> str:
     return table(
         ["`outcome`", "other keys", "meaning"],
         [
-            [f"`{cls.outcome}`", ", ".join(f"`{entry.name}`" for entry in fields(cls)), _meaning(cls)]
+            [f"`{cls.outcome}`", ", ".join(f"`{key}`" for key in _keys(cls)), _meaning(cls)]
             for cls in (Finished, Failed)
         ],
     )
@@ -37,6 +37,11 @@ def _kinds(kinds: Kinds[Any]) -> str:
         for name, names, meaning in kinds.table()
     ]
     return table(["`event`", "fields", "meaning"], rows)
+
+
+def _keys(cls: type[Finished] | type[Failed]) -> list[str]:
+    in_the_file = {field: key for key, field in cls.renamed.items()}
+    return [in_the_file.get(entry.name, entry.name) for entry in fields(cls)]
 
 
 def _meaning(cls: type) -> str:
