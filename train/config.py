@@ -7,12 +7,11 @@ docstrings (`make docs`).
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -21,11 +20,14 @@ from pydantic import (
     PositiveInt,
 )
 
-from train.formats.registry import accept_name
+from train.formats.registry import format_names
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-FormatName = Annotated[str, BeforeValidator(accept_name)]
-"""One of the formats of `train/formats/registry.py`."""
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    # A literal of names that are only known here: those of `train/formats/registry.py`.
+    FormatName = Literal[format_names()]
 Overlong = Literal["cut", "split", "drop"]
 
 
