@@ -179,7 +179,7 @@ def test_killed_around_sbatch_no_job_is_lost_or_doubled(tmp_path: Path, runs: Pa
         assert run.status.state == "PENDING", "an intent without a job is given a minute"
         rows = [{**row, "time": row["time"] - 100} for row in read_lines(run.dir.jobs)]
         run.dir.jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        assert run.status.why == "its start was cut short; resume starts it"
+        assert run.status.why == "submission was interrupted; run: shardline resume"
         assert command("resume", str(root)).returncode == 0
     run.completed()
     assert len([record for record in queue() if record.name.startswith(root.name)]) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from tests.conftest import conversation
 from tests.multiprocess.runs import Run, finish, start, traced_settings
 from train.data.render import IGNORED, label_tokens

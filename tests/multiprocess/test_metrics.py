@@ -84,7 +84,7 @@ def test_the_use_of_the_time_is_in_the_result_and_shown(run: Run):
     assert min(shares[use] for use in ("steps", "start", "save", "evaluate")) > 0
     in_rows = sum(row[part] for row in read_lines(run.dir.metrics) for part in PARTS)
     assert shares["steps"] * run.result["rank_hours"] * 3600 / 2 == pytest.approx(in_rows, rel=0.05)
-    assert "in steps that count" in command("results", str(run.dir.root)).stdout
+    assert "% training" in command("results", str(run.dir.root)).stdout
 
 
 def test_the_profile_is_a_trace_of_the_steps_that_were_named(run: Run):

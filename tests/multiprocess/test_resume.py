@@ -81,7 +81,7 @@ def torn(settings: tuple[str, ...], module_runs: Path) -> Run:
     for rank in ranks:
         rank.wait(timeout=10)
     status = run.wait_for("FAILED") if run.status.state != "FAILED" else run.status
-    assert "resume goes on" in status.why
+    assert "run: shardline resume" in status.why
     newest = run.dir.checkpoints / (run.dir.checkpoints / "latest").read_text().strip()
     next(newest.glob("shards/*rank_1*optim_states.pt")).write_bytes(b"torn")
     return run.resume()

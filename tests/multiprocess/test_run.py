@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from tests.conftest import conversation
 from tests.multiprocess.runs import COMMAND, Run, command, finish, start
 from train.rundir import RunDir, read_lines

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from docs.generate.config import docstring_of
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from launcher.compose.run import compose_run
 from launcher.planning.preflight import examine
 from train.config import CrossValidationConfig, DataConfig
