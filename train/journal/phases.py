@@ -7,7 +7,8 @@ class Phase(StrEnum):
     """What a run does now; `status` and `logs -f` show the value, and the journal holds it."""
 
     IMPORTS = "imports"
-    """From the start of the process to the first other phase."""
+    """From the start of the process to the first other phase. Of forked ranks, the imports of the process that
+    they are forked from, at its first start of ranks only."""
     PREPARE_MODEL = "prepare model"
     PREPARE_DATA = "prepare data"
     PROCESS_GROUP = "process group"
