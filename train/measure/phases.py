@@ -7,12 +7,11 @@ from pathlib import Path
 
 from train.journal.events import PhaseBegun, StartTimed
 from train.journal.phases import Phase
+from train.node.forkserver import IMPORT_S_VARIABLE
 from train.node.heartbeat import Heartbeat
 from train.rundir import RunDir
 
 logger = logging.getLogger(__name__)
-IMPORT_S_VARIABLE = "SHARDLINE_IMPORT_S"
-"""Seconds of imports that were made for this start before the rank was forked."""
 
 
 class Announcer:

@@ -27,8 +27,8 @@ from train.journal.events import CheckpointSaved, Crashed, Preempted, Submitted
 from train.journal.reading import of_kind, read_journal
 from train.kernels.ops import build_in_child, extensions_folder
 from train.kernels.table import ops_of
-from train.measure.phases import IMPORT_S_VARIABLE
 from train.node import heartbeat
+from train.node.forkserver import IMPORT_S_VARIABLE
 from train.node.shared_memory import sweep_shared_memory
 from train.node.signals import StopWatch
 from train.node.starter import ImportsFailedError, ServerDiedError, Starter

@@ -37,6 +37,8 @@ ONE_THREAD = {
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
 """Environment variables that keep imported libraries from starting threads or CUDA."""
+IMPORT_S_VARIABLE = "SHARDLINE_IMPORT_S"
+"""Tells a rank how many seconds of imports were made for its start before it was forked."""
 _ARG_START = 45
 """Place of arg_start, counted after the name, in /proc/PID/stat; arg_end follows."""
 
