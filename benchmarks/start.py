@@ -34,9 +34,9 @@ TITLE = "Starting ranks"
 NOTES = (
     "Each start is a whole job of one step, with its checkpoint: the node agent, the process that starts the"
     " ranks, and the ranks. Seconds are from the agent's exec to the first step; CPU seconds and files are of"
-    " the whole job. With fewer cores than ranks, interpreters wait for each other as they import; with a core"
-    " for each the seconds are closer, the CPU seconds and files are not. A killed rank's seconds are from"
-    " `kill -9` of rank 1 of 2 to the next step, without those in which the checkpoint was read."
+    " the whole job. With fewer cores than ranks, interpreters wait for each other as they import; with a"
+    " core for each the seconds are closer, the CPU seconds and files are not. A killed rank's seconds are"
+    " from `kill -9` of rank 1 of 2 to the next step, without those in which the checkpoint was read."
 )
 METHODS = ("fork", "spawn")
 KILLED_RANKS = 2
