@@ -29,7 +29,7 @@ class RunConfig(TrainingConfig):
         """The values that define what is trained: the training sections without tracking and timeouts."""
         sections = TrainingConfig.model_fields.keys() - {"tracking"}
         values: dict[str, Any] = self.model_dump(
-            mode="json", include=sections, exclude={"train": {"hang_timeout_s"}}
+            mode="json", include=sections, exclude={"train": {"hang_timeout_s", "start_method"}}
         )
         return values
 

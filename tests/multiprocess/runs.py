@@ -71,10 +71,10 @@ class Run:
         """The live rank processes of this run."""
         found = []
         for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if "train.worker" in words and str(self.dir.root) in words:
-                found.append(process)
-        return sorted(found, key=lambda process: int(process.environ()["RANK"]))
+            words = [word for word in process.info["cmdline"] or [] if word]
+            if words[3:5] == ["train.worker", str(self.dir.root)]:
+                found.append((int(words[5]), process))
+        return [process for _, process in sorted(found, key=lambda entry: entry[0])]
 
     def agent(self) -> psutil.Process:
         """The node agent: the task that Submitit's controller started."""

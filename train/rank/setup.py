@@ -223,6 +223,7 @@ def _start_tracking(job: TrainJob, sampler: Sampler, env: DistEnv, attempt: int)
             world_size=env.world_size,
             total_steps=sampler.total_steps,
             restart=int(os.environ.get("SHARDLINE_RESTART", "0")),
+            start_method=job.config.train.start_method,
         )
     )
     return Tracker(job, attempt)
