@@ -1,11 +1,14 @@
 """Real runs for tests: started by the command, watched through the run directory."""
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,32 @@ def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@dataclass(frozen=True)
+@contextlib.contextmanager
+def kept_umask() -> Iterator[None]:
+    """What is written in this process stays as open as before: the command makes its own more private."""
+    before = os.umask(0o077)
+    os.umask(before)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in this process, for verbs that look at a run: it saves a start of Python."""
+    from launcher.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    code: str | int | None = 0
+    with kept_umask(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+    return subprocess.CompletedProcess(arguments, int(code or 0), out.getvalue(), err.getvalue())
+
+
+@dataclass(eq=False)
 class Run:
     """A run that a test started."""
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.multiprocess.runs import Run, finish
+from tests.multiprocess.driven import finish
+from tests.multiprocess.runs import Run
 
 QUICK = (
     "experiment=smoke",
