@@ -24,11 +24,13 @@ _AT_IMPORT = {
     "DS_ACCELERATOR": "cpu",
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_OFFLINE": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
     "PYTHONPATH": str(_ROOT),
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Read by libraries while they are imported."""
+"""Read by libraries while they are imported; arrow and OpenBLAS start threads without it."""
 _GRACE_S = 20.0
 
 

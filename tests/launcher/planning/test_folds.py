@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
