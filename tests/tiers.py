@@ -9,6 +9,11 @@ _ROOT = Path(__file__).resolve().parent
 SLOWEST_FIRST = (
     "cluster",
     "test_readme.py",
+    "multiprocess/test_sweep.py",
+    "multiprocess/test_lifecycle.py",
+    "multiprocess/test_save_faults.py",
+    "multiprocess/test_rehearse.py",
+    "multiprocess/test_storm.py",
     "multiprocess",
     "launcher/report",
     "test_packaging.py",
