@@ -24,6 +24,7 @@ from tests.multiprocess.runs import Run, call
 from train.failures import Failure, first_cause, read_failures
 from train.faults import VARIABLE as FAULTS
 from train.job import load_job
+from train.journal.events import Submitted
 from train.kernels.ops import extensions_folder
 from train.node.heartbeat import VARIABLE as HEARTBEATS
 from train.rundir import RunDir
@@ -162,7 +163,7 @@ def _started_here(
         run = known or DrivenRun(run_dir)
         run_dir.ask_to_pause(stop_at_step)
         record_intent(run_dir, "local", None)
-        run_dir.log_event("submitted", executor="local", host=os.uname().nodename)
+        run_dir.log(Submitted(executor="local", host=os.uname().nodename))
         job_id = run.begin(environ, until, faults)
         record_job(run_dir, job_id, None)
         started.append(run)

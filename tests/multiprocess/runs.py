@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -88,12 +89,12 @@ class Run:
         """(step, sample ids), each step once."""
         return [(row.step, list(row.sample_ids)) for row in latest_by_step(read_trace(self.dir))]
 
-    def curve(self) -> list[tuple[int, float, float]]:
+    def curve(self) -> list[tuple[int, float, float | None]]:
         """(step, learning rate, loss), each step once."""
         return [(row.step, row.lr, row.loss) for row in latest_by_step(read_metrics(self.dir))]
 
     def losses(self) -> list[float]:
-        return [loss for _, _, loss in self.curve()]
+        return [math.nan if loss is None else loss for _, _, loss in self.curve()]
 
     def ranks(self) -> list[psutil.Process]:
         """The live rank processes of this run."""
