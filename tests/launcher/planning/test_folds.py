@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(overrides: str, field: str, 
 
 
 def test_rows_without_the_group_are_named_by_file_and_line(write_rows: Callable[..., Path]):
-    rows = [{**conversation(f"q {n}", "a"), "by": f"author {n}"} for n in range(8)]
+    rows: list[dict[str, Any]] = [{**conversation(f"q {n}", "a"), "by": f"author {n}"} for n in range(8)]
     del rows[2]["by"]
     rows[4]["by"] = " "
     rows[5]["by"] = None
