@@ -7,7 +7,6 @@ so a fork inherits neither locks nor pools of threads. A rank then starts in mil
 import multiprocessing
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection, forkserver
@@ -45,12 +44,15 @@ def fork(function: Callable[..., object], *arguments: Any, environ: Mapping[str,
 
 
 def be_rank(run_dir: RunDir) -> None:
-    """What `python -m train.worker RUN_DIR` does. A rank must import nothing that only tests need."""
+    """What `python -m train.worker RUN_DIR RANK` does. A rank must import nothing that only tests need."""
     import train.worker
+    from train.node.forkserver import redirect_output
 
     run_dir.adopt_umask()
-    sys.argv = ["train.worker", str(run_dir.root)]
-    train.worker.main()
+    rank = os.environ["RANK"]
+    logs = run_dir.attempt_logs(int(os.environ["SHARDLINE_ATTEMPT"]))
+    redirect_output(str(logs / f"rank_{rank}.log"))
+    train.worker.main([str(run_dir.root), rank])
 
 
 def rank_environ(rank: int, world_size: int, port: int) -> dict[str, str]:

@@ -142,7 +142,7 @@ class _Server:
             os._exit(1)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _redirect_output(log)
+        redirect_output(log)
         os.environ |= environ
         words = [sys.executable, "-u", "-m", self._module, *arguments]
         if self._method == "spawn":
@@ -183,7 +183,7 @@ def _send_signal(pid: int, number: signal.Signals) -> None:
     os.kill(pid, number)
 
 
-def _redirect_output(path: str) -> None:
+def redirect_output(path: str) -> None:
     """Send everything that this process prints, C libraries included, to a file; it has no input."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)

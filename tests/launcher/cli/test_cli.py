@@ -45,6 +45,7 @@ def test_every_verb_has_help_and_an_example_that_parses(verb: Verb):
     assert verb.help[0].isupper()
     assert not verb.help.endswith(".")
     [subparsers] = [action for action in make_parser()._actions if isinstance(action.choices, dict)]
+    assert isinstance(subparsers.choices, dict)
     assert f"example: {verb.example}" in subparsers.choices[verb.name].format_help()
     for command in re.findall(r"shardline ([^)|]+)", verb.example):
         assert make_parser().parse_args(shlex.split(command)).verb is verb
