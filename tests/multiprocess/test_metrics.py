@@ -75,7 +75,7 @@ def test_the_start_is_journaled_phase_by_phase(run: Run):
     assert list(start["seconds"]) == [*phases, "restore", "assess base", "first step"]
     begun = next(row["time"] for row in run.events if row["event"] == "attempt")
     assert start["total_s"] <= start["time"] - begun + 0.02
-    assert "from exec to the first step" in (run.dir.attempt_logs(1) / "rank_0.log").read_text()
+    assert "start to first step" in (run.dir.attempt_logs(1) / "rank_0.log").read_text()
     slowest = max(start["seconds"], key=start["seconds"].__getitem__)
     assert f"after {start['total_s']:.1f} s ({slowest} " in call("status", str(run.dir.root)).stdout
 
