@@ -55,9 +55,12 @@ TORCH_FREE = (
     "node.shared_memory",
     "node.signals",
     "node.watchdog",
+    "observer",
     "rank.gc_policy",
     "rank.loss_guard",
+    "rank_environment",
     "rundir",
+    "step_number",
     "zero",
 )
 HEAVY = {"torch", "transformers", "datasets", "deepspeed", "sklearn"}

@@ -27,6 +27,9 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 FormatName = Annotated[str, BeforeValidator(accept_name)]
 """One of the formats of `train/formats/registry.py`."""
 Overlong = Literal["cut", "split", "drop"]
+DataRole = Literal["train", "held_out", "validation", "test", "general"]
+"""What rows serve for: training; held out of the training file by a fold; validation during the training; the
+final assessment; showing what is forgotten."""
 
 
 def _absolute(path: str) -> str:

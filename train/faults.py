@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from train.rank_environment import RankStart
+from train.step_number import StepNumber
+
 VARIABLE = "SHARDLINE_FAULT"
 Kind = Literal["kill9", "term", "stop", "raise", "enospc", "slow", "nan", "bitflip", "hang"]
 SAVE_POINTS = (
@@ -77,9 +80,11 @@ def _parse(entry: str) -> Fault:
 class Faults:
     """The faults of one rank; `hit` is called at every named point."""
 
-    def __init__(self, faults: list[Fault], *, rank: int, attempt: int, restart: int) -> None:
-        """Keep those that concern this rank in this start."""
-        self.step = 0
+    def __init__(
+        self, faults: list[Fault], *, rank: int, attempt: int, restart: int, number: StepNumber | None = None
+    ) -> None:
+        """Keep the faults that concern this rank in this start; `number` is the step that it is at."""
+        self._number = number or StepNumber()
         self._left = {
             number: (fault, fault.times)
             for number, fault in enumerate(faults)
@@ -87,13 +92,16 @@ class Faults:
         }
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "Faults":
-        """What SHARDLINE_FAULT asks of this rank; usually nothing."""
+    def from_environ(
+        cls, environ: Mapping[str, str], *, rank: int, start: RankStart, number: StepNumber
+    ) -> "Faults":
+        """Read SHARDLINE_FAULT and keep what it asks of a rank in one of its starts; usually nothing."""
         return cls(
             parse_faults(environ.get(VARIABLE, "")),
-            rank=int(environ.get("RANK", "0")),
-            attempt=int(environ.get("SHARDLINE_ATTEMPT", "1")),
-            restart=int(environ.get("SHARDLINE_RESTART", "0")),
+            rank=rank,
+            attempt=start.attempt,
+            restart=start.restart,
+            number=number,
         )
 
     def hit(self, point: str, *, path: Path | None = None, step: int | None = None) -> bool:
@@ -113,7 +121,7 @@ class Faults:
         """
         if not self._left:
             return False
-        at = self.step if step is None else step
+        at = self._number.value if step is None else step
         for number, (fault, times) in list(self._left.items()):
             if fault.point == point and fault.step in (None, at):
                 self._left[number] = (fault, times - 1)

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from train.batch import BatchPlan
-from train.config import TrainingConfig
+from train.config import DataRole, TrainingConfig
 from train.flops import SpeedPlan
 from train.kernels.table import KernelChoice
 from train.rundir import RunDir
@@ -49,7 +49,7 @@ class TrainPlan(BaseModel):
     nodes: int
     ranks_per_node: int
     batch: BatchPlan
-    data: dict[str, DataFile]
+    data: dict[DataRole, DataFile]
     """By role: train, held_out (the other rows of the same file), validation, test, general."""
     fold: FoldPlan | None
     """None without a cross-validation."""

@@ -16,6 +16,7 @@ from train.node.signals import StopRequest, die_with_parent
 from train.node.watchdog import DUMP_SIGNAL
 from train.rank.gc_policy import frozen_imports
 from train.rank.lean_imports import leave_out_detection_losses
+from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     """Run this rank and exit hard: a teardown must not hang on peers that are gone."""
     run_dir = RunDir(Path(sys.argv[1]))
     rank = int(os.environ["RANK"])
-    attempt = int(os.environ["SHARDLINE_ATTEMPT"])
+    attempt = RankStart.from_environ(os.environ).attempt
     logs = run_dir.attempt_logs(attempt)
     stop = StopRequest()
     stop.install()

@@ -25,6 +25,12 @@ class Progress:
     loss: float | None = None
     """Of the newest logged step."""
 
+    def count_step(self, *, samples: int, tokens: int) -> None:
+        """Count a global batch that was trained."""
+        self.step += 1
+        self.samples += samples
+        self.tokens += tokens
+
     def note_validation(self, loss: float) -> bool:
         """Count a validation of this step; whether it is the best so far. NaN and infinity never are."""
         improved = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)

@@ -32,6 +32,10 @@ class SaveSchedule:
         self._saved_at = self._looked_at = clock()
         self._interval_s: float | None = None
 
+    def restart_clock(self) -> None:
+        """Count minutes from now: the training begins, and what came before it was not trained."""
+        self._saved_at = self._looked_at = self._clock()
+
     def due(self, step: int) -> bool:
         """Whether the state after `step` is to be saved."""
         waited_s = self._clock() - self._saved_at

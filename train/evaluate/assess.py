@@ -1,82 +1,105 @@
 """The assessment that base and tuned model both pass: task set, general set, held-out questions."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from train.context import RankContext
+from train.config import DataRole
+from train.data.collate import TokenSet
 from train.data.rows import read_rows
+from train.dist import Group
+from train.engine.engine import Engine
 from train.evaluate.answers import answer
 from train.evaluate.predictions import write_predictions
 from train.evaluate.scores import score_rows, summarise
 from train.formats.base import Format, Turns
 from train.formats.registry import format_named
+from train.job import TrainJob
+from train.measure.phases import PhaseTimer
 from train.rundir import write_json
 
-SETS = {"task": ("held_out", "test", "validation"), "general": ("general",)}
+SETS: dict[str, tuple[DataRole, ...]] = {
+    "task": ("held_out", "test", "validation"),
+    "general": ("general",),
+}
 """Name in the verdict, and the data roles that serve for it: the first that the config names."""
 
 
-def assess_once(context: RankContext, name: Literal["base", "tuned"]) -> dict[str, Any]:
-    """Assess the weights as they stand and keep the outcome as eval/NAME.json; reuse it when it is there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """Assesses the weights that an engine holds, and keeps the outcome as eval/NAME.json."""
 
-    What the tuned model made of held-out rows is written before, so whoever finds tuned.json finds it too.
-    """
-    path = context.job.run_dir.evaluations / f"{name}.json"
-    known: dict[str, Any] | None = context.group.from_main(
-        json.loads(path.read_text()) if context.is_main and path.exists() else None
-    )
-    if known is not None:
-        return known
-    context.announce(f"assess {name}")
-    if context.is_main:
-        path.parent.mkdir(exist_ok=True)
-    outcome = _assess(context, keep_predictions=name == "tuned")
-    if context.is_main:
-        write_json(path, outcome)
-    return outcome
+    job: TrainJob
+    engine: Engine
+    tokenizer: Any
+    sets: Mapping[DataRole, TokenSet]
+    group: Group
+    phases: PhaseTimer
 
+    def once(self, name: Literal["base", "tuned"]) -> dict[str, Any]:
+        """Assess the weights as they stand, or read the outcome that an earlier attempt kept. Collective.
 
-def _assess(context: RankContext, *, keep_predictions: bool) -> dict[str, Any]:
-    config = context.job.config
-    outcome: dict[str, Any] = {}
-    for name, roles in SETS.items():
-        role = next((role for role in roles if role in context.sets), None)
-        if role:
-            mine = score_rows(
-                context.engine,
-                context.sets[role],
-                context.group,
-                config.eval.batch_size,
-                causal=context.causal,
-            )
-            outcome[name] = {"set": role, **asdict(summarise(mine, context.group, causal=context.causal))}
-            if keep_predictions and role == "held_out":
-                write_predictions(context, mine)
-    if config.eval.answers:
-        role = "held_out" if "held_out" in context.sets else "test"
+        Predictions of the tuned model for held-out rows are written first, so whoever finds tuned.json finds
+        them too.
+        """
+        path = self.job.run_dir.evaluations / f"{name}.json"
+        main = self.group.env.is_main
+        known: dict[str, Any] | None = self.group.from_main(
+            json.loads(path.read_text()) if main and path.exists() else None
+        )
+        if known is not None:
+            return known
+        self.phases.begin(f"assess {name}")
+        if main:
+            path.parent.mkdir(exist_ok=True)
+        outcome = self._assess(keep_predictions=name == "tuned")
+        if main:
+            write_json(path, outcome)
+        return outcome
+
+    def _assess(self, *, keep_predictions: bool) -> dict[str, Any]:
+        config = self.job.config
+        causal = config.model.task == "causal"
+        outcome: dict[str, Any] = {}
+        for name, roles in SETS.items():
+            role = next((role for role in roles if role in self.sets), None)
+            if role:
+                mine = score_rows(
+                    self.engine, self.sets[role], self.group, config.eval.batch_size, causal=causal
+                )
+                outcome[name] = {"set": role, **asdict(summarise(mine, self.group, causal=causal))}
+                if keep_predictions and role == "held_out":
+                    write_predictions(self.job.run_dir.predictions, mine, self.group, self.job.plan.labels)
+        if config.eval.answers:
+            outcome["answers"] = self._answers()
+        return outcome
+
+    def _answers(self) -> list[dict[str, str]]:
+        """Questions, their references, and how the model answers them."""
+        config = self.job.config
+        role: DataRole = "held_out" if "held_out" in self.sets else "test"
         questions = held_out_questions(
-            Path(context.job.plan.data[role].path),
+            Path(self.job.plan.data[role].path),
             format_named(config.data.format),
-            context.sets[role].numbers,
+            self.sets[role].numbers,
             config.eval.answers,
         )
         answers = answer(
-            context.engine,
-            context.tokenizer,
+            self.engine,
+            self.tokenizer,
             [turns for turns, _ in questions],
-            context.group,
+            self.group,
             config.eval.answer_tokens,
             sharded=config.zero.stage == 3,
         )
-        outcome["answers"] = [
+        return [
             {"question": turns[-1]["content"], "reference": reference, "answer": text}
             for (turns, reference), text in zip(questions, answers, strict=True)
         ]
-    return outcome
 
 
 def held_out_questions(

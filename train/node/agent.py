@@ -36,6 +36,7 @@ from train.node.rendezvous import Rendezvous
 from train.node.shared_memory import sweep_shared_memory
 from train.node.signals import StopWatch
 from train.node.watchdog import Watchdog
+from train.rank_environment import RankStart
 from train.rundir import read_lines, write_json
 
 _REPORT_WITHIN_S = 120.0
@@ -224,8 +225,7 @@ class _Agent:
         cores = len(os.sched_getaffinity(0))
         os.environ |= {
             heartbeat.VARIABLE: str(scratch),
-            "SHARDLINE_ATTEMPT": str(self._attempt),
-            "SHARDLINE_RESTART": str(restarts),
+            **RankStart(attempt=self._attempt, restart=restarts).as_environ(),
             "OMP_NUM_THREADS": str(max(1, cores // self._job.plan.ranks_per_node)),
             "TOKENIZERS_PARALLELISM": "false",
             "TORCH_EXTENSIONS_DIR": str(extensions_folder()),

@@ -10,6 +10,8 @@ from train.checkpoint.store import droppable
 from train.config import CheckpointConfig
 from train.engine.host_copy import HostCopy, all_finite
 from train.faults import Faults, flip_one_bit, parse_faults
+from train.rank_environment import RankStart
+from train.step_number import StepNumber
 
 
 def test_a_copy_shares_nothing_and_uses_its_buffers_again():
@@ -119,7 +121,7 @@ def test_a_fault_that_does_not_exist_is_refused(text: str):
 
 
 def test_without_the_variable_nothing_strikes():
-    faults = Faults.from_environ({"RANK": "0"})
+    faults = Faults.from_environ({}, rank=0, start=RankStart(), number=StepNumber())
     assert faults.hit("backward") is False
 
 
