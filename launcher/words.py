@@ -3,6 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+_OVERLONG = {
+    "truncate": "were cut",
+    "cut": "were cut",
+    "split": "were split",
+    "drop": "were left out",
+}
+"""What was done with rows that were too long; `cut` is the former name of `truncate`."""
+
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that people would use."""
@@ -36,7 +44,7 @@ def about_the_data(report: Mapping[str, Any] | None) -> str | None:
     """What became of the rows, from the result or the journal; None if each is simply one whole sequence."""
     if report is None:
         return None
-    done = {"cut": "were cut", "split": "were split", "drop": "were left out"}[report["overlong"]]
+    done = _OVERLONG[report["overlong"]]
     parts = [
         f"{report['overlong_rows']} of {report['rows']} training rows were too long and {done}"
         if report["overlong_rows"]

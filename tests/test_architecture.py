@@ -36,6 +36,7 @@ TORCH_FREE = (
     "checkpoint.schedule",
     "checkpoint.store",
     "config",
+    "config_names",
     "data.packing",
     "data.parts",
     "data.rows",

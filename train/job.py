@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from train.batch import BatchPlan
 from train.config import DataRole, TrainingConfig
+from train.config_names import with_current_names
 from train.flops import SpeedPlan
 from train.kernels.table import KernelChoice
 from train.rundir import RunDir
@@ -88,7 +89,7 @@ class TrainJob:
 def load_job(root: Path) -> TrainJob:
     """Read a frozen run back; compute nodes never compose a config."""
     run_dir = RunDir(root)
-    written = yaml.safe_load(run_dir.config.read_text())
+    written = with_current_names(yaml.safe_load(run_dir.config.read_text()))
     sections = {key: written[key] for key in TrainingConfig.model_fields}
     plan = json.loads(run_dir.plan.read_text())["training"]
     return TrainJob(

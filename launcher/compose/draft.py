@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from launcher.compose.explain import names_in
+from launcher.compose.explain import hint, names_in
 from launcher.errors import Problem, nearest
 
 
@@ -101,6 +101,6 @@ def _unknown_key(key: str, roots: Sequence[Path]) -> Problem | None:
                 code="config.unknown_key",
                 field=key,
                 message=f"{key} (from the command line) is no key" + (f" of {at}" if at else " or group"),
-                fix=nearest(key, names | groups) if names else f"{at} holds a single value",
+                fix=hint(key, names | groups) if names else f"{at} holds a single value",
             )
     return None

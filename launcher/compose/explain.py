@@ -1,6 +1,6 @@
 """What pydantic says of a config, in our words: where the value came from, what it was, what is allowed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_origin
 
 from pydantic import BaseModel
@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 from launcher.compose.defaults import section_of
 from launcher.config import Submission
 from launcher.errors import Problem, nearest
+from train.config_names import RENAMED_KEYS
 
 
 def names_in(section: str) -> set[str] | None:
@@ -30,6 +31,12 @@ def names_in(section: str) -> set[str] | None:
     return {f"{section}.{name}" if section else name for name in annotation.model_fields}
 
 
+def hint(key: str, names: Iterable[str]) -> str:
+    """A fix for an unknown key: the current name of a renamed one, else the nearest valid name."""
+    renamed = RENAMED_KEYS.get(key)
+    return f"did you mean {renamed}?" if renamed else nearest(key, names)
+
+
 def explain(entry: ErrorDetails, choices: Mapping[str, str], spoken: set[str]) -> Problem:
     """One error of a validation.
 
@@ -46,7 +53,7 @@ def explain(entry: ErrorDetails, choices: Mapping[str, str], spoken: set[str]) -
             code="config.unknown_key",
             field=key,
             message=f"{key} ({source}) is no key",
-            fix=nearest(key, names),
+            fix=hint(key, names),
         )
     if entry["type"] == "missing":
         return Problem(

@@ -19,7 +19,7 @@ _FREE = (
     "train.hang_timeout_s",
     "train.trace",
     "train.profile_steps",
-    "eval.answers",
+    "eval.num_samples",
     "eval.answer_tokens",
     "eval.batch_size",
 )

@@ -91,7 +91,7 @@ def _short(composed: Composed, name: str, steps: int) -> Composed:
             f"checkpoint.every_steps={every}",
             f"optim.warmup_steps={min(composed.config.optim.warmup_steps, steps // 2)}",
             "eval.base=false",
-            "eval.answers=0",
+            "eval.num_samples=0",
             "eval.patience=null",
             "data.test=null",
             "eval.general=null",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
 from filelock import FileLock, Timeout
 
 from launcher.compose.run import Composed, compose_change
@@ -23,8 +24,9 @@ from launcher.lifecycle.snapshot import freeze_code, frozen_versions, versions
 from launcher.lifecycle.start import NOT_SUBMITTED, start_job
 from launcher.planning.plan import RunPlan
 from launcher.planning.preflight import examine, exit_code_for
-from launcher.records.runs import ensure_ours, load_config, name_to_type, stage_run
+from launcher.records.runs import as_yaml, ensure_ours, load_config, name_to_type, stage_run
 from launcher.status.runs import read_status
+from train.config_names import as_frozen, unknown_keys
 from train.failures import ExitCode
 from train.job import TrainPlan
 from train.rundir import RunDir, write_atomic, write_json
@@ -77,6 +79,15 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
             ExitCode.REFUSED,
         )
     changes = changes_between(load_config(run), composed.config)
+    frozen = yaml.safe_load(run.config.read_text())
+    if unknown := unknown_keys([change.key for change in changes], frozen):
+        raise refuse(
+            "run.code",
+            unknown[0],
+            f"the code frozen in {run.root.name} has no key {', '.join(unknown)}",
+            "leave the key at its default, or submit a new run under another name=",
+            ExitCode.REFUSED,
+        )
     changes += draw_changes(_planned(run).fold, plan.training.fold, changes)
     if problems := refusals(changes, allowed):
         raise Refused(problems)
@@ -131,7 +142,9 @@ class _Change:
 
     def apply(self, run: RunDir) -> None:
         """Write it into the run directory, and down in the journal."""
-        write_atomic(run.config, self.composed.yaml)
+        frozen = yaml.safe_load(run.config.read_text())
+        values = self.composed.config.model_dump(mode="json")
+        write_atomic(run.config, as_yaml(as_frozen(values, frozen)))
         write_json(run.plan, self.plan)
         write_json(run.deepspeed, self.plan.deepspeed)
         if self.changes:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from launcher.records.points import label
+from train.config_names import as_frozen, with_current_names
 from train.rundir import JournaledDir, RunDir, append_line, read_lines, write_atomic
 
 if TYPE_CHECKING:
@@ -72,14 +73,14 @@ class SweepFile:
 
     def config(self, trial: Trial) -> dict[str, Any]:
         """A trial's config, as plain values."""
-        config: dict[str, Any] = patched(self.base, trial.changes)["config"]
-        return config
+        return with_current_names(patched(self.base, trial.changes)["config"])
 
     def document(self, trial: Trial) -> Document:
         """What a trial's run directory is made of."""
         from launcher.config import RunConfig
 
         document = patched(self.base, trial.changes)
+        document["config"] = with_current_names(document["config"])
         config = RunConfig.model_validate(document["config"])
         plan = document["plan"]
         plan |= {"run": trial.name, "identity": config.identity}
@@ -186,6 +187,7 @@ def sweep_text(file: SweepFile) -> str:
 
 def trial_of(name: str, point: dict[str, Any], base: Document, document: Document) -> Trial:
     """The line of a trial, from its document."""
+    document = {**document, "config": as_frozen(document["config"], base["config"])}
     found = difference(base, document)
     changes = [(path, value) for path, value in found if path[0] == "config" or path[-1] not in _DERIVED]
     return Trial(name=name, point=point, changes=changes)

@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from launcher.lifecycle.changes import leaves
 from launcher.lifecycle.snapshot import frozen_origin
 from launcher.node.rungs import decisions
 from launcher.records.history import Event, attempts_of
 from launcher.records.points import label
+from launcher.records.runs import config_values
 from launcher.records.sweeps import SweepDir, SweepFile
 from launcher.report.contents import (
     Answer,
@@ -84,7 +83,7 @@ def gather_run(run: RunDir, status: RunStatus) -> RunReport:
             if row["event"] in _NOTABLE
         ),
         kernels=_kernels(events),
-        config=dict(leaves(yaml.safe_load(run.config.read_text()))) if run.config.exists() else {},
+        config=dict(leaves(config_values(run))) if run.config.exists() else {},
         origin=_origin(run),
     )
 

@@ -68,7 +68,7 @@ class Saver:
             problem=copied,
         )
         self._running.start()
-        if not self._config.asynchronous:
+        if not self._config.async_save:
             self.join()
         return time.monotonic() - started
 

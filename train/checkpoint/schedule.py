@@ -51,7 +51,7 @@ class SaveSchedule:
     def saved(self, stall_s: float) -> None:
         """A save has begun, and held the training up for so long."""
         self._saved_at = self._clock()
-        self._interval_s = best_interval_s(max(stall_s, 1e-3), self._config.kill_every_min * 60)
+        self._interval_s = best_interval_s(max(stall_s, 1e-3), self._config.mtbf_min * 60)
 
     def _is_asked(self) -> bool:
         now = self._clock()

@@ -74,7 +74,7 @@ class Assessment:
                 outcome[name] = {"set": role, **asdict(summarise(mine, self.group, causal=causal))}
                 if keep_predictions and role == "held_out":
                     write_predictions(self.job.run_dir.predictions, mine, self.group, self.job.plan.labels)
-        if config.eval.answers:
+        if config.eval.num_samples:
             outcome["answers"] = self._answers()
         return outcome
 
@@ -86,7 +86,7 @@ class Assessment:
             Path(self.job.plan.data[role].path),
             format_named(config.data.format),
             self.sets[role].numbers,
-            config.eval.answers,
+            config.eval.num_samples,
         )
         answers = answer(
             self.engine,

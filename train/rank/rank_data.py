@@ -55,7 +55,7 @@ def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[DataRo
     sets: dict[DataRole, TokenSet] = {}
     for role, file in job.plan.data.items():
         # What is only scored keeps all its rows, as they are under any policy.
-        policy = job.config.data.overlong if role == "train" else "cut"
+        policy = job.config.data.overlong if role == "train" else "truncate"
         data = job.config.data.model_copy(update={"overlong": policy})
         dataset = prepare(file, data, tokenizer, key, job.plan.labels)
         sets[role] = TokenSet(
@@ -72,7 +72,7 @@ def _form_sequences(job: TrainJob, documents: TokenSet) -> Sequences:
     if not len(documents):
         raise DataError(
             f"every training row has more than data.max_length={data.max_length} tokens, and"
-            " data.overlong=drop leaves it out; raise data.max_length, or set data.overlong=cut or split"
+            " data.overlong=drop leaves it out; raise data.max_length, or set data.overlong=truncate or split"
         )
     if not data.packing:
         return Sequences(documents)

@@ -79,7 +79,7 @@ def test_saves_by_step_by_time_and_on_request(tmp_path: Path):
 def test_the_interval_that_loses_least():
     assert best_interval_s(2.0, 8 * 3600) == pytest.approx(339.4, abs=0.1)
     clock = Clock()
-    schedule = SaveSchedule(CheckpointConfig(every_steps="auto", kill_every_min=480), Path("/none"), clock)
+    schedule = SaveSchedule(CheckpointConfig(every_steps="auto", mtbf_min=480), Path("/none"), clock)
     assert schedule.due(1), "the first save measures"
     schedule.saved(2.0)
     clock.now = 339

@@ -227,7 +227,7 @@ def test_padding_is_hidden_from_an_encoder():
     assert batch.labels.tolist() == [2, IGNORED]
 
 
-@pytest.mark.parametrize("policy", ["cut", "split", "drop"])
+@pytest.mark.parametrize("policy", ["truncate", "split", "drop"])
 def test_what_becomes_of_rows_that_are_too_long(policy: Overlong, tokenizer, write_rows: Callable[..., Path]):
     """The second of three rows has 40 tokens, of which 16 fit; it is the only one that is too long."""
     texts = ["a b c", " a" * 39, "c b a"]
@@ -243,13 +243,13 @@ def test_what_becomes_of_rows_that_are_too_long(policy: Overlong, tokenizer, wri
     assert (
         found
         == {
-            "cut": [whole[0], long[:16], whole[2]],
+            "truncate": [whole[0], long[:16], whole[2]],
             "split": [whole[0], long[:16], long[16:32], long[32:], whole[2]],
             "drop": [whole[0], whole[2]],
         }[policy]
     )
     assert [dataset[int(number)]["row"] for number in numbers] == {
-        "cut": [0, 1, 2],
+        "truncate": [0, 1, 2],
         "split": [0, 1, 1, 1, 2],
         "drop": [0, 2],
     }[policy]

@@ -1,7 +1,7 @@
 """A training without a model: every part of the loop that a test does not look at, in its simplest form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,7 +112,7 @@ class MemoryCheckpoints:
 
     def save(self, engine: FakeEngine, progress: Progress) -> float:
         self.saved.append(progress.step)
-        self.found = Resumed(Progress(**{name: getattr(progress, name) for name in Progress.__slots__}))
+        self.found = Resumed(replace(progress))
         return 0.0
 
     def join(self) -> None:
@@ -120,7 +120,7 @@ class MemoryCheckpoints:
 
     def resume(self, engine: FakeEngine) -> Resumed:
         engine.step_count = self.found.progress.step
-        return self.found
+        return Resumed(replace(self.found.progress), self.found.converted_from)
 
 
 class Tracker:

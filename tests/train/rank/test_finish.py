@@ -12,7 +12,9 @@ from train.data.sequences import DataReport
 from train.rank.finish import RunEnd
 from train.rundir import read_lines
 
-REPORT = DataReport(rows=8, overlong="cut", overlong_rows=1, documents=8, sequences=8, tokens=80, fill=None)
+REPORT = DataReport(
+    rows=8, overlong="truncate", overlong_rows=1, documents=8, sequences=8, tokens=80, fill=None
+)
 TUNED = {
     "task": {"set": "test", "loss": 1.0, "rows": 4},
     "answers": [{"question": "why?", "reference": "so", "answer": "because"}],

@@ -153,7 +153,7 @@ def test_bad_batches_are_left_out_after_going_back(tmp_path: Path):
 def test_a_run_that_diverges_before_any_checkpoint_fails(tmp_path: Path):
     bench = Bench(tmp_path, steps=4, batch_size=1, train={"bad_steps": 1})
     bench.engine.bad_batches = {0, 1, 2, 3}
-    with pytest.raises(UserError, match="diverged at step 1.*no checkpoint was made before"):
+    with pytest.raises(UserError, match=r"diverged at step 1.*no checkpoint was made before"):
         train(bench)
 
 
