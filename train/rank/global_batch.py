@@ -6,7 +6,7 @@ import torch
 
 from train.batch import BatchPlan
 from train.config import OptimConfig
-from train.data.sampler import Sampler, share_out
+from train.data.sampler import Sampler, assign_micro_batches
 from train.data.sequences import Sequences
 from train.dist import DistEnv
 from train.engine.engine import Engine
@@ -58,7 +58,7 @@ class BatchTrainer:
 
     def _accumulate(self, chosen: list[int], trained: int) -> None:
         """Gradients of one global batch, this rank's share."""
-        micro_batches = share_out(chosen, self.sequences.tokens, self.batch, self.env.rank)
+        micro_batches = assign_micro_batches(chosen, self.sequences.tokens, self.batch, self.env.rank)
         for number, micro_batch in enumerate(micro_batches, 1):
             self.heart.tick("forward")
             self.meter.enter("data")

@@ -78,7 +78,9 @@ def _form_sequences(job: TrainJob, documents: TokenSet) -> Sequences:
         return Sequences(documents)
     lengths = documents.tokens[documents.numbers]
     packs = pack_documents(lengths, capacity=data.max_length, seed=job.config.seed)
-    return Sequences(documents, packs, one_row=job.plan.kernels["attention"].name == "flash_attention_2")
+    return Sequences(
+        documents, packs, flatten_packs=job.plan.kernels["attention"].name == "flash_attention_2"
+    )
 
 
 def _build_sampler(job: TrainJob, sequences: Sequences) -> Sampler:

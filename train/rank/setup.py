@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from train.checkpoint.progress import Shape
+from train.checkpoint.progress import Topology
 from train.checkpoint.restoring import Restorer
 from train.checkpoint.saving import Saver
 from train.checkpoint.schedule import SaveSchedule
@@ -161,7 +161,7 @@ def _checkpointing(
         run_dir=run_dir,
         group=group,
         store=CheckpointStore(run_dir.checkpoints, faults),
-        shape=Shape(
+        topology=Topology(
             world_size=group.env.world_size,
             zero_stage=config.zero.stage,
             precision=config.train.precision,
