@@ -86,7 +86,7 @@ class SweepConfig(Section):
     """Successive halving. `null` trains all settings to the end."""
 
 
-class Submission(RunConfig):
+class CommandConfig(RunConfig):
     """All keys that the command line accepts: those of a run and those of a sweep."""
 
     sweep: SweepConfig

@@ -18,8 +18,8 @@ from typing import Literal, get_args
 from train.rank_environment import RankStart
 from train.step_number import StepNumber
 
-VARIABLE = "SHARDLINE_FAULT"
-Kind = Literal["kill9", "term", "stop", "raise", "enospc", "slow", "nan", "bitflip", "hang"]
+FAULT_VARIABLE = "SHARDLINE_FAULT"
+FaultKind = Literal["kill9", "term", "stop", "raise", "enospc", "slow", "nan", "bitflip", "hang"]
 SAVE_POINTS = (
     "save.begin",
     "save.copy",
@@ -40,7 +40,7 @@ _SLOW_S = 3.0
 class Fault:
     """One fault, as it was asked for."""
 
-    kind: Kind
+    kind: FaultKind
     point: str
     rank: int | None = None
     step: int | None = None
@@ -61,9 +61,9 @@ def parse_faults(text: str) -> list[Fault]:
 def _parse(entry: str) -> Fault:
     what, *conditions = entry.strip().split(":")
     kind, _, point = what.partition("@")
-    if kind not in get_args(Kind) or point not in POINTS:
+    if kind not in get_args(FaultKind) or point not in POINTS:
         raise ValueError(
-            f"{VARIABLE}: {what!r} is no fault; kinds: {', '.join(get_args(Kind))};"
+            f"{FAULT_VARIABLE}: {what!r} is no fault; kinds: {', '.join(get_args(FaultKind))};"
             f" points: {', '.join(POINTS)}"
         )
     values: dict[str, int] = {}
@@ -71,7 +71,7 @@ def _parse(entry: str) -> Fault:
         name, _, number = condition.partition("=")
         if name not in ("rank", "step", "attempt", "restart", "times") or not number.isdigit():
             raise ValueError(
-                f"{VARIABLE}: {condition!r} is no condition; use rank, step, attempt, restart or times"
+                f"{FAULT_VARIABLE}: {condition!r} is no condition; use rank, step, attempt, restart or times"
             )
         values[name] = int(number)
     return Fault(kind=kind, point=point, **values)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ class Faults:
     ) -> "Faults":
         """Read SHARDLINE_FAULT and keep what it asks of a rank in one of its starts; usually nothing."""
         return cls(
-            parse_faults(environ.get(VARIABLE, "")),
+            parse_faults(environ.get(FAULT_VARIABLE, "")),
             rank=rank,
             attempt=start.attempt,
             restart=start.restart,

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from train.failures import Failure, describe
-from train.node.heartbeat import VARIABLE, Heartbeat
+from train.node.heartbeat import HEARTBEAT_VARIABLE, Heartbeat
 from train.node.signals import StopRequest, die_with_parent
 from train.node.watchdog import DUMP_SIGNAL
 from train.rank.gc_policy import frozen_imports
@@ -30,7 +30,7 @@ def main() -> None:
     stop.install()
     die_with_parent()
     _redirect_output(logs / f"rank_{rank}.log")
-    heart = Heartbeat(Path(os.environ[VARIABLE]), rank)
+    heart = Heartbeat(Path(os.environ[HEARTBEAT_VARIABLE]), rank)
     failure: Failure | None = None
     try:
         with frozen_imports():

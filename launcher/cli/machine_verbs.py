@@ -13,12 +13,12 @@ def doctor(options: argparse.Namespace) -> int:
 
     console = make_console()
 
-    def say(line: str) -> None:
+    def report_progress(line: str) -> None:
         if not options.json:
             console.print(line, highlight=False)
 
     findings = check_here()
-    findings += build_ops(say) if options.build_ops else check_ops()
+    findings += build_ops(report_progress) if options.build_ops else check_ops()
     if options.job:
         from launcher.compose.run import compose_run
 
@@ -41,13 +41,18 @@ def devcluster(options: argparse.Namespace) -> int:
     root = options.dir.expanduser().resolve()
     console = make_console()
 
-    def say(line: str) -> None:
+    def report_progress(line: str) -> None:
         if not options.json:
             console.print(f"starting {line}", highlight=False)
 
     try:
         if options.action == "up":
-            up(root, nodes=options.nodes, accounting=not options.no_accounting, say=say)
+            up(
+                root,
+                nodes=options.nodes,
+                accounting=not options.no_accounting,
+                report_progress=report_progress,
+            )
         elif options.action == "down":
             down(root)
     except (ClusterError, DaemonError, MissingProgramsError) as error:

@@ -15,7 +15,7 @@ from launcher.cli.output import make_console, print_json, tell_plan
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from launcher.lifecycle.submit import Submission
+    from launcher.lifecycle.submit import SubmitResult
     from train.rundir import RunDir
 
 
@@ -89,7 +89,7 @@ def resume(options: argparse.Namespace) -> int:
     return _after_start(options, change_run(run, composed, plan, options.allow_change))
 
 
-def _after_start(options: argparse.Namespace, submission: "Submission") -> int:
+def _after_start(options: argparse.Namespace, submission: "SubmitResult") -> int:
     """Say what was started; with --follow, stay until it ends."""
     from launcher.cli.show_result import show_result
     from launcher.cli.show_runs import show_next_commands

@@ -144,7 +144,9 @@ def show_board(console: Console, sweep: SweepDir, board: Leaderboard) -> None:
             f" {len(decision.dropped)} stopped; resume continues one",
             highlight=False,
         )
-    console.print(f"\n[bold]Verdict[/] {escape(board.verdict.text)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"\n[bold]CheckpointVerdict[/] {escape(board.verdict.text)}", highlight=False, soft_wrap=True
+    )
     failed = [t for s in board.settings for t in s.trials if t.state in ("FAILED", "CANCELLED")]
     for trial in failed[:_SHOWN_TRIALS]:
         console.print(

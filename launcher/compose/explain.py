@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from launcher.compose.defaults import section_of
-from launcher.config import Submission
+from launcher.config import CommandConfig
 from launcher.errors import Problem, nearest
 from train.config_names import RENAMED_KEYS
 
@@ -18,7 +18,7 @@ def names_in(section: str) -> set[str] | None:
     Args:
         section: Dotted, and known to exist; the empty one is the root.
     """
-    annotation: Any = Submission
+    annotation: Any = CommandConfig
     for part in section.split(".") if section else ():
         if get_origin(annotation) is dict:
             return None

@@ -14,12 +14,12 @@ from launcher.records.runs import name_to_type
 from launcher.status.queue import RecentView
 from launcher.status.runs import read_status
 from train.failures import ExitCode
-from train.faults import VARIABLE
+from train.faults import FAULT_VARIABLE
 from train.measure.wandb_files import recorded_steps
 from train.rundir import RunDir, latest_by_step, read_lines
 
 _POLL_S = 0.1
-Say = Callable[[str], None]
+ProgressReport = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,9 @@ class Item:
     detail: str
 
 
-def rehearse(composed: Composed, *, steps: int, within_min: float, say: Say) -> list[Item]:
+def rehearse(
+    composed: Composed, *, steps: int, within_min: float, report_progress: ProgressReport
+) -> list[Item]:
     """Train `steps` steps twice on the user's own config and hardware, the second time stopped and killed.
 
     Raises:
@@ -40,15 +42,15 @@ def rehearse(composed: Composed, *, steps: int, within_min: float, say: Say) -> 
     deadline = time.monotonic() + within_min * 60
     drill = f"rehearse-{int(time.time())}"
     unbroken = _start(_short(composed, f"{drill}-unbroken", steps))
-    _until(unbroken, ("COMPLETED",), deadline, say, "unbroken")
+    _until(unbroken, ("COMPLETED",), deadline, report_progress, "unbroken")
     stop_at, kill_at = max(1, steps // 3), max(2, 2 * steps // 3)
     faults = f"term@forward:rank=0:step={stop_at};kill9@backward:rank=0:step={kill_at}:attempt=2"
-    with _environment(VARIABLE, faults):
+    with _environment(FAULT_VARIABLE, faults):
         broken = _start(_short(composed, f"{drill}-broken", steps))
         # Slurm's jobs go back into the queue by themselves.
-        _until(broken, ("COMPLETED", "PREEMPTED"), deadline, say, f"stopped in step {stop_at}")
+        _until(broken, ("COMPLETED", "PREEMPTED"), deadline, report_progress, f"stopped in step {stop_at}")
         resume_run(broken)
-    _until(broken, ("COMPLETED",), deadline, say, f"resumed, killed in step {kill_at}")
+    _until(broken, ("COMPLETED",), deadline, report_progress, f"resumed, killed in step {kill_at}")
     return compare(unbroken, broken)
 
 
@@ -104,8 +106,10 @@ def _start(composed: Composed) -> RunDir:
     return submit_run(composed).run
 
 
-def _until(run: RunDir, states: Sequence[str], deadline: float, say: Say, what: str) -> None:
-    say(f"{run.root.name}: {what}")
+def _until(
+    run: RunDir, states: Sequence[str], deadline: float, report_progress: ProgressReport, what: str
+) -> None:
+    report_progress(f"{run.root.name}: {what}")
     recent = RecentView()
     while (status := read_status(run, recent.look)).state not in states:
         if status.state == "FAILED" or time.monotonic() > deadline:

@@ -13,7 +13,7 @@ from launcher.compose.run import Composed, compose_change
 from launcher.errors import Refused, refuse
 from launcher.lifecycle.changes import (
     LENGTH,
-    Change,
+    ConfigChange,
     changes_between,
     draw_changes,
     refusals,
@@ -33,17 +33,17 @@ from train.rundir import RunDir, write_atomic, write_json
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class SubmitResult:
     """What a submit or resume came to."""
 
     run: RunDir
     job_id: str | None
     """None when the run had already finished and nothing was started."""
-    changes: Sequence[Change] = ()
+    changes: Sequence[ConfigChange] = ()
     """What differs from the config that it was submitted with before."""
 
 
-def submit_run(composed: Composed) -> Submission:
+def submit_run(composed: Composed) -> SubmitResult:
     """Start a config's run, go on with it, or find it finished.
 
     Raises:
@@ -64,7 +64,7 @@ def submit_run(composed: Composed) -> Submission:
     return change_run(run, composed, plan)
 
 
-def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence[str] = ()) -> Submission:
+def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence[str] = ()) -> SubmitResult:
     """Go on with a run under the config that it is given now.
 
     Raises:
@@ -91,7 +91,7 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
     changes += draw_changes(_planned(run).fold, plan.training.fold, changes)
     if problems := refusals(changes, allowed):
         raise Refused(problems)
-    return resume_run(run, _Change(composed, plan, changes, allowed), allowed)
+    return resume_run(run, _NewConfig(composed, plan, changes, allowed), allowed)
 
 
 def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path]) -> tuple[Composed, RunPlan]:
@@ -127,12 +127,12 @@ def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class _NewConfig:
     """Another config for a run, and what differs."""
 
     composed: Composed
     plan: RunPlan
-    changes: Sequence[Change]
+    changes: Sequence[ConfigChange]
     insisted: Sequence[str]
 
     @property
@@ -156,7 +156,7 @@ class _Change:
             run.predictions.unlink(missing_ok=True)
 
 
-def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str] = ()) -> Submission:
+def resume_run(run: RunDir, change: _NewConfig | None = None, allowed: Sequence[str] = ()) -> SubmitResult:
     """Start a run that is not running; it goes on from its newest verified checkpoint.
 
     Raises:
@@ -173,7 +173,7 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
             if status.state in ("RUNNING", "PENDING"):
                 raise _active(run, f"is {status.state.lower()} already")
             if status.state == "COMPLETED" and not (change and change.longer):
-                return Submission(run, None)
+                return SubmitResult(run, None)
             if change and _ends_early_again(run, change):
                 raise refuse(
                     "resume.ended_early",
@@ -187,12 +187,12 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
                 change.apply(run)
             if moved:
                 run.log_event("changed", keys=[entry.text for entry in moved], insisted=list(allowed))
-            return Submission(run, start_job(run), [*(change.changes if change else ()), *moved])
+            return SubmitResult(run, start_job(run), [*(change.changes if change else ()), *moved])
     except Timeout:
         raise _active(run, "is being started by another command") from None
 
 
-def _ends_early_again(run: RunDir, change: _Change) -> bool:
+def _ends_early_again(run: RunDir, change: _NewConfig) -> bool:
     """Whether a run that ran out of patience gets none that is longer."""
     if not run.result.exists() or not json.loads(run.result.read_text()).get("ended_early"):
         return False

@@ -27,7 +27,7 @@ _DERIVED = ("run", "identity", "wandb_id", "label")
 """What a plan says of a trial's config: worked out again rather than written down for each."""
 Document = dict[str, Any]
 """What a run directory is made of: `config` (run.yaml) and `plan` (plan.json)."""
-Change = tuple[list[str], Any]
+DocumentChange = tuple[list[str], Any]
 """Path of a value in a document, and the value."""
 
 
@@ -39,7 +39,7 @@ class Trial:
     """Of the run directory: the hash of the config is in it."""
     point: dict[str, Any]
     """A value for each swept key."""
-    changes: list[Change]
+    changes: list[DocumentChange]
     """What differs from the base document."""
 
 
@@ -93,7 +93,7 @@ class SweepFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class ArrayJob:
     """Trials that were handed over together: one job array, or one runner on this machine."""
 
     time: float
@@ -105,7 +105,7 @@ class Slice:
     rung: int | None
     """Which stop of successive halving they run to, from 0; None: to the end."""
     chain: str | None
-    """Of successive halving: the name of the slice that began it."""
+    """Of successive halving: the name of the array that began it."""
     places: int
     """How many elements there are."""
 
@@ -148,25 +148,25 @@ class SweepDir(JournaledDir):
         """Write the file, whole."""
         write_atomic(self.file, sweep_text(file))
 
-    def slices(self) -> list[Slice]:
+    def arrays(self) -> list[ArrayJob]:
         """All that was ever handed over, oldest first."""
         rows = (row for row in read_lines(self.jobs) if "intent" in row)
-        return [Slice(**{name: row[name] for name in Slice.__dataclass_fields__}) for row in rows]
+        return [ArrayJob(**{name: row[name] for name in ArrayJob.__dataclass_fields__}) for row in rows]
 
-    def record_slice(self, portion: Slice) -> None:
+    def record_array(self, array: ArrayJob) -> None:
         """Say what is about to be handed over."""
-        append_line(self.jobs, {"intent": "submit", **asdict(portion)})
+        append_line(self.jobs, {"intent": "submit", **asdict(array)})
 
     def record_lost(self, name: str, why: str) -> None:
-        """Say that a slice never became a job."""
+        """Say that an array never became a job."""
         append_line(self.jobs, {"time": round(time.time(), 3), "name": name, "lost": why})
 
     def lost(self) -> set[str]:
-        """Slices that never became jobs."""
+        """Arrays that never became jobs."""
         return {row["name"] for row in read_lines(self.jobs) if "lost" in row}
 
     def job_ids(self) -> dict[str, Mapping[str, Any]]:
-        """By slice: the row that says which job it became."""
+        """By array: the row that says which job it became."""
         return {row["name"]: row for row in read_lines(self.jobs) if "job_id" in row}
 
     @contextmanager
@@ -193,9 +193,9 @@ def trial_of(name: str, point: dict[str, Any], base: Document, document: Documen
     return Trial(name=name, point=point, changes=changes)
 
 
-def difference(base: Document, other: Document) -> list[Change]:
+def difference(base: Document, other: Document) -> list[DocumentChange]:
     """Paths and values by which a document differs from another; sections with other keys are replaced."""
-    changes: list[Change] = []
+    changes: list[DocumentChange] = []
     for key, value in other.items():
         old = base[key]
         if isinstance(value, dict) and isinstance(old, dict) and value.keys() == old.keys():
@@ -205,7 +205,7 @@ def difference(base: Document, other: Document) -> list[Change]:
     return changes
 
 
-def patched(base: Document, changes: Sequence[Change]) -> Document:
+def patched(base: Document, changes: Sequence[DocumentChange]) -> Document:
     """A document with some values replaced; the base stays as it is."""
     result: Document = json.loads(json.dumps(base))
     for (*sections, name), value in changes:

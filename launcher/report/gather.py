@@ -29,7 +29,7 @@ from launcher.status.runs import RunStatus
 from launcher.sweep.leaderboard import Leaderboard
 from launcher.sweep.results import METRICS, TrialResult
 from launcher.words import about_the_compilation, short_notice
-from train.checkpoint.manifest import Verdict
+from train.checkpoint.manifest import CheckpointVerdict
 from train.checkpoint.store import CheckpointStore
 from train.rundir import RunDir, latest_by_step, read_lines
 
@@ -177,7 +177,7 @@ def _cost(result: Mapping[str, Any]) -> Cost:
     )
 
 
-def _checkpoint(verdict: Verdict) -> CheckpointFact:
+def _checkpoint(verdict: CheckpointVerdict) -> CheckpointFact:
     manifest = verdict.manifest
     return CheckpointFact(
         step=int(verdict.path.name.rpartition("_")[2]),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from launcher.node.halving import Decision
+from launcher.node.halving import RungDecision
 from launcher.records.points import REPEATS
 from launcher.report.by_trial import setting_text
 from launcher.report.contents import Score, SweepReport, TrialReport
@@ -99,7 +99,7 @@ def halving_tables(report: SweepReport) -> tuple[Table, ...]:
     return tuple(_decision(decision, labels) for decision in report.decisions)
 
 
-def _decision(decision: Decision, labels: Mapping[str, str]) -> Table:
+def _decision(decision: RungDecision, labels: Mapping[str, str]) -> Table:
     rows = [(Cell(labels[name]), Cell("goes on"), Cell("among the best")) for name in decision.kept]
     rows += [(Cell(labels[name]), Cell("stopped"), Cell(why)) for name, why in decision.dropped.items()]
     kept = f"{len(decision.kept)} of {len(rows)} went on"

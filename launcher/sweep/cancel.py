@@ -20,7 +20,7 @@ from train.failures import ExitCode
 def cancel_sweep(sweep: SweepDir) -> int:
     """Kill every trial that waits or runs; returns how many there were."""
     alive = _alive(sweep)
-    names = {portion.name for portion in sweep.slices()}
+    names = {array.name for array in sweep.arrays()}
     apart = []
     for status in alive:
         run = sweep.run(status.run)
@@ -60,7 +60,7 @@ def _end_jobs(sweep: SweepDir, *, waiting_only: bool) -> None:
             # Its trials have sessions of their own.
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(int(job["job_id"])).kill()
-    names = {portion.name for portion in sweep.slices() if portion.executor == "slurm"}
+    names = {array.name for array in sweep.arrays() if array.executor == "slurm"}
     try:
         # By the arrays' names, which are this sweep's alone: an id in a file could be anybody's.
         records = [record for record in queue() if record.name in names] if names else []

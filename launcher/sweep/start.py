@@ -37,11 +37,11 @@ class SweepSubmission:
     """Of them, those that halving stopped before: resume continues them one by one."""
     started: int
     jobs: list[str]
-    """Job ids, one for each slice."""
+    """Job ids, one for each array."""
     other_code: bool
     """Whether the sources changed since the sweep was made: its trials all run the frozen ones."""
     refused: Problem | None
-    """Why not all slices were taken; submitting again continues."""
+    """Why not all arrays were taken; submitting again continues."""
 
 
 def submit_sweep(plan: SweepPlan, which: Which = "missing") -> SweepSubmission:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import conversation
 from tests.multiprocess.runs import Run, command, finish, start, traced_settings
-from train.faults import VARIABLE
+from train.faults import FAULT_VARIABLE
 
 STEPS = 60
 EVERY, PATIENCE = 4, 3
@@ -61,9 +61,9 @@ def test_stopped_and_killed_on_the_way_it_ends_at_the_same_step(settings: tuple[
     best = unbroken.result["best"]["step"]
     stop, kill = best + EVERY + 2, best + 2 * EVERY + 2
     faults = f"term@forward:step={stop};kill9@forward:rank=1:step={kill}:attempt=2"
-    run = start(*settings, "name=broken", **{VARIABLE: faults})
+    run = start(*settings, "name=broken", **{FAULT_VARIABLE: faults})
     run.wait_for("PREEMPTED")
-    again = command("resume", str(run.dir.root), "--follow", **{VARIABLE: faults})
+    again = command("resume", str(run.dir.root), "--follow", **{FAULT_VARIABLE: faults})
     assert again.returncode == 0, again.stdout + again.stderr
     assert [row["step"] for row in run.events if row["event"] == "preempted"] == [stop]
     assert run.kinds().count("crashed") == 1

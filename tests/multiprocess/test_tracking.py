@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.multiprocess.runs import start, traced_settings
-from train.faults import VARIABLE
+from train.faults import FAULT_VARIABLE
 from train.measure.wandb_files import recorded_steps
 from train.rundir import read_lines
 
@@ -24,7 +24,9 @@ def settings(tmp_path: Path) -> tuple[str, ...]:
 def test_one_run_for_all_attempts_and_each_step_once(settings: tuple[str, ...]):
     """A kill takes the training back from step 17 to 10; a stop makes a second attempt."""
     run = start(
-        *settings, "name=once", **{VARIABLE: "kill9@forward:rank=1:step=17;term@forward:step=28:restart=1"}
+        *settings,
+        "name=once",
+        **{FAULT_VARIABLE: "kill9@forward:rank=1:step=17;term@forward:step=28:restart=1"},
     )
     run.wait_for("PREEMPTED")
     run.resume()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.cache import made_once
-from train.checkpoint.manifest import Manifest, Verdict, inspect, verify
+from train.checkpoint.manifest import CheckpointVerdict, Manifest, inspect, verify
 from train.checkpoint.progress import Progress, Resumed, Topology, read_progress, topology_of
 from train.checkpoint.scope import CheckpointScope
 from train.engine.engine import SHARDS, Engine
@@ -77,7 +77,7 @@ class Restorer:
         self._scope.group.barrier()
         engine.load_universal(universal, manifest.optimizer_step)
 
-    def _verify(self, step: int) -> tuple[Verdict, str | None]:
+    def _verify(self, step: int) -> tuple[CheckpointVerdict, str | None]:
         """Every rank reads its share of a checkpoint; the first problem that any of them found."""
         env = self._scope.group.env
         verdict = self._scope.group.from_main(inspect(self._scope.store.path(step)) if env.is_main else None)
@@ -86,7 +86,7 @@ class Restorer:
         problems = [problem for problem in self._scope.group.gather(verdict.problem) if problem]
         return verdict, problems[0] if problems else None
 
-    def _newest_verified(self) -> Verdict | None:
+    def _newest_verified(self) -> CheckpointVerdict | None:
         main = self._scope.group.env.is_main
         if main:
             self._scope.store.discard_staging()

@@ -106,8 +106,8 @@ class TokenSet:
         Args:
             packs: The documents of each row.
             device: Where the tensors go.
-            flatten_packs: Join all packs, B = 1: the form in which flash attention takes documents of any length,
-                without padding between them.
+            flatten_packs: Join all packs, B = 1: the form in which flash attention takes documents of any
+                length, without padding between them.
         """
         if flatten_packs:
             packs = [[document for pack in packs for document in pack]]

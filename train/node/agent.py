@@ -59,7 +59,7 @@ class NodePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decision:
+class _JobDecision:
     """What all nodes do next."""
 
     then: Then | None
@@ -123,7 +123,7 @@ class _Agent:
                 return self._failure("user", f"{op} could not be compiled on {node_name()}: {said}")
         return None
 
-    def _agree(self, topic: str, failure: Failure | None, within_s: float = _REPORT_WITHIN_S) -> _Decision:
+    def _agree(self, topic: str, failure: Failure | None, within_s: float = _REPORT_WITHIN_S) -> _JobDecision:
         """Report how this node fared and learn what all nodes do."""
         report = {"failed": failure is not None, "failure": asdict(failure) if failure else None}
         self._rendezvous.report(topic, report)
@@ -132,9 +132,9 @@ class _Agent:
             self._rendezvous.announce(topic, asdict(decision))
             return decision
         heard = self._rendezvous.hear(topic, _HEAR_WITHIN_S)
-        return _Decision(heard["then"], ExitCode(heard["code"]))
+        return _JobDecision(heard["then"], ExitCode(heard["code"]))
 
-    def _decide(self, topic: str, reports: list[Any]) -> _Decision:
+    def _decide(self, topic: str, reports: list[Any]) -> _JobDecision:
         """Node 0: from all reports to what follows, journaled."""
         failures = [Failure(**report["failure"]) for report in reports if report and report["failed"]]
         silent = [str(node) for node, report in enumerate(reports) if report is None]
@@ -142,7 +142,7 @@ class _Agent:
             failures.append(self._failure("network", f"node {', '.join(silent)} of the job did not report"))
         cause = first_cause(failures)
         if cause is None:
-            return _Decision(None, ExitCode.DONE if topic in ("health", "build") else self._ended_as())
+            return _JobDecision(None, ExitCode.DONE if topic in ("health", "build") else self._ended_as())
         then = what_follows(
             cause.failure_class,
             restarts=self._restarts_since_checkpoint(),
@@ -160,7 +160,7 @@ class _Agent:
         )
         if then == "stop":
             self._write_failure(cause)
-        return _Decision(then, cause.exit_code)
+        return _JobDecision(then, cause.exit_code)
 
     def _run_ranks(self, restarts: int) -> Failure | None:
         """Start the ranks once and wait for them; None when all ended well."""
@@ -224,7 +224,7 @@ class _Agent:
     def _rank_environment(self, restarts: int, scratch: Path) -> None:
         cores = len(os.sched_getaffinity(0))
         os.environ |= {
-            heartbeat.VARIABLE: str(scratch),
+            heartbeat.HEARTBEAT_VARIABLE: str(scratch),
             **RankStart(attempt=self._attempt, restart=restarts).as_environ(),
             "OMP_NUM_THREADS": str(max(1, cores // self._job.plan.ranks_per_node)),
             "TOKENIZERS_PARALLELISM": "false",

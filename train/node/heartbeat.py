@@ -10,7 +10,7 @@ from pathlib import Path
 
 from train.step_number import StepNumber
 
-VARIABLE = "SHARDLINE_HEARTBEATS"
+HEARTBEAT_VARIABLE = "SHARDLINE_HEARTBEATS"
 """Names the folder of this node's heartbeats."""
 _WIDTH = 96
 

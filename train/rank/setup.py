@@ -21,7 +21,7 @@ from train.engine.engine import Engine
 from train.evaluate.assess import Assessment
 from train.evaluate.validation import Validation
 from train.failures import UserError
-from train.faults import VARIABLE, Faults
+from train.faults import FAULT_VARIABLE, Faults
 from train.job import TrainJob, load_job
 from train.measure.phases import PhaseTimer
 from train.measure.profiling import StepProfiler, check_profile_steps
@@ -207,9 +207,9 @@ def _validation(
 
 def _faults(run_dir: RunDir, env: DistEnv, start: RankStart, heart: Heartbeat) -> Faults:
     """Read which faults to inject; log and journal them, so that nobody takes them for an accident."""
-    wanted = os.environ.get(VARIABLE)
+    wanted = os.environ.get(FAULT_VARIABLE)
     if wanted:
-        logging.getLogger(__name__).warning("FAULTS ARE INJECTED: %s=%s", VARIABLE, wanted)
+        logging.getLogger(__name__).warning("FAULTS ARE INJECTED: %s=%s", FAULT_VARIABLE, wanted)
         if env.is_main:
             run_dir.log_event("faults", attempt=start.attempt, wanted=wanted)
     return Faults.from_environ(os.environ, rank=env.rank, start=start, number=heart.number)

@@ -11,7 +11,7 @@ from train.families import Family, Kind, family_of, model_kind
 class ModelShape:
     """What memory and time depend on."""
 
-    kind: Kind
+    kind: ModelKind
     layers: int
     hidden: int
     ffn: int

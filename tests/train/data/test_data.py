@@ -19,7 +19,7 @@ from train.data.collate import TokenSet
 from train.data.prepare import documents_of, prepare
 from train.data.render import IGNORED, label_tokens
 from train.data.rows import check_row, file_sha256, read_rows
-from train.data.sampler import FILLER, Order, Sampler, plan_sequences, assign_micro_batches
+from train.data.sampler import FILLER, Order, Sampler, assign_micro_batches, plan_sequences
 from train.data.sequences import Sequences, report_on
 from train.failures import DataError
 from train.formats.base import Rendered
