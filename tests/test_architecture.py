@@ -57,6 +57,7 @@ TORCH_FREE = (
     "node.signals",
     "node.watchdog",
     "observer",
+    "packages",
     "rank.gc_policy",
     "rank.loss_guard",
     "rank_environment",

@@ -166,6 +166,7 @@ def status(options: argparse.Namespace) -> int:
     """State, step, attempts, nodes and reasons of runs (default: all)."""
     from launcher.cli.show_runs import show_overview
     from launcher.status.overview import read_overview
+    from launcher.status.state import ALIVE
 
     def show(console: "Console") -> bool:
         overview = read_overview(options.run)
@@ -173,7 +174,7 @@ def status(options: argparse.Namespace) -> int:
             print_json(overview.statuses)
         else:
             show_overview(console, overview, everything=options.all)
-        return any(status.state in ("RUNNING", "PENDING") for status in overview.statuses)
+        return any(status.state in ALIVE for status in overview.statuses)
 
     if options.watch:
         from launcher.cli.follow import repeat
@@ -193,6 +194,7 @@ def logs(options: argparse.Namespace) -> int:
     from launcher.status.logs import as_json, attempts_with_logs, first_error, follow, log_files
     from launcher.status.queue import RecentView
     from launcher.status.runs import read_status
+    from launcher.status.state import ALIVE
 
     run = find_run(options.run)
     recent = RecentView()
@@ -202,7 +204,7 @@ def logs(options: argparse.Namespace) -> int:
         raise refuse("logs.grep", "--grep", f"{options.grep!r} is no pattern: {error}", "mend it") from error
 
     def alive() -> bool:
-        return options.follow and read_status(run, recent.look).state in ("RUNNING", "PENDING")
+        return options.follow and read_status(run, recent.look).state in ALIVE
 
     while not any(run.attempt_logs(1).glob("rank_*.log")) and alive():
         time.sleep(0.2)

@@ -15,6 +15,7 @@ from launcher.errors import Problem
 from launcher.records.runs import name_to_type
 from launcher.status.overview import Overview
 from launcher.status.runs import RunStatus
+from launcher.status.state import ALIVE
 from launcher.words import duration
 from train.rundir import RunDir
 
@@ -118,7 +119,7 @@ def _show_attempts(console: Console, status: RunStatus) -> None:
     for name in ("ATTEMPT", "STARTED", "FIRST STEP", "JOB", "NODES", "ENDED"):
         table.add_column(name, overflow="fold")
     for attempt in status.attempts:
-        last = attempt is status.attempts[-1] and status.state in ("RUNNING", "PENDING")
+        last = attempt is status.attempts[-1] and status.state in ALIVE
         table.add_row(
             str(attempt.number),
             datetime.fromtimestamp(attempt.started).strftime("%Y-%m-%d %H:%M:%S"),

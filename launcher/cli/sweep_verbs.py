@@ -79,6 +79,7 @@ def _follow(options: argparse.Namespace, sweep: "SweepDir") -> int:
     from launcher.cli.show_sweep import progress_line
     from launcher.records.runs import name_to_type
     from launcher.status.queue import RecentView
+    from launcher.status.state import ALIVE
     from launcher.status.trials import read_sweep
     from train.failures import ExitCode
 
@@ -92,7 +93,7 @@ def _follow(options: argparse.Namespace, sweep: "SweepDir") -> int:
         if not options.json and line not in shown[-1:]:
             console.print(line, highlight=False)
         shown[:] = [line]
-        return any(status.state in ("RUNNING", "PENDING") for status in statuses)
+        return any(status.state in ALIVE for status in statuses)
 
     try:
         repeat(make_console(), show, every_s=1.0, clear=False)

@@ -42,10 +42,12 @@ def build_ops(report_progress: Callable[[str], None]) -> list[Finding]:
             continue
         report_progress(f"building {op}; it takes a minute or two")
         began = time.monotonic()
-        said = build_in_child(op)
-        if said is None:
+        stderr = build_in_child(op)
+        if stderr is None:
             text = f"{op} was built in {time.monotonic() - began:.0f} s ({built_file(op)})"
             findings.append(Finding(level="good", topic=_TOPIC, text=text))
         else:
-            findings.append(Finding(level="wrong", topic=_TOPIC, text=f"{op} could not be compiled: {said}"))
+            findings.append(
+                Finding(level="wrong", topic=_TOPIC, text=f"{op} could not be compiled: {stderr}")
+            )
     return findings

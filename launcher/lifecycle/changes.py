@@ -7,6 +7,7 @@ from typing import Any, Literal
 from launcher.config import RunConfig
 from launcher.errors import Problem
 from train.job import FoldPlan
+from train.packages import COMPUTING
 
 ChangeKind = Literal["free", "notice", "refused", "never"]
 
@@ -41,7 +42,6 @@ _NOTICE = {
     "eval": "scores before and after may not compare",
 }
 _NEVER = ("name", "runs_dir", "access")
-COMPUTING = ("torch", "deepspeed", "transformers")
 LENGTH = ("train.max_steps", "train.epochs", "train.max_tokens", "eval.patience")
 """What decides where a run ends."""
 

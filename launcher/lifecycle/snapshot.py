@@ -14,11 +14,11 @@ from typing import Any
 
 from launcher.errors import refuse
 from launcher.shadow import PACKAGES
+from train.packages import RECORDED
 
 _LARGEST_BYTES = 20_000_000
 _LAUNCHER_ON_NODES = ("__init__.py", "config.py", "errors.py", "problems.py", "records/*.py", "node/*.py")
 """Files of the launcher that jobs import; a test follows the imports."""
-_NOTABLE = ("torch", "deepspeed", "transformers", "datasets", "hydra-core", "submitit", "wandb", "numpy")
 
 
 def freeze_code(destination: Path) -> None:
@@ -60,7 +60,7 @@ def frozen_files() -> dict[str, bytes]:
         "git_commit": _git(home, "rev-parse", "HEAD").strip() or None,
         "git_dirty": bool(_git(home, "status", "--porcelain", "--", *PACKAGES).strip()),
         "python": sys.version.split()[0],
-        "versions": {name: number for name, number in versions().items() if name in _NOTABLE},
+        "versions": {name: number for name, number in versions().items() if name in RECORDED},
         "all_versions": versions(),
     }
     return {**files, "code.json": json.dumps(origin, indent=2).encode()}

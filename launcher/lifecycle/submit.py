@@ -26,6 +26,7 @@ from launcher.planning.plan import RunPlan
 from launcher.planning.preflight import examine, exit_code_for
 from launcher.records.runs import as_yaml, ensure_ours, load_config, name_to_type, stage_run
 from launcher.status.runs import read_status
+from launcher.status.state import ALIVE
 from train.config_names import as_frozen, unknown_keys
 from train.failures import ExitCode
 from train.job import TrainPlan
@@ -170,7 +171,7 @@ def resume_run(run: RunDir, change: _NewConfig | None = None, allowed: Sequence[
         # Two commands must not both find it stopped and both start it.
         with FileLock(run.root / ".start.lock", timeout=0):
             status = read_status(run)
-            if status.state in ("RUNNING", "PENDING"):
+            if status.state in ALIVE:
                 raise _active(run, f"is {status.state.lower()} already")
             if status.state == "COMPLETED" and not (change and change.longer):
                 return SubmitResult(run, None)

@@ -16,9 +16,8 @@ from launcher.report.words import (
     series_table,
     starts_table,
 )
+from launcher.status.state import ALIVE
 from launcher.words import duration
-
-_ALIVE = ("RUNNING", "PENDING")
 
 
 def run_page(report: RunReport) -> Page:
@@ -50,7 +49,7 @@ def _verdict(report: RunReport) -> tuple[str, ...]:
         told = score_sentence(report.scores)
         first = f"{told[0].upper()}{told[1:]}." if told else "Finished; there was no set to assess it on."
         return (first, _chosen(report))
-    if report.state in _ALIVE:
+    if report.state in ALIVE:
         return (f"No verdict yet: {report.state.lower()}, {of}.", *_because(report), _best(report))
     return (f"No verdict: {report.state.lower()} at {of}.", *_because(report), _best(report))
 
@@ -177,7 +176,7 @@ def _measures(report: RunReport) -> PageSection | None:
 
 
 def _starts(report: RunReport) -> PageSection:
-    tables = (starts_table(report.starts, alive=report.state in _ALIVE),) if report.starts else ()
+    tables = (starts_table(report.starts, alive=report.state in ALIVE),) if report.starts else ()
     return PageSection(
         anchor="starts", title="Attempts and lost time", text=(lost_sentence(report.starts),), tables=tables
     )

@@ -19,6 +19,7 @@ from launcher.report.sweep_tables import (
     spread_table,
     trials_table,
 )
+from launcher.status.state import ALIVE
 from launcher.words import duration
 from train.rundir import STOPPED_AT_RUNG
 
@@ -51,7 +52,7 @@ def _state(report: SweepReport) -> str:
     states = report.board.states
     if not states:
         return "EMPTY"
-    if any(state in states for state in ("RUNNING", "PENDING")):
+    if any(state in states for state in ALIVE):
         return "RUNNING"
     return "COMPLETED" if set(states) == {"COMPLETED"} else "ENDED"
 

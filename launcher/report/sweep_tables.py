@@ -13,6 +13,7 @@ from launcher.report.layout import MISSING, Cell, Table, table
 from launcher.report.scales import is_number, text_of
 from launcher.report.starts import name_of
 from launcher.report.words import MEASURE_NAMES, SILENT, change, config_table, config_text, number, seconds
+from launcher.status.state import ALIVE
 from launcher.sweep.leaderboard import Effect, Leaderboard, Setting
 from launcher.sweep.results import TrialResult
 
@@ -235,7 +236,7 @@ def _tuned(founds: Sequence[Sequence[Score]], kind: tuple[str, str]) -> Cell:
 def _endings(trial: TrialReport) -> str:
     if not trial.starts:
         return trial.result.why
-    alive = trial.result.state in ("RUNNING", "PENDING")
+    alive = trial.result.state in ALIVE
     told = []
     for start in trial.starts:
         going = alive and start is trial.starts[-1]

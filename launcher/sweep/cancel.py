@@ -10,7 +10,7 @@ from launcher.records.jobs import latest_name
 from launcher.records.runs import ensure_ours
 from launcher.records.sweeps import SweepDir
 from launcher.status.runs import RunStatus
-from launcher.status.state import is_alive
+from launcher.status.state import ALIVE, is_alive
 from launcher.status.trials import read_sweep
 from slurm.client import SlurmError, cancel, queue
 from slurm.environment import job_name_of
@@ -49,7 +49,7 @@ def _alive(sweep: SweepDir) -> list[RunStatus]:
     ensure_ours(sweep)
     sweep.adopt_umask()
     statuses = read_sweep(sweep, sweep.read())
-    return [status for status in statuses if status.state in ("RUNNING", "PENDING")]
+    return [status for status in statuses if status.state in ALIVE]
 
 
 def _end_jobs(sweep: SweepDir, *, waiting_only: bool) -> None:

@@ -13,9 +13,9 @@ from train.checkpoint.writer import REPORTS, BackgroundSave, SaveOutcome
 from train.config import CheckpointConfig
 from train.engine.engine import SHARDS, Engine
 from train.failures import SavesFailedError
+from train.packages import COMPUTING
 from train.rundir import write_json
 
-_PACKAGES = ("torch", "deepspeed", "transformers")
 FAILED_SAVES = 3
 """In a row: then the run ends rather than train on with nothing saved."""
 
@@ -174,6 +174,6 @@ class Saver:
             optimizer_step=engine.optimizer_step(),
             loss=progress.loss,
             time=time.time(),
-            versions={name: version(name) for name in _PACKAGES},
+            versions={name: version(name) for name in COMPUTING},
             files={},
         )

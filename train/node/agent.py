@@ -118,9 +118,9 @@ class _Agent:
     def _build_ops(self) -> Failure | None:
         """What ranks will load is compiled before they start, once for all nodes that are alike."""
         for op in ops_of(self._job.plan.kernels):
-            said = build_in_child(op)
-            if said is not None:
-                return self._failure("user", f"{op} could not be compiled on {node_name()}: {said}")
+            stderr = build_in_child(op)
+            if stderr is not None:
+                return self._failure("user", f"{op} could not be compiled on {node_name()}: {stderr}")
         return None
 
     def _agree(self, topic: str, failure: Failure | None, within_s: float = _REPORT_WITHIN_S) -> _JobDecision:

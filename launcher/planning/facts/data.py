@@ -83,7 +83,7 @@ def _look_at_rows(path: Path, format_name: str) -> tuple[int, list[str], set[str
             continue
         total_bad += 1
         if total_bad <= _SHOWN_ROWS:
-            bad.append(f"{row.place}: {problem}")
+            bad.append(f"{row.location}: {problem}")
     if total_bad > _SHOWN_ROWS:
         bad.append(f"{path}: {total_bad - _SHOWN_ROWS} more rows like these")
     return good, bad, labels
