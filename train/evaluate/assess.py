@@ -30,7 +30,7 @@ SETS: dict[str, tuple[DataRole, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assessment:
+class Assessor:
     """Assesses the weights that an engine holds, and keeps the outcome as eval/NAME.json."""
 
     job: TrainJob

@@ -12,7 +12,7 @@ from train.checkpoint.saving import Saver
 from train.data.sequences import DataReport
 from train.dist import Group
 from train.engine.engine import Engine
-from train.evaluate.assess import Assessment
+from train.evaluate.assess import Assessor
 from train.export import export_model
 from train.measure.goodput import goodput
 from train.measure.memory import peak_resident_gb
@@ -32,7 +32,7 @@ class RunEnd:
     tokenizer: Any
     saver: Saver
     restorer: Restorer
-    assessment: Assessment
+    assessor: Assessor
     phases: PhaseTimer
     tracker: Tracker | None
     """On rank 0."""
@@ -44,7 +44,7 @@ class RunEnd:
         self.phases.begin("save")
         self.saver.join()
         chosen_step = self.restorer.load_best(self.engine, progress)
-        tuned = self.assessment.once("tuned")
+        tuned = self.assessor.once("tuned")
         self.phases.begin("export")
         export_model(self.engine, self.tokenizer, self.group, self.run_dir.export)
         peak_rss_gb = self.group.gather(peak_resident_gb())

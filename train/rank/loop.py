@@ -58,7 +58,7 @@ def run(parts: LoopParts, end: RunEnd) -> Outcome:
     resumed = parts.checkpoints.resume()
     _note_resume(parts, resumed)
     if parts.config.eval.base and resumed.progress.step == 0:
-        end.assessment.once("base")
+        end.assessor.once("base")
     parts.phases.begin("train")
     loop = TrainingLoop(parts, resumed)
     if not loop.run():

@@ -18,7 +18,7 @@ from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.store import CheckpointStore
 from train.dist import DistEnv, Group
 from train.engine.engine import Engine
-from train.evaluate.assess import Assessment
+from train.evaluate.assess import Assessor
 from train.evaluate.validation import Validation
 from train.failures import UserError
 from train.faults import FAULT_VARIABLE, Faults
@@ -93,7 +93,7 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
         tokenizer=tokenizer,
         saver=parts.checkpoints.saver,
         restorer=parts.checkpoints.restorer,
-        assessment=Assessment(
+        assessor=Assessor(
             job=job, engine=engine, tokenizer=tokenizer, sets=data.sets, group=group, phases=phases
         ),
         phases=phases,

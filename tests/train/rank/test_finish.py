@@ -31,7 +31,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def end(bench: Bench, tuned: dict[str, Any], best_step: int = 4) -> RunEnd:
-    class Assessment:
+    class Assessor:
         def once(self, name: str) -> dict[str, Any]:
             assert name == "tuned"
             return tuned
@@ -41,7 +41,7 @@ def end(bench: Bench, tuned: dict[str, Any], best_step: int = 4) -> RunEnd:
             return best_step
 
     parts: dict[str, Any] = {
-        "assessment": Assessment(),
+        "assessor": Assessor(),
         "restorer": Restorer(),
         "saver": bench.checkpoints,
         "engine": bench.engine,
