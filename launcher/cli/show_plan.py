@@ -10,6 +10,7 @@ from rich.table import Table
 
 from launcher.planning.plan import RunPlan, batch_summary
 from launcher.words import duration
+from train.config import DataRole
 from train.job import DataFile, FoldPlan
 from train.kernels.table import KernelChoice
 
@@ -73,7 +74,7 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
     }
 
 
-def _fold(plan: FoldPlan, data: Mapping[str, DataFile]) -> str:
+def _fold(plan: FoldPlan, data: Mapping[DataRole, DataFile]) -> str:
     if plan.fold is None:
         return f"none of {plan.folds} held out: all {data['train'].rows} rows are trained"
     return (

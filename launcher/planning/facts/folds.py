@@ -7,6 +7,7 @@ import numpy as np
 
 from launcher.config import RunConfig
 from launcher.errors import Problem
+from train.config import DataRole
 from train.data.folds import FoldError, folds_sha256
 from train.data.parts import fold_of_each_row
 from train.job import DataFile, FoldPlan
@@ -17,10 +18,10 @@ class FoldFacts:
     """The draw as the plan records it, and the data files with the rows that this run takes of each."""
 
     plan: FoldPlan | None
-    data: dict[str, DataFile]
+    data: dict[DataRole, DataFile]
 
 
-def look_at_folds(config: RunConfig, data: Mapping[str, DataFile]) -> tuple[FoldFacts, list[Problem]]:
+def look_at_folds(config: RunConfig, data: Mapping[DataRole, DataFile]) -> tuple[FoldFacts, list[Problem]]:
     """Draw the folds that a config asks for.
 
     Args:
