@@ -43,7 +43,7 @@ def look_at_folds(config: RunConfig, data: Mapping[DataRole, DataFile]) -> tuple
     if cv.fold is None:
         return FoldFacts(plan=plan, data=dict(data)), []
     held_out = int(np.count_nonzero(fold_of_row == cv.fold))
-    parts = {
+    parts: dict[DataRole, DataFile] = {
         "train": file.model_copy(update={"rows": file.rows - held_out}),
         "held_out": file.model_copy(update={"rows": held_out}),
     }
