@@ -108,8 +108,8 @@ class DataConfig(Section):
     max_length: Annotated[int, Field(ge=8)] = 1024
     """Maximum number of tokens per document and per sequence."""
     overlong: Overlong = "truncate"
-    """What happens to a training row with more than `max_length` tokens. `truncate` removes its end (a row that
-    loses all its trained tokens is refused), `split` makes several documents of it (decoders only), and
+    """What happens to a training row with more than `max_length` tokens. `truncate` removes its end (a row
+    that loses all its trained tokens is refused), `split` makes several documents of it (decoders only), and
     `drop` leaves it out. Rows that are only evaluated are always truncated, so that scores are comparable."""
     packing: bool = False
     """Put several training documents into one sequence of up to `max_length` tokens (decoders only).

@@ -187,7 +187,7 @@ def test_rows_of_a_new_format_are_dealt_into_folds_and_asked(write_rows: Callabl
 def test_a_new_format_with_labels_serves_classifiers(write_rows: Callable[..., Path]):
     rows = [{"review": f"run {n}", "stars": n % 2} for n in range(8)]
     path = write_rows("stars.jsonl", list(rows))
-    assert plan_codes(path, "experiment=triage", "data.format=stars", "eval.answers=0") == []
+    assert plan_codes(path, "experiment=triage", "data.format=stars", "eval.num_samples=0") == []
     config = DataConfig(train=str(path), format="stars", max_length=16)
     prepared = prepare(data_file(path, 8), config, load_tokenizer(TINY), "key", ["0 stars", "1 stars"])
     assert prepared["labels"][:] == [0, 1] * 4

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from train.families import Family, Kind, family_of, model_kind
+from train.families import Family, ModelKind, family_of, model_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
