@@ -20,7 +20,7 @@ from launcher.lifecycle.changes import (
     version_changes,
 )
 from launcher.lifecycle.secrets import refuse_secrets_in
-from launcher.lifecycle.snapshot import freeze_code, frozen_versions, versions
+from launcher.lifecycle.snapshot import can_start, freeze_again, freeze_code, frozen_versions, versions
 from launcher.lifecycle.start import NOT_SUBMITTED, start_job
 from launcher.planning.plan import RunPlan
 from launcher.planning.preflight import examine, exit_code_for
@@ -81,7 +81,8 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
         )
     changes = changes_between(load_config(run), composed.config)
     frozen = yaml.safe_load(run.config.read_text())
-    if unknown := unknown_keys([change.key for change in changes], frozen):
+    unknown = unknown_keys([change.key for change in changes], frozen)
+    if unknown and can_start(run.code):
         raise refuse(
             "run.code",
             unknown[0],
@@ -184,6 +185,9 @@ def resume_run(run: RunDir, change: _NewConfig | None = None, allowed: Sequence[
                 )
             run.adopt_umask()
             run.result.unlink(missing_ok=True)
+            if not can_start(run.code):
+                freeze_again(run.code)
+                run.log_event("changed", keys=["code: frozen again, its layout was older"], insisted=[])
             if change:
                 change.apply(run)
             if moved:
