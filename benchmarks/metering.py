@@ -26,6 +26,7 @@ from train.dist import DistEnv, Group
 from train.flops import ModelWork, SpeedPlan
 from train.observer import StepDone, StepSize
 from train.rank.meter import Meter
+from train.records.base import to_row
 from train.rundir import append_line
 
 TITLE = "What the metrics cost"
@@ -92,10 +93,10 @@ def _rank(steps: int, accumulation: int, out: str) -> None:
 def _meter(group: Group, metrics: Path) -> Meter:
     """A meter whose tracker only writes lines, without W&B."""
     work = ModelWork(multiplied_parameters=10**8, layers=12, hidden=768, causal=True)
-    tracker: Any = SimpleNamespace(log_step=lambda row: append_line(metrics, row))
+    tracker: Any = SimpleNamespace(log_step=lambda row: append_line(metrics, to_row(row)))
     engine: Any = SimpleNamespace(current_lr=lambda: 1e-3, gradient_norm=lambda: 1.0)
     speed = SpeedPlan(peak_tflops=1.0, work=work)
-    return Meter(engine, group, tracker if group.env.is_main else None, speed)
+    return Meter(engine, group, tracker if group.env.is_main else None, attempt=1, speed=speed)
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:

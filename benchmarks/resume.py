@@ -26,7 +26,12 @@ from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 from train.checkpoint.manifest import MANIFEST, record
 from train.checkpoint.progress import PROGRESS, read_progress
 from train.checkpoint.store import CheckpointStore
-from train.rundir import RunDir, read_lines, write_json
+from train.journal.events import CheckpointSaved, Started, StartTimed, TrainingResumed
+from train.journal.phases import Phase
+from train.journal.reading import newest, of_kind, read_journal
+from train.metrics import read_metrics
+from train.records.base import event_row, to_row
+from train.rundir import RunDir, write_json
 
 TITLE = "What a resume costs"
 NOTES = (
@@ -106,12 +111,13 @@ def _run_at(step: int, task: Task) -> RunDir:
     run.ask_to_pause(STEPS_BEFORE_SAVE)
     shardline.start_ranks(run, task.ranks, attempt=1)
     _move_checkpoint(run, step)
-    row = next(read_lines(run.metrics))
-    _rewrite(run.metrics, ({**row, "step": made} for made in range(1, step + 1)))
-    events = list(read_lines(run.events))
-    saved = next(entry for entry in events if entry["event"] == "checkpoint")
-    earlier = ({**saved, "step": made} for made in range(STEPS_PER_CHECKPOINT, step, STEPS_PER_CHECKPOINT))
-    _rewrite(run.events, [*events[:-1], *earlier, {**saved, "step": step}, events[-1]])
+    row = read_metrics(run)[0]
+    _rewrite(run.metrics, (to_row(replace(row, step=made)) for made in range(1, step + 1)))
+    events = read_journal(run.events)
+    saved = of_kind(events, CheckpointSaved)[0]
+    steps = [*range(STEPS_PER_CHECKPOINT, step, STEPS_PER_CHECKPOINT), step]
+    saves = [replace(saved, step=made) for made in steps]
+    _rewrite(run.events, (event_row(event) for event in [*events[:-1], *saves, events[-1]]))
     return run
 
 
@@ -139,15 +145,16 @@ def _resume(run: RunDir, step: int, attempt: int) -> tuple[float, float]:
     """Resume for one step, whose checkpoint is dropped again; seconds in all, and of them for the past."""
     run.ask_to_pause(step + 1)
     shardline.start_ranks(run, 2, attempt=attempt)
-    mine = [row for row in read_lines(run.events) if row.get("attempt") == attempt]
-    resumed = next(row for row in mine if row["event"] == "resumed")
-    assert resumed["step"] == step
-    started = next(row for row in mine if row["event"] == "started")
-    start = next(row for row in mine if row["event"] == "start")
-    made = next(row for row in read_lines(run.metrics) if row["step"] == step + 1)
+    events = read_journal(run.events)
+    resumed, started, start = (newest(events, kind) for kind in (TrainingResumed, Started, StartTimed))
+    assert isinstance(resumed, TrainingResumed)
+    assert isinstance(started, Started)
+    assert isinstance(start, StartTimed)
+    assert (resumed.attempt, resumed.step) == (attempt, step)
+    made = next(row for row in read_metrics(run) if row.step == step + 1)
     shutil.rmtree(CheckpointStore(run.checkpoints).path(step + 1))
-    _rewrite(run.metrics, (row for row in read_lines(run.metrics) if row["step"] <= step))
-    return start["total_s"] - start["seconds"]["imports"], made["time"] - started["time"]
+    _rewrite(run.metrics, (to_row(row) for row in read_metrics(run) if row.step <= step))
+    return start.total_s - start.seconds[Phase.IMPORTS], made.time - started.time
 
 
 def _trainer_checkpoints(task: Task, steps: list[int]) -> dict[int, Path]:

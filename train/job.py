@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from train.batch import BatchPlan
 from train.config import DataRole, TrainingConfig
 from train.config_names import with_current_names
 from train.flops import SpeedPlan
 from train.kernels.table import KernelChoice
+from train.records.base import RecordError
 from train.rundir import RunDir
 
 
@@ -86,15 +87,27 @@ class TrainJob:
     deepspeed: dict[str, Any]
 
 
+def read_training_plan(run_dir: RunDir) -> TrainPlan:
+    """What plan.json holds for the ranks.
+
+    Raises:
+        RecordError: it holds nothing for them.
+        ValueError: a field is missing, unknown or invalid.
+    """
+    plan = json.loads(run_dir.plan.read_text())
+    if not isinstance(plan, dict) or "training" not in plan:
+        raise RecordError(f"{run_dir.plan}: missing field training")
+    return TrainPlan.model_validate(plan["training"])
+
+
 def load_job(root: Path) -> TrainJob:
     """Read a frozen run back; compute nodes never compose a config."""
     run_dir = RunDir(root)
     written = with_current_names(yaml.safe_load(run_dir.config.read_text()))
     sections = {key: written[key] for key in TrainingConfig.model_fields}
-    plan = json.loads(run_dir.plan.read_text())["training"]
     return TrainJob(
         run_dir=run_dir,
         config=TrainingConfig.model_validate(sections),
-        plan=TypeAdapter(TrainPlan).validate_python(plan),
+        plan=read_training_plan(run_dir),
         deepspeed=json.loads(run_dir.deepspeed.read_text()),
     )

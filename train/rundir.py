@@ -6,13 +6,14 @@ Launcher and ranks meet here and nowhere else. Text before pickle; a file is eit
 import errno
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
+
+from train.records.base import RunEvent, event_row, parse_line
 
 STOPPED_BY_USER = "shardline stop"
 STOPPED_AT_RUNG = "sweep.halving"
@@ -85,17 +86,9 @@ def _append(path: Path, data: bytes) -> None:
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a .jsonl file; lines that a kill cut short are left out."""
-    yield from parse_lines(new_lines(path, 0)[0])
-
-
-def parse_lines(lines: list[bytes]) -> Iterator[dict[str, Any]]:
-    """The JSON objects of whole lines; others are left out."""
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
+    for line in new_lines(path, 0)[0]:
+        value = parse_line(line)
+        if value is not None:
             yield value
 
 
@@ -130,14 +123,14 @@ class JournaledDir:
         shared = self.root.stat().st_mode & 0o020
         os.umask(0o007 if shared else 0o077)
 
-    def log_event(self, event: str, **fields: Any) -> None:
-        """Append to the journal: what happened, when, and its facts."""
-        append_line(self.events, {"time": round(time.time(), 3), "event": event, **fields}, patient=True)
-
 
 @dataclass(frozen=True, slots=True)
 class RunDir(JournaledDir):
     """All names in one run directory."""
+
+    def log(self, event: RunEvent) -> None:
+        """Append an event to the journal; `train.journal` has the kinds and the reader."""
+        append_line(self.events, event_row(event), patient=True)
 
     @property
     def config(self) -> Path:
@@ -229,11 +222,3 @@ class RunDir(JournaledDir):
     def attempt_logs(self, attempt: int) -> Path:
         """Logs of one attempt."""
         return self.logs / f"attempt_{attempt}"
-
-
-def latest_by_step(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Metric rows with each step once: what a later attempt wrote replaces what it redid."""
-    by_step: dict[int, dict[str, Any]] = {}
-    for row in rows:
-        by_step[row["step"]] = row
-    return [by_step[step] for step in sorted(by_step)]

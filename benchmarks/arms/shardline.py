@@ -1,5 +1,6 @@
 """A run of Shardline: composed, planned and frozen as by `submit`, its ranks started here."""
 
+import math
 import os
 import tempfile
 import time
@@ -11,9 +12,12 @@ from launcher.compose.run import compose_run
 from launcher.errors import Refused
 from launcher.lifecycle.submit import create_run
 from launcher.planning.preflight import examine
+from train.journal.events import Validated
+from train.journal.reading import newest, read_journal
+from train.metrics import latest_by_step, read_metrics
 from train.node.heartbeat import Heartbeat
 from train.node.signals import StopRequest
-from train.rundir import RunDir, latest_by_step, read_lines
+from train.rundir import RunDir
 
 
 def train(task: Task, *extra: str) -> Trace:
@@ -75,16 +79,16 @@ def start_ranks(run: RunDir, ranks: int, *, attempt: int) -> None:
 
 def trace_of(run: RunDir, begun_s: float) -> Trace:
     """From the lines that the run wrote."""
-    rows = [row for row in latest_by_step(read_lines(run.metrics)) if row["time"] > begun_s]
-    totals = [row["tokens"] for row in rows]
-    checks = [row for row in read_lines(run.events) if row["event"] == "validation"]
+    rows = [row for row in latest_by_step(read_metrics(run)) if row.time > begun_s]
+    totals = [row.tokens for row in rows]
+    check = newest(read_journal(run.events), Validated)
     return Trace(
         begun_s=begun_s,
-        ends_s=[row["time"] for row in rows],
-        losses=[row["loss"] for row in rows],
+        ends_s=[row.time for row in rows],
+        losses=[math.nan if row.loss is None else row.loss for row in rows],
         tokens=[now - before for before, now in zip([0, *totals[:-1]], totals, strict=True)],
-        held_out_loss=checks[-1]["loss"] if checks else None,
-        peak_gb=max(row["peak_memory_gb"] for row in rows),
+        held_out_loss=check.loss if check else None,
+        peak_gb=max(row.peak_memory_gb or 0.0 for row in rows),
     )
 
 

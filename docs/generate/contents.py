@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from docs.generate import config, problems
+from docs.generate import config, problems, records
 
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config.page,
@@ -11,5 +11,8 @@ PAGES: dict[str, Callable[[], str]] = {
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "problems": problems.section,
+    "events": records.events,
+    "sweep_events": records.sweep_events,
+    "result": records.result,
 }
 """Parts of pages that are otherwise written by hand, by the name in their markers."""

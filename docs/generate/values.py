@@ -10,7 +10,8 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
 from slurm.values import MadeOf
-from train.config import FilePath
+from train.config import FilePath, FormatName
+from train.formats.registry import format_names
 
 _NAMES = {int: "integer", float: "number", str: "text", NoneType: "`null`", Any: "any value"}
 
@@ -40,6 +41,8 @@ def _alternatives(hint: Any) -> Iterator[str]:
     origin = get_origin(hint)
     if hint == FilePath:
         yield "path"
+    elif hint == FormatName:
+        yield from (f"`{name}`" for name in format_names())
     elif origin in (Union, UnionType):
         for part in get_args(hint):
             yield from _alternatives(part)

@@ -4,10 +4,8 @@ Imports wait until a verb needs them, so that the login side stays light.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.cli.output import make_console, print_json, tell_plan
@@ -94,6 +92,7 @@ def _after_start(options: argparse.Namespace, submission: "SubmitResult") -> int
     from launcher.cli.show_result import show_result
     from launcher.cli.show_runs import show_next_commands
     from launcher.records.jobs import run_executor
+    from train.result import require_finished
 
     run, job_id = submission.run, submission.job_id
     if options.json:
@@ -103,7 +102,7 @@ def _after_start(options: argparse.Namespace, submission: "SubmitResult") -> int
     console = make_console()
     if job_id is None:
         console.print(f"[bold]{run.root.name}[/] is finished: the same config was trained here before.\n")
-        show_result(console, run)
+        show_result(console, require_finished(run))
         show_next_commands(console, run)
         return 0
     for change in submission.changes:
@@ -124,6 +123,7 @@ def _follow(console: "Console", run: "RunDir") -> int:
     from launcher.cli.show_result import show_result
     from launcher.cli.show_runs import show_next_commands
     from launcher.records.runs import name_to_type
+    from train.result import require_finished
 
     try:
         status = watch(run, console)
@@ -132,12 +132,12 @@ def _follow(console: "Console", run: "RunDir") -> int:
         return 130
     if status.state == "COMPLETED":
         console.print()
-        show_result(console, run)
+        show_result(console, require_finished(run))
         show_next_commands(console, run)
     else:
         console.print(f"\n[bold red]{status.state}[/] {escape(status.why)}", soft_wrap=True)
         console.print(f"  shardline logs {name_to_type(run)}\n  shardline resume {name_to_type(run)}")
-    return _exit_code_of(run.result, status.state)
+    return _exit_code_of(run, status.state)
 
 
 def _follow_quietly(run: "RunDir") -> int:
@@ -147,19 +147,19 @@ def _follow_quietly(run: "RunDir") -> int:
 
     from launcher.cli.follow import watch
 
-    return _exit_code_of(run.result, watch(run, Console(file=io.StringIO())).state)
+    return _exit_code_of(run, watch(run, Console(file=io.StringIO())).state)
 
 
-def _exit_code_of(result: Path, state: str) -> int:
+def _exit_code_of(run: "RunDir", state: str) -> int:
     from train.failures import ExitCode
+    from train.result import read_result
 
     if state == "COMPLETED":
         return int(ExitCode.DONE)
     if state == "PREEMPTED":
         return int(ExitCode.PREEMPTED)
-    if result.exists():
-        return int(json.loads(result.read_text()).get("exit_code", ExitCode.RUN_FAILED))
-    return int(ExitCode.RUN_FAILED)
+    result = read_result(run)
+    return int(result.exit_code if result else ExitCode.RUN_FAILED)
 
 
 def status(options: argparse.Namespace) -> int:
@@ -227,6 +227,7 @@ def results(options: argparse.Namespace) -> int:
     from launcher.records.runs import find
     from launcher.records.sweeps import SweepDir
     from launcher.status.runs import read_status
+    from train.result import require_finished, result_row
 
     run = find(options.run)
     if isinstance(run, SweepDir):
@@ -241,9 +242,9 @@ def results(options: argparse.Namespace) -> int:
             "shardline status",
         )
     if options.json:
-        print_json(json.loads(run.result.read_text()))
+        print_json(result_row(require_finished(run)))
     else:
-        show_result(make_console(), run)
+        show_result(make_console(), require_finished(run))
         show_next_commands(make_console(), run)
     return 0
 

@@ -1,15 +1,13 @@
 """How the result of a finished run looks to a person. Prints; decides nothing."""
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from launcher.words import about_the_data
-from train.rundir import RunDir
+from train.result import AnswerPair, Evaluation, Finished
 
 
 def goodput_line(shares: Mapping[str, float]) -> str:
@@ -26,41 +24,46 @@ def goodput_line(shares: Mapping[str, float]) -> str:
     return f"Of the time on the machines, {told}."
 
 
-def show_result(console: Console, run: RunDir) -> None:
-    """Base against tuned, answers before and after, and where everything is."""
-    result = json.loads(run.result.read_text())
-    base, tuned = result["evaluation"]["base"], result["evaluation"]["tuned"]
-    if tuned:
-        console.print(_verdict_table(base, tuned))
-    for number, entry in enumerate(result["answers"], 1):
-        console.print(f"\n[bold]Question {number}[/] {escape(entry['question'])}", highlight=False)
-        for name, style in (("base", "red"), ("tuned", "green"), ("reference", "dim")):
-            if entry[name] is None:
-                continue
-            text = " ".join(entry[name].split())
-            console.print(f"  [{style}]{name:>9}[/]  {escape(text)}", highlight=False, soft_wrap=False)
-    best = result["best"]
-    if best["step"] is not None:
+def show_result(console: Console, result: Finished) -> None:
+    """Print base against tuned, answers before and after, and what the run took."""
+    if result.evaluation.tuned:
+        console.print(_verdict_table(result.evaluation))
+    for number, entry in enumerate(result.answers, 1):
+        _show_answer(console, number, entry)
+    if result.best.step is not None:
         console.print(
-            f"\nAssessed step {result['evaluated_step']} of {result['total_steps']}, the best by validation"
-            f" loss ({best['validation_loss']:.3f}).",
+            f"\nAssessed step {result.evaluated_step} of {result.total_steps}, the best by validation"
+            f" loss ({result.best.validation_loss:.3f}).",
             highlight=False,
         )
-    if early := result.get("ended_early"):
-        console.print(f"Ended early at step {result['step']}: {early}.", highlight=False)
-    if told := about_the_data(result.get("data")):
+    if result.ended_early:
+        console.print(f"Ended early at step {result.step}: {result.ended_early}.", highlight=False)
+    if told := about_the_data(result.data):
         console.print(told, highlight=False)
-    minutes, seconds = divmod(int(result["seconds_since_first_submit"] or 0), 60)
+    minutes, seconds = divmod(int(result.seconds_since_first_submit or 0), 60)
     console.print(
-        f"{result['samples']} samples, {result['tokens']:,} tokens, {result['attempts']} attempt(s),"
-        f" {minutes} min {seconds:02d} s, at most {max(result['peak_rss_gb_per_rank']):.2f} GB a rank.",
+        f"{result.samples} samples, {result.tokens:,} tokens, {result.attempts} attempt(s),"
+        f" {minutes} min {seconds:02d} s, at most {max(result.peak_rss_gb_per_rank):.2f} GB a rank.",
         highlight=False,
     )
-    if shares := result.get("goodput"):
-        console.print(goodput_line(shares), highlight=False)
+    if result.goodput:
+        console.print(goodput_line(result.goodput), highlight=False)
 
 
-def _verdict_table(base: dict[str, Any], tuned: dict[str, Any]) -> Table:
+def _show_answer(console: Console, number: int, entry: AnswerPair) -> None:
+    console.print(f"\n[bold]Question {number}[/] {escape(entry.question)}", highlight=False)
+    texts = (
+        ("base", "red", entry.base),
+        ("tuned", "green", entry.tuned),
+        ("reference", "dim", entry.reference),
+    )
+    for name, style, text in texts:
+        if text is not None:
+            line = escape(" ".join(text.split()))
+            console.print(f"  [{style}]{name:>9}[/]  {line}", highlight=False, soft_wrap=False)
+
+
+def _verdict_table(evaluation: Evaluation) -> Table:
     table = Table(title="Base against tuned", title_justify="left", title_style="bold")
     for name in ("set", "measure", "base", "tuned", "change"):
         table.add_column(name, justify="left" if name in ("set", "measure") else "right")
@@ -71,16 +74,15 @@ def _verdict_table(base: dict[str, Any], tuned: dict[str, Any]) -> Table:
         "accuracy": "accuracy",
         "macro_f1": "macro-F1",
     }
-    for set_name, scores in tuned.items():
-        before = base.get(set_name, {})
-        kind = "held-out rows" if scores["set"] == "held_out" else "rows"
-        for key, title in measures.items():
-            if scores.get(key) is None:
-                continue
-            old, new = before.get(key), scores[key]
+    for set_name, scores in evaluation.tuned.items():
+        before = evaluation.base.get(set_name)
+        base = before.measures if before else {}
+        kind = "held-out rows" if scores.set == "held_out" else "rows"
+        for key, new in scores.measures.items():
+            old = base.get(key)
             table.add_row(
-                f"{titles[set_name]} ({scores['rows']} {kind})" if key == "loss" else "",
-                title,
+                f"{titles[set_name]} ({scores.rows} {kind})" if key == "loss" else "",
+                measures[key],
                 f"{old:.3f}" if old is not None else "-",
                 f"{new:.3f}",
                 f"{new - old:+.3f}" if old is not None else "-",

@@ -17,6 +17,7 @@ from launcher.status.overview import Overview
 from launcher.status.runs import RunStatus
 from launcher.status.state import ALIVE
 from launcher.words import duration
+from train.journal.phases import Phase
 from train.rundir import RunDir
 
 _SCREEN = 40
@@ -132,7 +133,7 @@ def _show_attempts(console: Console, status: RunStatus) -> None:
     console.print(table)
 
 
-def _start(seconds: Mapping[str, float] | None) -> str:
+def _start(seconds: Mapping[Phase, float] | None) -> str:
     """How long a rank took to its first step, and what took longest."""
     if not seconds:
         return "-"

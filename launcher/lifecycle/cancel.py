@@ -1,17 +1,17 @@
 """Ending a run that is ours: at once, or after it has saved."""
 
 import contextlib
-import os
 
 import psutil
 
 from launcher.errors import refuse
+from launcher.records.jobs import Intent, Job, is_alive, read_jobs
 from launcher.records.runs import ensure_ours, name_to_type
 from launcher.status.runs import read_status
-from launcher.status.state import is_alive
 from slurm.client import SlurmError, cancel, find_job
 from train.failures import ExitCode
-from train.rundir import RunDir, read_lines
+from train.journal.events import Cancelled
+from train.rundir import RunDir
 
 _GONE_WITHIN_S = 10
 
@@ -26,18 +26,21 @@ def cancel_run(run: RunDir) -> bool:
         Refused: the job is on another machine, or is being started right now.
     """
     ensure_ours(run)
-    jobs = list(read_lines(run.jobs))
+    jobs = read_jobs(run)
     run.adopt_umask()
-    if jobs and jobs[-1].get("name"):
-        return _cancel_in_slurm(run, jobs[-1]["name"])
-    if read_status(run).state == "PENDING" and "job_id" not in jobs[-1]:
+    last = jobs[-1] if jobs else None
+    if last and last.name:
+        return _cancel_in_slurm(run, last.name)
+    if isinstance(last, Intent) and read_status(run).state == "PENDING":
         raise refuse("run.starting", "RUN", f"{run.root.name} is being started", "try again in a moment")
-    if jobs and jobs[-1].get("host", os.uname().nodename) != os.uname().nodename:
-        raise refuse("run.host", "RUN", f"{run.root.name} runs on {jobs[-1]['host']}", "cancel it there")
-    if not jobs or "job_id" not in jobs[-1] or not is_alive(jobs[-1]):
+    if not isinstance(last, Job):
         return False
-    run.log_event("cancelled", job_id=jobs[-1]["job_id"])
-    _kill_family(int(jobs[-1]["job_id"]))
+    if not last.is_here:
+        raise refuse("run.host", "RUN", f"{run.root.name} runs on {last.host}", "cancel it there")
+    if not is_alive(last):
+        return False
+    run.log(Cancelled(job_id=last.job_id))
+    _kill_family(int(last.job_id))
     return True
 
 
@@ -65,7 +68,7 @@ def _cancel_in_slurm(run: RunDir, name: str) -> bool:
         job = find_job(name)
         if job is None or job.phase == "ended":
             return False
-        run.log_event("cancelled", job_id=job.job_id)
+        run.log(Cancelled(job_id=job.job_id))
         cancel(job.job_id)
     except SlurmError as error:
         raise refuse(

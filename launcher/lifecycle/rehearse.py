@@ -1,6 +1,6 @@
 """A drill before a long job: a short training, unbroken and broken, compared item by item."""
 
-import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,12 @@ from launcher.status.queue import RecentView
 from launcher.status.runs import read_status
 from train.failures import ExitCode
 from train.faults import FAULT_VARIABLE
+from train.job import read_training_plan
+from train.journal.events import Crashed, Preempted, TrainingResumed
+from train.journal.reading import attempts_in, of_kind, read_journal
 from train.measure.wandb_files import recorded_steps
-from train.rundir import RunDir, latest_by_step, read_lines
+from train.metrics import latest_by_step, read_metrics, read_trace
+from train.rundir import RunDir
 
 _POLL_S = 0.1
 ProgressReport = Callable[[str], None]
@@ -56,19 +60,19 @@ def rehearse(
 
 def compare(unbroken: RunDir, broken: RunDir) -> list[Item]:
     """Every item of the verdict."""
-    curves = [latest_by_step(read_lines(run.metrics)) for run in (unbroken, broken)]
-    traces = [latest_by_step(read_lines(run.trace)) for run in (unbroken, broken)]
-    exact = json.loads(unbroken.plan.read_text())["training"]["device"] == "cpu"
-    losses = [[row["loss"] for row in curve] for curve in curves]
-    attempts = max(row["attempt"] for row in read_lines(broken.events) if "attempt" in row)
-    kinds = [row["event"] for row in read_lines(broken.events)]
-    resumed, stopped, killed = (kinds.count(kind) for kind in ("resumed", "preempted", "crashed"))
+    curves = [latest_by_step(read_metrics(run)) for run in (unbroken, broken)]
+    traces = [latest_by_step(read_trace(run)) for run in (unbroken, broken)]
+    exact = read_training_plan(unbroken).device == "cpu"
+    losses = [[math.nan if row.loss is None else row.loss for row in curve] for curve in curves]
+    journal = read_journal(broken.events)
+    attempts = attempts_in(journal)[-1]
+    resumed, stopped, killed = (len(of_kind(journal, kind)) for kind in (TrainingResumed, Preempted, Crashed))
     return [
-        _same("steps", [[row["step"] for row in curve] for curve in curves]),
-        _same("sample ids", [[row["sample_ids"] for row in trace] for trace in traces]),
-        _same("learning rates", [[row["lr"] for row in curve] for curve in curves]),
-        _same("tokens", [[row["tokens"] for row in curve] for curve in curves]),
-        _same("random numbers", [[row["random"] for row in trace] for trace in traces]),
+        _same("steps", [[row.step for row in curve] for curve in curves]),
+        _same("sample ids", [[row.sample_ids for row in trace] for trace in traces]),
+        _same("learning rates", [[row.lr for row in curve] for curve in curves]),
+        _same("tokens", [[row.tokens for row in curve] for curve in curves]),
+        _same("random numbers", [[row.random for row in trace] for trace in traces]),
         _same("W&B steps", [sorted(recorded_steps(run.root)) for run in (unbroken, broken)]),
         _close("losses", losses[0], losses[1], exact=exact),
         Item(

@@ -1,6 +1,5 @@
 """Starting the job of a run that exists: the one place where executors are called."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -14,8 +13,10 @@ from slurm.client import SlurmAwayError, SlurmError, is_away, patiently, queue
 from slurm.config import SlurmConfig
 from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local, submit_slurm
 from train.failures import ExitCode
-from train.job import TrainPlan
-from train.rundir import RunDir, write_json
+from train.job import read_training_plan
+from train.journal.events import Submitted
+from train.result import Failed, write_result
+from train.rundir import RunDir
 
 NOT_SUBMITTED = "slurm.refused"
 """Code of the refusal when Slurm took no job."""
@@ -40,15 +41,15 @@ def start_job(run: RunDir, stop_at_step: int | None = None) -> str:
 
 
 def _start_local(run: RunDir, slurm: SlurmConfig) -> str:
-    training = json.loads(run.plan.read_text())["training"]
+    training = read_training_plan(run)
     record_intent(run, "local", None)
-    run.log_event("submitted", executor="local", host=os.uname().nodename)
+    run.log(Submitted(executor="local", host=os.uname().nodename))
     job_id = submit_local(
         LocalRequest(
             folder=run.root / "submitit",
             time_min=slurm.time_min,
             signal_delay_s=min(slurm.signal_delay_s, slurm.time_min * 30),
-            gpus=training["ranks_per_node"] if training["device"] == "cuda" else 0,
+            gpus=training.ranks_per_node if training.device == "cuda" else 0,
             environ=_local_environ(run),
         ),
         run_node,
@@ -72,12 +73,12 @@ def _local_environ(run: RunDir) -> dict[str, str]:
 
 
 def _start_slurm(run: RunDir, slurm: SlurmConfig) -> str:
-    training = TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
-    name = next_name(run.root.name, str(run.root), intents(run))
+    training = read_training_plan(run)
+    name = next_name(run.root.name, str(run.root), len(intents(run)))
     script = slurm_script(slurm, training, run.root, name=name, python=sys.executable)
     request = SlurmRequest(folder=run.root / "submitit", script=script, nodes=training.nodes)
     record_intent(run, "slurm", name)
-    run.log_event("submitted", executor="slurm", name=name)
+    run.log(Submitted(executor="slurm", name=name))
     try:
         job_id = submit_once(name, request, run_node, str(run.root))
     except (SubmissionError, SlurmError) as error:
@@ -113,5 +114,5 @@ def submit_once(name: str, request: SlurmRequest, function: Callable[[str], obje
 
 def _not_submitted(run: RunDir, stderr: str) -> Refused:
     why = f"Slurm did not take the job: {stderr}"
-    write_json(run.result, {"outcome": "FAILED", "why": why, "exit_code": int(ExitCode.REFUSED)})
+    write_result(run, Failed(reason=why, exit_code=ExitCode.REFUSED))
     return refuse(NOT_SUBMITTED, "slurm", why, "mend the slurm settings and submit again", ExitCode.REFUSED)

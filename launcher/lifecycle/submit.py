@@ -1,6 +1,5 @@
 """From a plan to a job: directory, frozen inputs, intent, job, id. Returns at once."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +23,15 @@ from launcher.lifecycle.snapshot import can_start, freeze_again, freeze_code, fr
 from launcher.lifecycle.start import NOT_SUBMITTED, start_job
 from launcher.planning.plan import RunPlan
 from launcher.planning.preflight import examine, exit_code_for
+from launcher.records.plans import write_plan
 from launcher.records.runs import as_yaml, ensure_ours, load_config, name_to_type, stage_run
 from launcher.status.runs import read_status
 from launcher.status.state import ALIVE
 from train.config_names import as_frozen, unknown_keys
 from train.failures import ExitCode
-from train.job import TrainPlan
+from train.job import read_training_plan
+from train.journal.events import Changed
+from train.result import finished_result
 from train.rundir import RunDir, write_atomic, write_json
 
 
@@ -90,7 +92,7 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
             "leave the key at its default, or submit a new run under another name=",
             ExitCode.REFUSED,
         )
-    changes += draw_changes(_planned(run).fold, plan.training.fold, changes)
+    changes += draw_changes(read_training_plan(run).fold, plan.training.fold, changes)
     if problems := refusals(changes, allowed):
         raise Refused(problems)
     return resume_run(run, _NewConfig(composed, plan, changes, allowed), allowed)
@@ -106,18 +108,14 @@ def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path])
     plan, problems = examine(composed)
     if problems or plan is None:
         raise Refused(problems, exit_code_for(problems))
-    before = _planned(run)
+    before = read_training_plan(run)
     same = {"run": before.run, "wandb_id": before.wandb_id}
     return composed, replace(plan, run=before.run, training=plan.training.model_copy(update=same))
 
 
-def _planned(run: RunDir) -> TrainPlan:
-    return TrainPlan.model_validate(json.loads(run.plan.read_text())["training"])
-
-
 def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
     """Files that a run of this config was planned with and that differ now."""
-    planned = _planned(run)
+    planned = read_training_plan(run)
     now = plan.training
     same_place = {role: file for role, file in planned.data.items() if role in now.data}
     changed = [
@@ -147,12 +145,10 @@ class _NewConfig:
         frozen = yaml.safe_load(run.config.read_text())
         values = self.composed.config.model_dump(mode="json")
         write_atomic(run.config, as_yaml(as_frozen(values, frozen)))
-        write_json(run.plan, self.plan)
+        write_plan(run, self.plan)
         write_json(run.deepspeed, self.plan.deepspeed)
         if self.changes:
-            run.log_event(
-                "changed", keys=[change.text for change in self.changes], insisted=list(self.insisted)
-            )
+            run.log(Changed(keys=[change.text for change in self.changes], insisted=self.insisted))
         if self.longer:
             (run.evaluations / "tuned.json").unlink(missing_ok=True)
             run.predictions.unlink(missing_ok=True)
@@ -187,11 +183,11 @@ def resume_run(run: RunDir, change: _NewConfig | None = None, allowed: Sequence[
             run.result.unlink(missing_ok=True)
             if not can_start(run.code):
                 freeze_again(run.code)
-                run.log_event("changed", keys=["code: frozen again, its layout was older"], insisted=[])
+                run.log(Changed(keys=["code: frozen again, its layout was older"], insisted=[]))
             if change:
                 change.apply(run)
             if moved:
-                run.log_event("changed", keys=[entry.text for entry in moved], insisted=list(allowed))
+                run.log(Changed(keys=[entry.text for entry in moved], insisted=allowed))
             return SubmitResult(run, start_job(run), [*(change.changes if change else ()), *moved])
     except Timeout:
         raise _active(run, "is being started by another command") from None
@@ -199,7 +195,8 @@ def resume_run(run: RunDir, change: _NewConfig | None = None, allowed: Sequence[
 
 def _ends_early_again(run: RunDir, change: _NewConfig) -> bool:
     """Whether a run that ran out of patience gets none that is longer."""
-    if not run.result.exists() or not json.loads(run.result.read_text()).get("ended_early"):
+    result = finished_result(run)
+    if result is None or not result.ended_early:
         return False
     before, now = load_config(run).eval.patience, change.composed.config.eval.patience
     return now is not None and before is not None and now <= before
@@ -218,7 +215,7 @@ def create_run(run: RunDir, composed: Composed, plan: RunPlan) -> None:
         write_json(staged.deepspeed, plan.deepspeed)
         write_atomic(staged.config, composed.yaml)
         write_atomic(staged.root / "overrides.txt", "".join(f"{text}\n" for text in composed.overrides))
-        write_json(staged.plan, plan)
+        write_plan(staged, plan)
         refuse_secrets_in(staged.root)
         staged.root.rename(run.root)
     except Refused:

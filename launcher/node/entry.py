@@ -1,6 +1,5 @@
 """What is submitted: a path. This runs on a compute node and hands over to the node agent."""
 
-import json
 import os
 import shutil
 import sys
@@ -12,9 +11,12 @@ from launcher.records.jobs import latest_name, record_job
 from slurm.environment import TaskPlace, task_place
 from slurm.requeue import ATTEMPTS_WITHOUT_PROGRESS
 from train.failures import NODE_NAME_VARIABLE, ExitCode
+from train.journal.events import AskedToStop, AttemptBegun, GaveUp, Preempted, Superseded
+from train.journal.reading import attempts_in, read_journal, step_saved
 from train.node.signals import StopWatch, die_with_parent
 from train.rank.gc_policy import frozen_imports
-from train.rundir import STOPPED_BY_USER, RunDir, read_lines, write_json
+from train.result import Failed, Finished, read_result, write_result
+from train.rundir import STOPPED_BY_USER, RunDir
 
 VISIBLE_DEVICES = "SHARDLINE_CUDA_VISIBLE_DEVICES"
 """Carries the user's own choice of GPUs past the local executor."""
@@ -25,7 +27,7 @@ def run_node(root: str) -> None:
     die_with_parent()
     run = RunDir(Path(root))
     run.adopt_umask()
-    watch = StopWatch(run.stop_request, lambda by: run.log_event("asked_to_stop", by=by, pid=os.getpid()))
+    watch = StopWatch(run.stop_request, lambda reason: run.log(AskedToStop(reason=reason, pid=os.getpid())))
     watch.start()
     _restore_visible_devices()
     place = task_place(os.environ)
@@ -59,13 +61,12 @@ def _settled(run: RunDir, place: TaskPlace) -> ExitCode | None:
     """
     if place.job_name and place.job_name != latest_name(run):
         if place.node == 0:
-            run.log_event("superseded", job_id=place.job_id)
+            run.log(Superseded(job_id=place.job_id))
         return ExitCode.RUN_FAILED
-    if run.result.exists():
-        completed = json.loads(run.result.read_text())["outcome"] == "COMPLETED"
-        return ExitCode.DONE if completed else ExitCode.RUN_FAILED
+    if result := read_result(run):
+        return ExitCode.DONE if isinstance(result, Finished) else ExitCode.RUN_FAILED
     if place.node == 0:
-        stalled = stalled_attempts(list(read_lines(run.events)))
+        stalled = stalled_attempts(read_journal(run.events))
         if len(stalled) >= ATTEMPTS_WITHOUT_PROGRESS:
             give_up(run, "; ".join(attempt.ended or silent_end(attempt) for attempt in stalled))
             return ExitCode.NO_PROGRESS
@@ -78,25 +79,16 @@ def _settled(run: RunDir, place: TaskPlace) -> ExitCode | None:
 
 def _note_stop(run: RunDir) -> None:
     """A stop that was asked for while the job waited."""
-    events = list(read_lines(run.events))
-    step = max((row["step"] for row in events if row["event"] == "checkpoint"), default=0)
-    attempt = max((row["attempt"] for row in events if "attempt" in row), default=0)
-    run.log_event("preempted", attempt=attempt, step=step, reason=STOPPED_BY_USER)
+    journal = read_journal(run.events)
+    attempt = max(attempts_in(journal), default=0)
+    run.log(Preempted(attempt=attempt, step=step_saved(journal) or 0, reason=STOPPED_BY_USER))
 
 
 def give_up(run: RunDir, causes: str) -> None:
     """End a run that does not get on, with the reason."""
     why = f"{ATTEMPTS_WITHOUT_PROGRESS} attempts in a row made no checkpoint: {causes}"
-    run.log_event("gave_up", reason=why)
-    write_json(
-        run.result,
-        {
-            "outcome": "FAILED",
-            "failure_class": "no_progress",
-            "why": why,
-            "exit_code": int(ExitCode.NO_PROGRESS),
-        },
-    )
+    run.log(GaveUp(reason=why))
+    write_result(run, Failed(reason=why, failure_class="no_progress", exit_code=ExitCode.NO_PROGRESS))
 
 
 def _restore_visible_devices() -> None:
@@ -117,7 +109,7 @@ def claim_attempt(run: RunDir, place: TaskPlace) -> int:
         with suppress(OSError):
             # Onto a directory that holds something, a rename fails: the first node of a start has it.
             staged.rename(logs)
-            run.log_event("attempt", attempt=number, job_id=place.job_id, nodes=place.node_list)
+            run.log(AttemptBegun(attempt=number, job_id=place.job_id, nodes=place.node_list))
             return number
         if (logs / "start").read_text() == place.start:
             shutil.rmtree(staged)

@@ -4,7 +4,6 @@
 they wrote. Torch-free.
 """
 
-import json
 import os
 import signal
 import sys
@@ -19,7 +18,10 @@ from slurm.client import SlurmError, requeue, state_of
 from slurm.environment import job_id_here, task_place
 from slurm.requeue import Ending, GiveUp, Leave, Requeue, decide
 from train.failures import ExitCode
-from train.rundir import RunDir, read_lines, write_json
+from train.journal.events import Requeued, RequeueFailed
+from train.journal.reading import read_journal
+from train.result import Failed, read_result, write_result
+from train.rundir import RunDir
 
 
 def main() -> None:
@@ -52,7 +54,7 @@ def _run_of(root: Path) -> RunDir:
 
 
 def _ending(run: RunDir, job_id: str, *, may_requeue: bool) -> Ending:
-    events = list(read_lines(run.events))
+    events = read_journal(run.events)
     attempts = [attempt for attempt in attempts_of(events) if attempt.job_id == job_id]
     stalled = stalled_attempts(events)
     record = state_of(job_id)
@@ -68,26 +70,19 @@ def _ending(run: RunDir, job_id: str, *, may_requeue: bool) -> Ending:
 
 
 def _requeue(run: RunDir, job_id: str, exclude: str | None) -> None:
-    unfit = unfit_nodes(list(read_lines(run.events)))
-    run.log_event("requeued", job_id=job_id, without=unfit)
+    unfit = unfit_nodes(read_journal(run.events))
+    run.log(Requeued(job_id=job_id, without=unfit))
     try:
         requeue(job_id, [*([exclude] if exclude else []), *unfit] if unfit else [])
     except SlurmError as error:
         why = f"Slurm does not requeue the job: {error}"
-        run.log_event("requeue_failed", job_id=job_id, reason=why)
-        write_json(
-            run.result,
-            {"outcome": "FAILED", "failure_class": "node", "why": why, "exit_code": int(ExitCode.RUN_FAILED)},
-        )
+        run.log(RequeueFailed(job_id=job_id, reason=why))
+        write_result(run, Failed(reason=why, failure_class="node"))
 
 
 def _exit_code(run: RunDir, decision: Requeue | Leave | GiveUp) -> ExitCode:
-    if not run.result.exists():
-        return ExitCode.PREEMPTED
-    result = json.loads(run.result.read_text())
-    if result["outcome"] == "COMPLETED":
-        return ExitCode.DONE
-    return ExitCode(result.get("exit_code", ExitCode.RUN_FAILED))
+    result = read_result(run)
+    return result.exit_code if result else ExitCode.PREEMPTED
 
 
 if __name__ == "__main__":

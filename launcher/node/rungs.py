@@ -3,18 +3,19 @@
 import math
 from collections.abc import Sequence
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launcher.node.halving import RungDecision, Standing, decide
+from launcher.records.sweep_journal import RungDecided, SweepRestarted
 from launcher.records.sweeps import ArrayJob, SweepDir
-from train.rundir import RunDir, latest_by_step, read_lines
+from train.journal.events import Validated
+from train.journal.reading import of_kind, read_journal
+from train.metrics import latest_by_step, read_metrics
+from train.rundir import RunDir
 
 if TYPE_CHECKING:
     from launcher.config import HalvingConfig
 
-_EVENT = "halving"
-BEGUN_ANEW = "begun_anew"
-"""In the journal: what was decided before counts no more."""
 _TRAINING_SHARE = 0.1
 """Without a validation set, the newest tenth of the training losses is compared."""
 
@@ -37,26 +38,27 @@ def step_of(sweep: SweepDir, array: ArrayJob) -> int | None:
 
 def decisions(sweep: SweepDir) -> list[RungDecision]:
     """All that was decided so far, oldest first."""
-    rows = halving_events(sweep)
-    return [RungDecision(step=row["step"], kept=row["kept"], dropped=row["dropped"]) for row in rows]
+    return [
+        RungDecision(step=event.step, kept=list(event.kept), dropped=dict(event.dropped))
+        for event in halving_events(sweep)
+    ]
 
 
-def halving_events(sweep: SweepDir) -> list[dict[str, Any]]:
-    """Decisions since the sweep was last begun anew: chain, rung, step, kept and dropped trials."""
-    rows: list[dict[str, Any]] = []
-    for row in read_lines(sweep.events):
-        if row["event"] == BEGUN_ANEW:
-            rows.clear()
-        elif row["event"] == _EVENT:
-            rows.append(row)
-    return rows
+def halving_events(sweep: SweepDir) -> list[RungDecided]:
+    """Decisions since all trials of the sweep were last started again."""
+    found: list[RungDecided] = []
+    for event in sweep.read_journal():
+        if isinstance(event, SweepRestarted):
+            found.clear()
+        elif isinstance(event, RungDecided):
+            found.append(event)
+    return found
 
 
 def _kept(sweep: SweepDir, array: ArrayJob, rung: int) -> list[str]:
-    for row in halving_events(sweep):
-        if (row["chain"], row["rung"]) == (array.chain, rung):
-            kept: list[str] = row["kept"]
-            return kept
+    for event in halving_events(sweep):
+        if (event.chain, event.rung) == (array.chain, rung):
+            return list(event.kept)
     candidates = _kept(sweep, array, rung - 1) if rung else array.trials
     halving = _halving(sweep)
     assert halving is not None
@@ -66,13 +68,14 @@ def _kept(sweep: SweepDir, array: ArrayJob, rung: int) -> list[str]:
         for name in candidates
     ]
     decision = decide(standings, halving.rungs[rung], halving.keep)
-    sweep.log_event(
-        _EVENT,
-        chain=array.chain,
-        rung=rung,
-        step=decision.step,
-        kept=decision.kept,
-        dropped=decision.dropped,
+    sweep.log(
+        RungDecided(
+            chain=array.chain,
+            rung=rung,
+            step=decision.step,
+            kept=decision.kept,
+            dropped=decision.dropped,
+        )
     )
     return decision.kept
 
@@ -82,13 +85,13 @@ def loss_at(run: RunDir, step: int) -> float | None:
 
     None if the run did not get there, or got there with numbers that are not finite.
     """
-    for row in read_lines(run.events):
-        if row["event"] == "validation" and row["step"] == step:
-            return _finite([row["loss"]])
+    for event in of_kind(read_journal(run.events), Validated):
+        if event.step == step:
+            return _finite([event.loss])
     first = step - max(1, int(step * _TRAINING_SHARE))
-    rows = latest_by_step(read_lines(run.metrics))
-    reached = bool(rows) and rows[-1]["step"] >= step
-    return _finite([row["loss"] for row in rows if first < row["step"] <= step]) if reached else None
+    rows = latest_by_step(read_metrics(run))
+    reached = bool(rows) and rows[-1].step >= step
+    return _finite([row.loss for row in rows if first < row.step <= step]) if reached else None
 
 
 def _finite(losses: Sequence[float | None]) -> float | None:

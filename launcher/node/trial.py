@@ -12,10 +12,12 @@ from pathlib import Path
 from launcher.node.entry import run_node
 from launcher.node.rungs import assigned, step_of
 from launcher.records.jobs import latest_name, record_intent
+from launcher.records.plans import write_plan
 from launcher.records.points import Point
 from launcher.records.runs import as_yaml, stage_run
 from launcher.records.sweeps import SweepDir
 from slurm.environment import TaskPlace, job_name_of, task_place
+from train.journal.events import Submitted
 from train.rundir import RunDir, write_atomic, write_json
 
 _FIRST_NODE_WITHIN_S = 300.0
@@ -59,7 +61,7 @@ def open_trial(sweep: SweepDir, name: str) -> RunDir:
     write_atomic(staged.config, as_yaml(document["config"]))
     write_json(staged.deepspeed, document["plan"]["deepspeed"])
     write_atomic(staged.root / "overrides.txt", "".join(f"{line}\n" for line in _spoken(trial.point)))
-    write_json(staged.plan, document["plan"])
+    write_plan(staged, document["plan"])
     staged.code.symlink_to(Path("..") / sweep.code.name)
     try:
         staged.root.rename(run.root)
@@ -82,7 +84,7 @@ def _begin(sweep: SweepDir, run: RunDir, key: str) -> None:
     run.ask_to_pause(step_of(sweep, array))
     run.stop_request.unlink(missing_ok=True)
     run.result.unlink(missing_ok=True)
-    run.log_event("submitted", executor="slurm", name=key)
+    run.log(Submitted(executor="slurm", name=key))
     record_intent(run, "slurm", key)
 
 

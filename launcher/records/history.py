@@ -1,12 +1,21 @@
-"""What the journal tells of a run's attempts. Pure, over the rows of events.jsonl."""
+"""What the journal holds of a run's attempts. Pure, over its events."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from train.journal.events import (
+    AttemptBegun,
+    AttemptEvent,
+    Crashed,
+    Preempted,
+    RunFinished,
+    StartTimed,
+    Submitted,
+)
+from train.journal.phases import Phase
+from train.journal.reading import attempts_in, newest, of_kind, step_saved
+from train.records.base import RunEvent
 from train.rundir import FINAL_STOPS
-
-Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,32 +34,31 @@ class Attempt:
     """By `shardline stop`, or at a rung of a sweep."""
     ended: str | None
     """Why it ended; None while it runs, and when it was killed without a word."""
-    start: Mapping[str, float] | None = None
+    start: Mapping[Phase, float] | None = None
     """Seconds by phase from a rank's exec to its first step, of the newest start in place; None before it."""
 
 
-def attempts_of(events: Sequence[Event]) -> list[Attempt]:
+def attempts_of(events: Sequence[RunEvent]) -> list[Attempt]:
     """All attempts, oldest first."""
-    numbers = sorted({row["attempt"] for row in events if "attempt" in row})
     best = 0
     found = []
-    for number in numbers:
-        rows = [row for row in events if row.get("attempt") == number]
-        reached = max((row["step"] for row in rows if row["event"] == "checkpoint"), default=0)
-        found.append(_attempt(number, rows, progressed=reached > best))
+    for number in attempts_in(events):
+        mine = [event for event in of_kind(events, AttemptEvent) if event.attempt == number]
+        reached = step_saved(mine) or 0
+        found.append(_attempt(number, mine, progressed=reached > best))
         best = max(best, reached)
     return found
 
 
-def since_last_submit(events: Sequence[Event]) -> list[Event]:
+def since_last_submit(events: Sequence[RunEvent]) -> list[RunEvent]:
     """The journal from the newest submission on: what was before it is settled."""
-    last = max((i for i, row in enumerate(events) if row["event"] == "submitted"), default=0)
+    last = max((i for i, event in enumerate(events) if isinstance(event, Submitted)), default=0)
     return list(events[last:])
 
 
-def stalled_attempts(events: Sequence[Event]) -> list[Attempt]:
+def stalled_attempts(events: Sequence[RunEvent]) -> list[Attempt]:
     """The newest attempts of the newest submission, as many in a row as made no progress."""
-    current = {row["attempt"] for row in since_last_submit(events) if "attempt" in row}
+    current = attempts_in(since_last_submit(events))
     stalled: list[Attempt] = []
     for attempt in reversed(attempts_of(events)):
         if attempt.progressed or attempt.number not in current:
@@ -59,10 +67,9 @@ def stalled_attempts(events: Sequence[Event]) -> list[Attempt]:
     return stalled
 
 
-def unfit_nodes(events: Sequence[Event]) -> list[str]:
+def unfit_nodes(events: Sequence[RunEvent]) -> list[str]:
     """Nodes that failed a check at some start, and that later starts avoid."""
-    rows = (row for row in events if row["event"] == "crashed" and row["failure_class"] == "node")
-    return sorted({row["host"] for row in rows})
+    return sorted({crash.host for crash in of_kind(events, Crashed) if crash.failure_class == "node"})
 
 
 def silent_end(attempt: Attempt) -> str:
@@ -71,25 +78,25 @@ def silent_end(attempt: Attempt) -> str:
     return f"attempt {attempt.number}{where} was killed without a word"
 
 
-def _attempt(number: int, rows: Sequence[Event], *, progressed: bool) -> Attempt:
-    begun = next((row for row in rows if row["event"] == "attempt"), rows[0])
-    stop = next((row for row in rows if row["event"] == "preempted"), None)
-    crashes = [row for row in rows if row["event"] == "crashed" and row["then"] != "restart"]
-    finished = any(row["event"] == "finished" for row in rows)
+def _attempt(number: int, events: Sequence[AttemptEvent], *, progressed: bool) -> Attempt:
+    begun = next(iter(of_kind(events, AttemptBegun)), None)
+    stop = next(iter(of_kind(events, Preempted)), None)
+    crashes = [crash for crash in of_kind(events, Crashed) if crash.then != "restart"]
+    timed = newest(events, StartTimed)
     ended: str | None = None
-    if finished:
+    if of_kind(events, RunFinished):
         ended = "finished"
     elif crashes:
-        ended = crashes[-1]["reason"]
+        ended = crashes[-1].reason
     elif stop:
-        ended = f"stopped by {stop['reason']} after step {stop['step']}"
+        ended = f"stopped by {stop.reason} after step {stop.step}"
     return Attempt(
         number=number,
-        job_id=begun.get("job_id"),
-        nodes=begun.get("nodes"),
-        started=begun["time"],
+        job_id=begun.job_id if begun else None,
+        nodes=begun.nodes if begun else None,
+        started=(begun or events[0]).time,
         progressed=progressed,
-        stopped_for_good=stop is not None and stop["reason"] in FINAL_STOPS,
+        stopped_for_good=stop is not None and stop.reason in FINAL_STOPS,
         ended=ended,
-        start=next((row["seconds"] for row in reversed(rows) if row["event"] == "start"), None),
+        start=timed.seconds if timed else None,
     )

@@ -6,18 +6,20 @@ trial's run directory from that when it starts.
 
 import fcntl
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from launcher.records.jobs import Executor, Job, append_row, read_rows
 from launcher.records.points import label
+from launcher.records.sweep_journal import SWEEP_KINDS, SweepEvent
 from train.config_names import as_frozen, with_current_names
-from train.rundir import JournaledDir, RunDir, append_line, read_lines, write_atomic
+from train.records.base import Record, event_row, now, record
+from train.rundir import JournaledDir, RunDir, append_line, new_lines, write_atomic
 
 if TYPE_CHECKING:
     from launcher.config import Access
@@ -92,12 +94,13 @@ class SweepFile:
         return document
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArrayJob:
+@record
+class ArrayJob(Record):
     """Trials that were handed over together: one job array, or one runner on this machine."""
 
+    intent: Literal["submit"] = "submit"
     time: float
-    executor: str
+    executor: Executor
     name: str
     """The array's name under Slurm; elements are told apart by their index."""
     trials: list[str]
@@ -110,9 +113,38 @@ class ArrayJob:
     """How many elements there are."""
 
 
+@record
+class LostArray(Record):
+    """A slice that never became a job."""
+
+    time: float = field(default_factory=now)
+    name: str
+    lost: str
+    """Why."""
+
+
+_KINDS: dict[str, type[ArrayJob] | type[LostArray] | type[Job]] = {
+    "intent": ArrayJob,
+    "lost": LostArray,
+    "job_id": Job,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SweepDir(JournaledDir):
     """All names in one sweep directory; its journal tells what was cancelled, set aside, stopped, and why."""
+
+    def log(self, event: SweepEvent) -> None:
+        """Append an event to the journal; `launcher.records.sweep_journal` has the kinds."""
+        append_line(self.events, event_row(event), patient=True)
+
+    def read_journal(self) -> list[SweepEvent]:
+        """All events, oldest first.
+
+        Raises:
+            RecordError: the kind is unknown, or a field is missing, unknown or invalid.
+        """
+        return list(SWEEP_KINDS.read(new_lines(self.events, 0)[0], self.events))
 
     @property
     def file(self) -> Path:
@@ -150,24 +182,28 @@ class SweepDir(JournaledDir):
 
     def arrays(self) -> list[ArrayJob]:
         """All that was ever handed over, oldest first."""
-        rows = (row for row in read_lines(self.jobs) if "intent" in row)
-        return [ArrayJob(**{name: row[name] for name in ArrayJob.__dataclass_fields__}) for row in rows]
+        return [row for row in read_rows(self.jobs, _KINDS) if isinstance(row, ArrayJob)]
 
     def record_array(self, array: ArrayJob) -> None:
         """Say what is about to be handed over."""
-        append_line(self.jobs, {"intent": "submit", **asdict(array)})
+        append_row(self.jobs, array)
 
     def record_lost(self, name: str, why: str) -> None:
         """Say that an array never became a job."""
-        append_line(self.jobs, {"time": round(time.time(), 3), "name": name, "lost": why})
+        append_row(self.jobs, LostArray(name=name, lost=why))
+
+    def record_job(self, job: Job) -> None:
+        """Note which job an array became."""
+        append_row(self.jobs, job)
 
     def lost(self) -> set[str]:
         """Arrays that never became jobs."""
-        return {row["name"] for row in read_lines(self.jobs) if "lost" in row}
+        return {row.name for row in read_rows(self.jobs, _KINDS) if isinstance(row, LostArray)}
 
-    def job_ids(self) -> dict[str, Mapping[str, Any]]:
-        """By array: the row that says which job it became."""
-        return {row["name"]: row for row in read_lines(self.jobs) if "job_id" in row}
+    def array_jobs(self) -> dict[str, Job]:
+        """By array: the job that it became."""
+        rows = read_rows(self.jobs, _KINDS)
+        return {row.name: row for row in rows if isinstance(row, Job) and row.name}
 
     @contextmanager
     def locked(self) -> Iterator[None]:

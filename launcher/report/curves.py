@@ -1,10 +1,11 @@
 """Thinning and smoothing of long curves. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Any
 
 from launcher.report.contents import Curves, Series
+from train.journal.events import Validated
+from train.metrics import MetricsRow
 
 POINTS = 300
 """A curve has at most so many: more than pixels can show in a column of text."""
@@ -18,25 +19,25 @@ def points_for(curves: int) -> int:
 
 
 def curves_of(
-    metrics: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]], points: int = POINTS
+    metrics: Sequence[MetricsRow], validations: Sequence[Validated], points: int = POINTS
 ) -> Curves:
     """What to draw of a run.
 
     Args:
         metrics: Rows of metrics.jsonl, each step once, in order.
-        validations: `validation` rows of the journal, each step once, in order.
+        validations: Validations of the journal, each step once, in order.
         points: That each curve has at most.
     """
-    loss = _series(metrics, "loss")
+    loss = _series(metrics, lambda row: row.loss)
     return Curves(
         loss=thinned(loss, points),
         trend=thinned(running_mean(loss), points),
         validation=thinned(_validation(metrics, validations), points),
-        rate=thinned(_series(metrics, "lr"), points),
-        speed=thinned(_series(metrics, "tokens_per_s"), points),
-        norm=thinned(_series(metrics, "grad_norm"), points),
+        rate=thinned(_series(metrics, lambda row: row.lr), points),
+        speed=thinned(_series(metrics, lambda row: row.tokens_per_s), points),
+        norm=thinned(_series(metrics, lambda row: row.grad_norm), points),
         rows=len(metrics),
-        not_finite=sum(row["loss"] is None for row in metrics),
+        not_finite=sum(row.loss is None for row in metrics),
     )
 
 
@@ -77,23 +78,23 @@ def running_mean(series: Series) -> Series:
     return Series(series.steps, series.tokens, means)
 
 
-def _series(rows: Sequence[Mapping[str, Any]], name: str) -> Series:
+def _series(rows: Sequence[MetricsRow], column: Callable[[MetricsRow], float | None]) -> Series:
     """A column of the metrics; steps at which it was not a number are left out."""
-    kept = [row for row in rows if row[name] is not None]
+    kept = [(row.step, row.tokens, value) for row in rows if (value := column(row)) is not None]
     return Series(
-        tuple(row["step"] for row in kept),
-        tuple(row["tokens"] for row in kept),
-        tuple(float(row[name]) for row in kept),
+        tuple(step for step, _, _ in kept),
+        tuple(tokens for _, tokens, _ in kept),
+        tuple(float(value) for _, _, value in kept),
     )
 
 
-def _validation(metrics: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]) -> Series:
+def _validation(metrics: Sequence[MetricsRow], validations: Sequence[Validated]) -> Series:
     """Validation losses; the tokens seen by then are those of the newest step that was logged."""
     tokens, position, seen = [], 0, 0
     for row in validations:
-        while position < len(metrics) and metrics[position]["step"] <= row["step"]:
-            seen = metrics[position]["tokens"]
+        while position < len(metrics) and metrics[position].step <= row.step:
+            seen = metrics[position].tokens
             position += 1
         tokens.append(seen)
-    steps = tuple(row["step"] for row in validations)
-    return Series(steps, tuple(tokens), tuple(float(row["loss"]) for row in validations))
+    steps = tuple(row.step for row in validations)
+    return Series(steps, tuple(tokens), tuple(float(row.loss) for row in validations))

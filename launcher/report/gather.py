@@ -1,13 +1,12 @@
 """From files to what a report tells. Reads; draws nothing."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.lifecycle.changes import leaves
 from launcher.lifecycle.snapshot import frozen_origin
 from launcher.node.rungs import decisions
-from launcher.records.history import Event, attempts_of
+from launcher.records.history import attempts_of
 from launcher.records.points import label
 from launcher.records.runs import config_values
 from launcher.records.sweeps import SweepDir, SweepFile
@@ -28,36 +27,25 @@ from launcher.report.starts import marks_of, starts_of
 from launcher.status.runs import RunStatus
 from launcher.sweep.leaderboard import Leaderboard
 from launcher.sweep.results import METRICS, TrialResult
-from launcher.words import about_the_compilation, short_notice
+from launcher.words import note
 from train.checkpoint.manifest import CheckpointVerdict
 from train.checkpoint.store import CheckpointStore
-from train.rundir import RunDir, latest_by_step, read_lines
-
-_MEASURES = ("loss", "perplexity", "accuracy", "macro_f1")
-_NOTABLE: Mapping[str, Callable[[Event], str]] = {
-    "bad_step": lambda row: f"step {row['step']}: {row['reason']}",
-    "rollback": lambda row: f"from step {row['step']} back to {row['to_step']}: {row['reason']}",
-    "save_failed": lambda row: f"step {row['step']}: {row['why']}",
-    "skipped_checkpoints": lambda row: "; ".join(row["why"]),
-    "short_notice": short_notice,
-    "tracking": lambda row: str(row["why"]),
-    "changed": lambda row: "; ".join(row["keys"]),
-    "requeue_failed": lambda row: str(row["reason"]),
-    "gave_up": lambda row: str(row["reason"]),
-    "cancelled": lambda row: "by the user",
-    "compiled": about_the_compilation,
-}
-"""Events that are told as they are, and how."""
+from train.journal.events import CheckpointSaved, KernelsChosen, Submitted, Validated
+from train.journal.reading import newest, of_kind, read_journal
+from train.metrics import latest_by_step, read_metrics
+from train.records.base import RunEvent
+from train.result import AnswerPair, Evaluation, Finished, finished_result
+from train.rundir import RunDir
 
 
 def gather_run(run: RunDir, status: RunStatus) -> RunReport:
     """Everything about one run, whatever state it is in."""
-    events, rows = list(read_lines(run.events)), list(read_lines(run.metrics))
-    metrics = latest_by_step(iter(rows))
-    result = _result(run, status.state)
+    events, rows = read_journal(run.events), read_metrics(run)
+    metrics = latest_by_step(rows)
+    result = finished_result(run) if status.state == "COMPLETED" else None
     validations = _validations(events)
     starts = starts_of(events, rows, status.attempts or attempts_of(events))
-    best = min(validations, key=lambda row: float(row["loss"]), default=None)
+    best = min(validations, key=lambda event: event.loss, default=None)
     return RunReport(
         name=status.run,
         place=str(run.root),
@@ -65,22 +53,20 @@ def gather_run(run: RunDir, status: RunStatus) -> RunReport:
         why=status.why,
         step=status.step,
         total_steps=status.total_steps,
-        submitted=next((row["time"] for row in events if row["event"] == "submitted"), None),
+        submitted=next((event.time for event in of_kind(events, Submitted)), None),
         curves=curves_of(metrics, validations),
         marks=marks_of(starts, events, metrics),
         starts=starts,
-        scores=scores_of(result["evaluation"]) if result else (),
-        answers=tuple(Answer(**entry) for entry in result["answers"]) if result else (),
+        scores=scores_of(result.evaluation) if result else (),
+        answers=tuple(_answer(entry) for entry in result.answers) if result else (),
         cost=_cost(result) if result else None,
-        best_step=best["step"] if best else None,
-        best_loss=float(best["loss"]) if best else None,
-        assessed_step=result["evaluated_step"] if result else None,
+        best_step=best.step if best else None,
+        best_loss=best.loss if best else None,
+        assessed_step=result.evaluated_step if result else None,
         checkpoints=tuple(_checkpoint(verdict) for verdict in CheckpointStore(run.checkpoints).verdicts()),
         saves=_saves(events),
         notes=tuple(
-            Note(time=row["time"], event=row["event"], text=_NOTABLE[row["event"]](row))
-            for row in events
-            if row["event"] in _NOTABLE
+            Note(time=event.time, event=event.event, text=text) for event in events if (text := note(event))
         ),
         kernels=_kernels(events),
         config=dict(leaves(config_values(run))) if run.config.exists() else {},
@@ -88,11 +74,15 @@ def gather_run(run: RunDir, status: RunStatus) -> RunReport:
     )
 
 
-def _kernels(events: Sequence[Event]) -> tuple[KernelFact, ...]:
-    engaged = [row["engaged"] for row in events if row["event"] == "kernels"]
-    last = engaged[-1] if engaged else {}
+def _answer(entry: AnswerPair) -> Answer:
+    return Answer(question=entry.question, reference=entry.reference, base=entry.base, tuned=entry.tuned)
+
+
+def _kernels(events: Sequence[RunEvent]) -> tuple[KernelFact, ...]:
+    last = newest(events, KernelsChosen)
     return tuple(
-        KernelFact(kernel=kernel, name=choice["name"], why=choice["why"]) for kernel, choice in last.items()
+        KernelFact(kernel=kernel, name=use.name, why=use.reason)
+        for kernel, use in (last.engaged.items() if last else ())
     )
 
 
@@ -121,59 +111,51 @@ def gather_sweep(
     )
 
 
-def scores_of(evaluation: Mapping[str, Any]) -> tuple[Score, ...]:
+def scores_of(evaluation: Evaluation) -> tuple[Score, ...]:
     """Base against tuned: every measure of every set."""
     found = []
-    for of, tuned in evaluation["tuned"].items():
-        before = evaluation["base"].get(of)
+    for of, tuned in evaluation.tuned.items():
+        before = evaluation.base.get(of)
+        old = before.measures if before else {}
         found += [
             Score(
                 of=of,
-                rows=tuned["rows"],
+                rows=tuned.rows,
                 measure=measure,
                 direction=METRICS[measure],
-                base=before[measure] if before else None,
-                tuned=tuned[measure],
+                base=old.get(measure),
+                tuned=value,
             )
-            for measure in _MEASURES
-            if tuned[measure] is not None
+            for measure, value in tuned.measures.items()
         ]
     return tuple(found)
 
 
 def _trial(run: RunDir, config: Mapping[str, Any], result: TrialResult, points: int) -> TrialReport:
-    events, rows = list(read_lines(run.events)), list(read_lines(run.metrics))
-    done = _result(run, result.state)
+    events, rows = read_journal(run.events), read_metrics(run)
+    done = finished_result(run) if result.state == "COMPLETED" else None
     return TrialReport(
         result=result,
         label=label(result.point) or result.name,
-        curves=curves_of(latest_by_step(iter(rows)), _validations(events), points),
+        curves=curves_of(latest_by_step(rows), _validations(events), points),
         starts=starts_of(events, rows, attempts_of(events)),
-        scores=scores_of(done["evaluation"]) if done else (),
+        scores=scores_of(done.evaluation) if done else (),
         config=dict(leaves(config)),
     )
 
 
-def _result(run: RunDir, state: str) -> dict[str, Any] | None:
-    """result.json of a finished run; of a failed one it holds no more than the status knows."""
-    if state != "COMPLETED":
-        return None
-    result: dict[str, Any] = json.loads(run.result.read_text())
-    return result
+def _validations(events: Sequence[RunEvent]) -> list[Validated]:
+    return latest_by_step(of_kind(events, Validated))
 
 
-def _validations(events: Sequence[Event]) -> list[Event]:
-    return latest_by_step(row for row in events if row["event"] == "validation")
-
-
-def _cost(result: Mapping[str, Any]) -> Cost:
+def _cost(result: Finished) -> Cost:
     return Cost(
-        samples=result["samples"],
-        tokens=result["tokens"],
-        allocated_s=result["allocated_s"],
-        rank_hours=result["rank_hours"],
-        tokens_per_s=result["tokens_per_s"],
-        peak_gb=max(result["peak_rss_gb_per_rank"]),
+        samples=result.samples,
+        tokens=result.tokens,
+        allocated_s=result.allocated_s,
+        rank_hours=result.rank_hours,
+        tokens_per_s=result.tokens_per_s,
+        peak_gb=max(result.peak_rss_gb_per_rank),
     )
 
 
@@ -190,12 +172,12 @@ def _checkpoint(verdict: CheckpointVerdict) -> CheckpointFact:
     )
 
 
-def _saves(events: Sequence[Event]) -> Saves:
-    made = [row for row in events if row["event"] == "checkpoint"]
+def _saves(events: Sequence[RunEvent]) -> Saves:
+    made = of_kind(events, CheckpointSaved)
     return Saves(
         count=len(made),
-        written_s=sum(row["seconds"] for row in made),
-        stalled_s=sum(row["stall_s"] for row in made),
+        written_s=sum(event.seconds for event in made),
+        stalled_s=sum(event.stall_s for event in made),
     )
 
 

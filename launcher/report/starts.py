@@ -1,13 +1,19 @@
 """Every start of a run's ranks: how long it held them, why it ended, and what that cost. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
-from typing import Any
+from typing import TypeVar
 
-from launcher.records.history import Attempt, Event
+from launcher.records.history import Attempt
 from launcher.report.contents import Mark, Start
+from train.journal.events import AttemptEvent, Crashed, Preempted, RolledBack, Started, TrainingResumed
+from train.journal.reading import of_kind
+from train.metrics import MetricsRow
+from train.records.base import RunEvent
 from train.rundir import FINAL_STOPS
+
+_E = TypeVar("_E", bound=AttemptEvent)
 
 
 @dataclass(slots=True)
@@ -16,25 +22,25 @@ class _Span:
 
     attempt: int
     restart: int
-    events: list[Event] = field(default_factory=list)
-    metrics: list[Event] = field(default_factory=list)
-    kept: list[Event] = field(default_factory=list)
+    events: list[AttemptEvent] = field(default_factory=list)
+    metrics: list[MetricsRow] = field(default_factory=list)
+    kept: list[MetricsRow] = field(default_factory=list)
     """Of the metrics, those that no later start wrote anew."""
 
     @property
     def began(self) -> float:
-        return float(self.events[0]["time"])
+        return self.events[0].time
 
     @property
     def end(self) -> float:
-        return float(max(row["time"] for row in (*self.events, *self.metrics)))
+        return max([event.time for event in self.events] + [row.time for row in self.metrics])
 
-    def first(self, event: str) -> Event | None:
-        return next((row for row in self.events if row["event"] == event), None)
+    def first(self, kind: type[_E]) -> _E | None:
+        return next((event for event in self.events if isinstance(event, kind)), None)
 
 
 def starts_of(
-    events: Sequence[Event], metrics: Sequence[Event], attempts: Sequence[Attempt]
+    events: Sequence[RunEvent], metrics: Sequence[MetricsRow], attempts: Sequence[Attempt]
 ) -> tuple[Start, ...]:
     """All starts, oldest first.
 
@@ -52,17 +58,18 @@ def starts_of(
     )
 
 
-def marks_of(starts: Sequence[Start], events: Sequence[Event], metrics: Sequence[Event]) -> tuple[Mark, ...]:
+def marks_of(
+    starts: Sequence[Start], events: Sequence[RunEvent], metrics: Sequence[MetricsRow]
+) -> tuple[Mark, ...]:
     """Where the curve was interrupted: every start but the first, and every return past bad batches."""
-    tokens = {row["step"]: row["tokens"] for row in metrics}
+    tokens = {row.step: row.tokens for row in metrics}
     found = [
         (start.from_step, f"{name_of(start)} goes on here, after: {before.ended or 'killed without a word'}")
         for before, start in pairwise(starts)
     ]
     found += [
-        (row["to_step"], f"back from step {row['step']}: {row['reason']}")
-        for row in events
-        if row["event"] == "rollback"
+        (event.to_step, f"back from step {event.step}: {event.reason}")
+        for event in of_kind(events, RolledBack)
     ]
     return tuple(Mark(step=step, tokens=tokens.get(step, 0), text=text) for step, text in sorted(found))
 
@@ -72,47 +79,45 @@ def name_of(start: Start) -> str:
     return f"attempt {start.attempt}" + (f", restart {start.restart}" if start.restart else "")
 
 
-def _spans(events: Sequence[Event]) -> list[_Span]:
+def _spans(events: Sequence[RunEvent]) -> list[_Span]:
     """Split the journal: at each attempt, and within one after each crash that was answered in place."""
     spans: list[_Span] = []
-    for row in events:
-        if "attempt" not in row:
-            continue
+    for event in of_kind(events, AttemptEvent):
         last = spans[-1] if spans else None
-        if last is None or last.attempt != row["attempt"]:
-            spans.append(_Span(row["attempt"], 0))
-        elif (crash := last.first("crashed")) and crash["then"] == "restart":
-            spans.append(_Span(row["attempt"], last.restart + 1))
-        spans[-1].events.append(row)
+        if last is None or last.attempt != event.attempt:
+            spans.append(_Span(event.attempt, 0))
+        elif (crash := last.first(Crashed)) and crash.then == "restart":
+            spans.append(_Span(event.attempt, last.restart + 1))
+        spans[-1].events.append(event)
     return spans
 
 
-def _deal_out(spans: Sequence[_Span], metrics: Sequence[Event]) -> None:
+def _deal_out(spans: Sequence[_Span], metrics: Sequence[MetricsRow]) -> None:
     """Give every span what it measured, and of that what stayed."""
-    newest = {row["step"]: id(row) for row in metrics}
+    newest = {row.step: id(row) for row in metrics}
     by_attempt: dict[int, list[_Span]] = {}
     for span in spans:
         by_attempt.setdefault(span.attempt, []).append(span)
     for row in metrics:
-        for span in reversed(by_attempt.get(row["attempt"], [])):
-            if span.began <= row["time"]:
+        for span in reversed(by_attempt.get(row.attempt, [])):
+            if span.began <= row.time:
                 span.metrics.append(row)
-                if newest[row["step"]] == id(row):
+                if newest[row.step] == id(row):
                     span.kept.append(row)
                 break
 
 
 def _start(span: _Span, after: _Span | None, attempt: Attempt, *, again: bool) -> Start:
-    resumed, started = span.first("resumed"), span.first("started")
-    from_step = resumed["step"] if resumed else 0
-    to_step = max((row["step"] for row in span.metrics), default=from_step)
-    last_kept = max((row["step"] for row in span.kept), default=from_step)
+    resumed, started = span.first(TrainingResumed), span.first(Started)
+    from_step = resumed.step if resumed else 0
+    to_step = max((row.step for row in span.metrics), default=from_step)
+    last_kept = max((row.step for row in span.kept), default=from_step)
     return Start(
         attempt=span.attempt,
         restart=span.restart,
         job_id=attempt.job_id,
         nodes=attempt.nodes,
-        ranks=started["world_size"] if started else None,
+        ranks=started.world_size if started else None,
         began=span.began,
         held_s=span.end - span.began,
         from_step=from_step,
@@ -124,21 +129,21 @@ def _start(span: _Span, after: _Span | None, attempt: Attempt, *, again: bool) -
 
 
 def _ended(span: _Span, attempt: Attempt) -> str | None:
-    crash = span.first("crashed")
-    return str(crash["reason"]) if crash and crash["then"] == "restart" else attempt.ended
+    crash = span.first(Crashed)
+    return crash.reason if crash and crash.then == "restart" else attempt.ended
 
 
 def _lost_s(span: _Span, after: _Span | None, again: bool) -> float:
     """Of a start that is not the first, the time to its first step; then whatever followed its last gain."""
-    first = span.metrics[0]["time"] if span.metrics else span.end
+    first = span.metrics[0].time if span.metrics else span.end
     starting_s = first - span.began if again else 0.0
     if after is None:
         return float(starting_s)
-    gained = span.kept[-1]["time"] if span.kept else first
+    gained = span.kept[-1].time if span.kept else first
     return float(starting_s + max(0.0, _gone_on(span, after) - gained))
 
 
 def _gone_on(span: _Span, after: _Span) -> float:
     """When the next start began; a run that was told to wait loses nothing by waiting."""
-    stop: Mapping[str, Any] | None = span.first("preempted")
-    return span.end if stop and stop["reason"] in FINAL_STOPS else after.began
+    stop = span.first(Preempted)
+    return span.end if stop and stop.reason in FINAL_STOPS else after.began

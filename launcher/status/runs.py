@@ -1,16 +1,21 @@
 """What became of runs, read from their directories and, while they may live, from a process or from Slurm."""
 
-import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.records.history import Attempt, Event, attempts_of
+from launcher.records.history import Attempt, attempts_of
+from launcher.records.jobs import Job, read_jobs
+from launcher.records.plans import read_planned_length
 from launcher.status.queue import NOTHING_ASKED, QueueView, look
 from launcher.status.state import RunFiles, State, Unstarted, judge, judge_unstarted
 from slurm.states import JobRecord, why_ended
-from train.rundir import RunDir, read_lines
+from train.journal.events import Started
+from train.journal.reading import newest, read_journal, restarts_in
+from train.metrics import MetricsRow, parse_metrics
+from train.result import finished_result, read_result
+from train.rundir import RunDir
 
 _ETA_ROWS = 50
 _ROW_BYTES = 512
@@ -74,13 +79,13 @@ def _read(run: RunDir, *, attempts: bool) -> "RunFiles | RunStatus":
     try:
         if not attempts and (finished := _finished(run)):
             return finished
-        events = list(read_lines(run.events))
+        events = read_journal(run.events)
         return RunFiles(
             run=run,
             events=events,
-            jobs=list(read_lines(run.jobs)),
-            result=json.loads(run.result.read_text()) if run.result.exists() else None,
-            planned_steps=json.loads(run.plan.read_text())["time"]["total_steps"],
+            jobs=read_jobs(run),
+            result=read_result(run),
+            planned_steps=read_planned_length(run).total_steps,
             attempts=attempts_of(events),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -99,21 +104,19 @@ def _read(run: RunDir, *, attempts: bool) -> "RunFiles | RunStatus":
 
 def _finished(run: RunDir) -> RunStatus | None:
     """What result.json alone tells of a run that is over for good."""
-    if not run.result.exists():
-        return None
-    result = json.loads(run.result.read_text())
-    if result["outcome"] != "COMPLETED":
+    result = finished_result(run)
+    if result is None:
         return None
     return RunStatus(
         run=run.root.name,
         dir=str(run.root),
         state="COMPLETED",
-        step=result["step"],
-        total_steps=result["total_steps"],
-        attempt=result["attempts"],
-        restarts=result["restarts"],
-        job_id=result["job_id"],
-        why=f"ended early: {result['ended_early']}" if result["ended_early"] else "",
+        step=result.step,
+        total_steps=result.total_steps,
+        attempt=result.attempts,
+        restarts=result.restarts,
+        job_id=result.job_id,
+        why=f"ended early: {result.ended_early}" if result.ended_early else "",
     )
 
 
@@ -134,13 +137,13 @@ def _unstarted(trial: Unstarted, view: QueueView) -> RunStatus:
 
 
 def _status(files: RunFiles, view: QueueView) -> RunStatus:
-    started = [row for row in files.events if row["event"] == "started"]
-    total = started[-1]["total_steps"] if started else files.planned_steps
+    started = newest(files.events, Started)
+    total = started.total_steps if started else files.planned_steps
     record = view.jobs.get(files.job_name or "")
     state, why = judge(files, record, view)
     rows = _last_metrics(files.run.metrics)
-    step = int(rows[-1]["step"]) if rows else 0
-    noted = next((row["job_id"] for row in reversed(files.jobs) if "job_id" in row), None)
+    step = rows[-1].step if rows else 0
+    noted = next((row.job_id for row in reversed(files.jobs) if isinstance(row, Job)), None)
     return RunStatus(
         run=files.run.root.name,
         dir=str(files.run.root),
@@ -148,7 +151,7 @@ def _status(files: RunFiles, view: QueueView) -> RunStatus:
         step=step,
         total_steps=total,
         attempt=max((attempt.number for attempt in files.attempts), default=0),
-        restarts=sum(row["event"] == "crashed" and row["then"] == "restart" for row in files.events),
+        restarts=restarts_in(files.events),
         job_id=record.job_id if record else noted,
         why=why,
         nodes=(record.nodes or None) if record and state == "RUNNING" else None,
@@ -173,32 +176,28 @@ def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list
     return explained
 
 
-def _eta_s(rows: Sequence[Event], total: int | None) -> float | None:
+def _eta_s(rows: Sequence[MetricsRow], total: int | None) -> float | None:
     """From the newest steps since the ranks last started: there the count goes back."""
-    newest: list[Event] = []
+    falling: list[MetricsRow] = []
     for row in reversed(rows):
-        if newest and row["step"] >= newest[-1]["step"]:
+        if falling and row.step >= falling[-1].step:
             break
-        newest.append(row)
-    if total is None or len(newest) < 2:
+        falling.append(row)
+    if total is None or len(falling) < 2:
         return None
-    last, first = newest[0], newest[-1]
-    per_step_s: float = (float(last["time"]) - float(first["time"])) / (last["step"] - first["step"])
-    return round(per_step_s * (total - int(last["step"])), 1)
+    last, first = falling[0], falling[-1]
+    per_step_s = (last.time - first.time) / (last.step - first.step)
+    return round(per_step_s * (total - last.step), 1)
 
 
-def _last_metrics(metrics: Path) -> list[Event]:
+def _last_metrics(metrics: Path) -> list[MetricsRow]:
     """The last whole lines, without reading the file from its start."""
     if not metrics.exists():
         return []
     with metrics.open("rb") as file:
         file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - _ETA_ROWS * _ROW_BYTES))
+        begin = max(0, file.tell() - _ETA_ROWS * _ROW_BYTES)
+        file.seek(begin)
         lines = file.read().split(b"\n")[:-1]
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [row for row in rows if "step" in row]
+    # Read from within the file, the first line lacks its beginning.
+    return list(parse_metrics(lines[1:] if begin else lines, metrics))

@@ -1,18 +1,20 @@
 """What state a run is in, from what its directory and the queue say. Pure, but for a look at a process."""
 
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import psutil
-
-from launcher.records.history import Attempt, Event, since_last_submit
+from launcher.records.history import Attempt, since_last_submit
+from launcher.records.jobs import Intent, Job, is_alive
 from launcher.status.queue import QueueView
 from launcher.words import short_notice
 from slurm.states import JobRecord, why_ended, why_waiting
+from train.journal.events import Cancelled, PhaseBegun, Preempted, ShortNotice
+from train.journal.reading import attempts_in, newest, of_kind
+from train.records.base import RunEvent
+from train.result import Finished, RunResult
 from train.rundir import RunDir
 
 _START_S = 60.0
@@ -29,8 +31,8 @@ class Unstarted:
     root: Path
     key: str | None
     """Of its element in a job array; None on this machine, and if it was never handed over."""
-    job: Mapping[str, Any] | None
-    """What is known of the job that will start it: its row in the sweep's jobs.jsonl."""
+    job: Job | None
+    """The job that will start it, from the sweep's jobs.jsonl."""
     handed_over: float | None
     """When, in seconds since the epoch."""
     cancelled: bool
@@ -43,19 +45,19 @@ class RunFiles:
     """What one run directory says."""
 
     run: RunDir
-    events: Sequence[Event]
-    jobs: Sequence[Event]
-    result: dict[str, Any] | None
+    events: Sequence[RunEvent]
+    jobs: Sequence[Intent | Job]
+    result: RunResult | None
     planned_steps: int | None
     attempts: Sequence[Attempt]
 
     @property
     def job_name(self) -> str | None:
         """Under which the run was last submitted to Slurm."""
-        return self.jobs[-1].get("name") if self.jobs else None
+        return self.jobs[-1].name if self.jobs else None
 
     @property
-    def since(self) -> Sequence[Event]:
+    def since(self) -> Sequence[RunEvent]:
         """The journal since the newest submission."""
         return since_last_submit(self.events)
 
@@ -66,11 +68,10 @@ class RunFiles:
 
     def phase(self) -> str | None:
         """What the run said last that it does, and whether it could still save when asked to stop."""
-        phase = next((row["phase"] for row in reversed(self.since) if row["event"] == "phase"), None)
-        short = [row for row in self.since if row["event"] == "short_notice"]
-        if phase is None or not short:
-            return phase
-        return f"{phase}; {short_notice(short[-1])}"
+        begun, short = newest(self.since, PhaseBegun), newest(self.since, ShortNotice)
+        if begun is None:
+            return None
+        return f"{begun.phase}; {short_notice(short)}" if short else begun.phase.value
 
 
 def judge(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
@@ -82,47 +83,45 @@ def judge(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[S
     last = files.jobs[-1]
     if files.job_name and (record or view.error):
         return _judge_by_slurm(files, record, view)
-    if "job_id" not in last:
+    if isinstance(last, Intent):
         # An intent: the job that it announces writes its id within seconds, or there is none.
-        if time.time() - last["time"] < _START_S:
+        if time.time() - last.time < _START_S:
             return "PENDING", "being started"
         return "FAILED", "its start was cut short; resume starts it"
-    if last["executor"] == "local" and is_alive(last):
+    if last.executor == "local" and is_alive(last):
         phase = files.phase()
         return ("RUNNING", phase) if phase else ("PENDING", "starting")
     if stop := _stop(files):
         return stop
-    if last["executor"] == "slurm":
+    if last.executor == "slurm":
         return "FAILED", "Slurm no longer knows its job; resume goes on"
-    if last["host"] != os.uname().nodename:
-        return "RUNNING", f"started on {last['host']}; ask there"
+    if not last.is_here:
+        return "RUNNING", f"started on {last.host}; ask there"
     return "FAILED", "its process ended without a word (killed, or the machine went down); resume goes on"
 
 
 def _settled(files: RunFiles, record: JobRecord | None) -> tuple[State, str] | None:
     """What no process and no queue can change."""
-    if files.result and files.result["outcome"] == "COMPLETED":
-        early = files.result.get("ended_early")
+    if isinstance(files.result, Finished):
+        early = files.result.ended_early
         return "COMPLETED", f"ended early: {early}" if early else ""
-    if any(row["event"] == "cancelled" for row in files.since):
+    if of_kind(files.since, Cancelled):
         going = record is not None and record.phase == "active"
         return ("RUNNING", "being cancelled") if going else ("CANCELLED", "cancelled by you")
-    return ("FAILED", str(files.result["why"])) if files.result else None
+    return ("FAILED", files.result.reason) if files.result else None
 
 
 def _stop(files: RunFiles) -> tuple[State, str] | None:
     """An agreed stop that nothing followed."""
-    stops = [row for row in files.since if row["event"] == "preempted"]
-    return (
-        ("PREEMPTED", f"stopped by {stops[-1]['reason']} after step {stops[-1]['step']}") if stops else None
-    )
+    stop = newest(files.since, Preempted)
+    return ("PREEMPTED", f"stopped by {stop.reason} after step {stop.step}") if stop else None
 
 
 def _judge_by_slurm(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
     if record is None:
         return ("RUNNING" if files.phase() else "PENDING"), f"Slurm does not answer: {view.error}"
     if record.phase == "waiting":
-        current = {row["attempt"] for row in files.since if "attempt" in row}
+        current = attempts_in(files.since)
         ended = [attempt for attempt in files.attempts if attempt.number in current]
         before = f"attempt {ended[-1].number} {ended[-1].ended or 'was killed'}; " if ended else ""
         return "PENDING", before + why_waiting(record)
@@ -150,15 +149,16 @@ def judge_unstarted(trial: Unstarted, record: JobRecord | None, view: QueueView)
 
 def _judge_paused(trial: Unstarted, record: JobRecord | None) -> tuple[State, str]:
     on_this_machine = trial.key is None and trial.job is not None
-    alive = is_alive(trial.job or {}) if on_this_machine else record is not None and record.phase != "ended"
+    in_queue = record is not None and record.phase != "ended"
+    alive = trial.job is not None and is_alive(trial.job) if on_this_machine else in_queue
     if alive and not trial.cancelled:
         return "PENDING", f"at step {trial.paused_at}, until the other settings are there too"
     return "PREEMPTED", f"stopped by sweep.halving after step {trial.paused_at}"
 
 
-def _judge_in_turn(job: Mapping[str, Any]) -> tuple[State, str]:
-    if job["host"] != os.uname().nodename:
-        return "PENDING", f"started on {job['host']}; ask there"
+def _judge_in_turn(job: Job) -> tuple[State, str]:
+    if not job.is_here:
+        return "PENDING", f"started on {job.host}; ask there"
     if is_alive(job):
         return "PENDING", "the trials before it come first"
     return "FAILED", "it was never started; submit the sweep again"
@@ -176,20 +176,9 @@ def _judge_element(
     if view.error:
         return "PENDING", f"Slurm does not answer: {view.error}"
     index = key.rpartition("[")[2].rstrip("]")
-    output = trial.root.parent / "submitit" / f"{(trial.job or {})['job_id']}_{index}_batch.out"
+    job_id = trial.job.job_id if trial.job else None
+    output = trial.root.parent / "submitit" / f"{job_id}_{index}_batch.out"
     if output.exists():
         return "FAILED", f"it ended before it could say why: {output}"
     # Slurm forgets an element that was cancelled while it waited, and no other that waits.
     return "CANCELLED", "cancelled in Slurm before it began"
-
-
-def is_alive(job: Mapping[str, Any]) -> bool:
-    """Whether a local job's own process still runs, not a later one with the same number."""
-    if job["host"] != os.uname().nodename:
-        return False
-    try:
-        process = psutil.Process(int(job["job_id"]))
-        same = abs(process.create_time() - (job["started"] or 0)) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -1,18 +1,20 @@
 """What became of a sweep's trials: those that started are judged as any run, the others by their array."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from launcher.node.rungs import halving_events
-from launcher.records.jobs import latest_name
+from launcher.records.history import since_last_submit
+from launcher.records.jobs import Job, intents, latest_name
+from launcher.records.sweep_journal import SweepCancelled
 from launcher.records.sweeps import ArrayJob, SweepDir, SweepFile
 from launcher.status.queue import look
 from launcher.status.runs import Look, RunStatus, read_statuses
 from launcher.status.state import Unstarted
 from slurm.environment import job_key
-from train.rundir import STOPPED_AT_RUNG, RunDir, read_lines
+from train.journal.events import Preempted
+from train.journal.reading import newest, read_journal
+from train.rundir import STOPPED_AT_RUNG, RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class _Handover:
 
     array: ArrayJob
     index: int
-    job: Mapping[str, Any] | None
+    job: Job | None
     decided: bool = True
     """False: who is in this rung is not known yet."""
 
@@ -35,7 +37,7 @@ def sweep_runs(sweep: SweepDir, file: SweepFile) -> list[RunDir | Unstarted]:
     """Every trial, in the order of the file: its run directory, or that it has not begun."""
     handovers = _handovers(sweep)
     there = {entry.name for entry in os.scandir(sweep.root)}
-    cancelled = [row["time"] for row in read_lines(sweep.events) if row["event"] == "cancelled"]
+    cancelled = [event.time for event in sweep.read_journal() if isinstance(event, SweepCancelled)]
     cancelled_at = max(cancelled, default=0.0)
     runs: list[RunDir | Unstarted] = []
     for trial in file.trials:
@@ -55,8 +57,8 @@ def read_sweep(sweep: SweepDir, file: SweepFile, ask: Look = look) -> list[RunSt
 
 
 def _handovers(sweep: SweepDir) -> dict[str, _Handover]:
-    jobs, lost = sweep.job_ids(), sweep.lost()
-    going = {(row["chain"], row["rung"] + 1): row["kept"] for row in halving_events(sweep)}
+    jobs, lost = sweep.array_jobs(), sweep.lost()
+    going = {(event.chain, event.rung + 1): event.kept for event in halving_events(sweep)}
     found: dict[str, _Handover] = {}
     for array in sweep.arrays():
         if array.name in lost:
@@ -80,11 +82,8 @@ def _paused_at(run: RunDir, handover: _Handover) -> int | None:
         return None
     if handover.decided and handover.key and latest_name(run) == handover.key:
         return None
-    stops = [row for row in read_lines(run.events) if row["event"] in ("preempted", "submitted")]
-    last = stops[-1] if stops else None
-    if last is None or last["event"] != "preempted" or last["reason"] != STOPPED_AT_RUNG:
-        return None
-    return int(last["step"])
+    stop = newest(since_last_submit(read_journal(run.events)), Preempted)
+    return stop.step if stop and stop.reason == STOPPED_AT_RUNG else None
 
 
 def _unstarted(
@@ -105,5 +104,4 @@ def _begun_since(run: RunDir, time: float) -> bool:
     """Whether a run was started, or finished for good, after it was handed over."""
     if run.result.exists() and run.result.stat().st_mtime > time:
         return True
-    intents = [row["time"] for row in read_lines(run.jobs) if "intent" in row]
-    return bool(intents) and max(intents) >= time
+    return any(intent.time >= time for intent in intents(run))

@@ -1,6 +1,5 @@
 """The leaderboard of a sweep directory: statuses, results and held-out predictions, read and put together."""
 
-import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
@@ -10,6 +9,7 @@ from launcher.records.sweeps import SweepDir, SweepFile
 from launcher.status.trials import read_sweep
 from launcher.sweep.leaderboard import Leaderboard, default_metric, make_leaderboard
 from launcher.sweep.results import METRICS, TrialResult, trial_results
+from train.rundir import read_lines
 
 
 def read_board(sweep: SweepDir, metric: str | None, sort: str | None) -> Leaderboard:
@@ -78,5 +78,4 @@ def _pooled(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -> floa
 
 
 def _predictions(sweep: SweepDir, trial: str) -> list[Mapping[str, object]]:
-    path = sweep.run(trial).evaluations / "predictions.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return list(read_lines(sweep.run(trial).predictions))

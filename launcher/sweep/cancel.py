@@ -6,15 +6,17 @@ import psutil
 
 from launcher.errors import refuse
 from launcher.lifecycle.cancel import cancel_run
-from launcher.records.jobs import latest_name
+from launcher.records.jobs import is_alive, latest_name
 from launcher.records.runs import ensure_ours
+from launcher.records.sweep_journal import SweepCancelled
 from launcher.records.sweeps import SweepDir
 from launcher.status.runs import RunStatus
-from launcher.status.state import ALIVE, is_alive
+from launcher.status.state import ALIVE
 from launcher.status.trials import read_sweep
 from slurm.client import SlurmError, cancel, queue
 from slurm.environment import job_name_of
 from train.failures import ExitCode
+from train.journal.events import Cancelled
 
 
 def cancel_sweep(sweep: SweepDir) -> int:
@@ -27,7 +29,7 @@ def cancel_sweep(sweep: SweepDir) -> int:
         if not run.root.exists():
             continue
         if job_name_of(latest_name(run) or "") in names:
-            run.log_event("cancelled", job_id=status.job_id)
+            run.log(Cancelled(job_id=status.job_id))
         else:
             apart.append(run)
     _end_jobs(sweep, waiting_only=False)
@@ -54,12 +56,12 @@ def _alive(sweep: SweepDir) -> list[RunStatus]:
 
 def _end_jobs(sweep: SweepDir, *, waiting_only: bool) -> None:
     """Journaled first: a trial whose job is gone was cancelled, not lost."""
-    sweep.log_event("cancelled", waiting_only=waiting_only)
-    for job in sweep.job_ids().values():
-        if "host" in job and is_alive(job):
+    sweep.log(SweepCancelled(waiting_only=waiting_only))
+    for job in sweep.array_jobs().values():
+        if is_alive(job):
             # Its trials have sessions of their own.
             with suppress(psutil.NoSuchProcess):
-                psutil.Process(int(job["job_id"])).kill()
+                psutil.Process(int(job.job_id)).kill()
     names = {array.name for array in sweep.arrays() if array.executor == "slurm"}
     try:
         # By the arrays' names, which are this sweep's alone: an id in a file could be anybody's.

@@ -8,11 +8,11 @@ from pathlib import Path
 from launcher.lifecycle.start import start_job
 from launcher.node.rungs import assigned, step_of
 from launcher.node.trial import open_trial
+from launcher.records.jobs import Job, is_alive, read_jobs
 from launcher.records.sweeps import ArrayJob, SweepDir
 from launcher.status.runs import read_status
-from launcher.status.state import is_alive
 from train.node.signals import die_with_parent
-from train.rundir import RunDir, read_lines
+from train.rundir import RunDir
 
 _LOOK_EVERY_S = 0.2
 
@@ -47,6 +47,11 @@ def _run_array(sweep: SweepDir, array: ArrayJob, parallel: int) -> None:
 
 def _wait(running: list[RunDir], most: int) -> list[RunDir]:
     """Those that still run, once there are not more than so many; a cheap look, beside the training."""
-    while len(alive := [run for run in running if is_alive(list(read_lines(run.jobs))[-1])]) > most:
+    while len(alive := [run for run in running if _is_alive(run)]) > most:
         time.sleep(_LOOK_EVERY_S)
     return alive
+
+
+def _is_alive(run: RunDir) -> bool:
+    last = read_jobs(run)[-1]
+    return isinstance(last, Job) and is_alive(last)

@@ -1,13 +1,13 @@
 """What each trial came to, read from its result.json and nothing else."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from launcher.records.points import Point
 from launcher.records.sweeps import SweepDir, SweepFile
 from launcher.status.runs import RunStatus
+from train.result import Finished, finished_result
 
 Direction = Literal["min", "max"]
 METRICS: Mapping[str, Direction] = {
@@ -58,9 +58,7 @@ def trial_results(sweep: SweepDir, file: SweepFile, statuses: Sequence[RunStatus
 
 
 def _result(sweep: SweepDir, point: Point, status: RunStatus) -> TrialResult:
-    done: dict[str, Any] = (
-        json.loads(sweep.run(status.run).result.read_text()) if status.state == "COMPLETED" else {}
-    )
+    done = finished_result(sweep.run(status.run)) if status.state == "COMPLETED" else None
     return TrialResult(
         name=status.run,
         point=point,
@@ -69,24 +67,21 @@ def _result(sweep: SweepDir, point: Point, status: RunStatus) -> TrialResult:
         step=status.step,
         scores=scores_of(done) if done else {},
         attempts=status.attempt,
-        tokens=done["tokens"] if done else None,
-        allocated_s=done["allocated_s"] if done else None,
-        rank_hours=done["rank_hours"] if done else None,
-        tokens_per_s=done["tokens_per_s"] if done else None,
-        peak_gb=max(done["peak_rss_gb_per_rank"]) if done else None,
+        tokens=done.tokens if done else None,
+        allocated_s=done.allocated_s if done else None,
+        rank_hours=done.rank_hours if done else None,
+        tokens_per_s=done.tokens_per_s if done else None,
+        peak_gb=max(done.peak_rss_gb_per_rank) if done else None,
     )
 
 
-def scores_of(result: Mapping[str, Any]) -> dict[str, float]:
+def scores_of(result: Finished) -> dict[str, float]:
     """The metrics of a finished run, by name; those that it has."""
-    tuned, base = result["evaluation"]["tuned"], result["evaluation"]["base"]
-    task = tuned.get("task", {})
-    found = {
-        "validation_loss": result["best"]["validation_loss"],
-        **{name: task[name] for name in ("loss", "perplexity", "accuracy", "macro_f1") if name in task},
-    }
-    if "general" in tuned:
-        found["general_loss"] = tuned["general"]["loss"]
-        if "general" in base:
-            found["forgotten"] = tuned["general"]["loss"] - base["general"]["loss"]
+    task = result.evaluation.tuned.get("task")
+    general, before = (scores.get("general") for scores in (result.evaluation.tuned, result.evaluation.base))
+    found = {"validation_loss": result.best.validation_loss, **(task.measures if task else {})}
+    if general:
+        found["general_loss"] = general.loss
+    if general and before and general.loss is not None and before.loss is not None:
+        found["forgotten"] = general.loss - before.loss
     return {name: float(value) for name, value in found.items() if value is not None}

@@ -9,8 +9,9 @@ from typing import Literal
 from launcher.errors import Problem, refuse
 from launcher.lifecycle.secrets import refuse_secrets
 from launcher.lifecycle.snapshot import code_hash, frozen_files, zip_code
-from launcher.node.rungs import BEGUN_ANEW, decisions
+from launcher.node.rungs import decisions
 from launcher.records.runs import ensure_ours, stage_directory
+from launcher.records.sweep_journal import SweepRestarted, TrialArchived
 from launcher.records.sweeps import SweepDir, SweepFile, sweep_text, trial_of
 from launcher.status.runs import RunStatus
 from launcher.status.state import ALIVE
@@ -164,11 +165,11 @@ def _set_aside(sweep: SweepDir, statuses: Sequence[RunStatus]) -> None:
             f"shardline cancel {sweep.root.name}, or leave --all out",
             ExitCode.REFUSED,
         )
-    sweep.log_event(BEGUN_ANEW)
+    sweep.log(SweepRestarted())
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     for status in statuses:
         run = sweep.run(status.run)
         if run.root.exists():
             aside = run.root.with_name(f".{status.run}.{stamp}")
             run.root.rename(aside)
-            sweep.log_event("set_aside", trial=status.run, to=aside.name)
+            sweep.log(TrialArchived(trial=status.run, to=aside.name))

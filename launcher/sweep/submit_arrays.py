@@ -1,10 +1,8 @@
 """Handing trials over: trials of a sweep to Slurm as job arrays, or to one process on this machine."""
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from launcher.errors import Problem
 from launcher.lifecycle.start import submit_once
@@ -13,13 +11,13 @@ from launcher.node.rungs import decisions
 from launcher.node.trial import run_trial
 from launcher.planning.plan import slurm_script
 from launcher.planning.rules.slurm import asks_the_queue
-from launcher.records.jobs import local_job, next_name
+from launcher.records.jobs import Executor, Job, local_job, next_name
 from launcher.records.sweeps import ArrayJob, SweepDir
 from launcher.sweep.local import run_slices
 from launcher.sweep.plan import PlannedTrial, SweepPlan, by_shape
 from slurm.client import SlurmError, largest_array, queue
 from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_local
-from train.rundir import append_line
+from train.records.base import now
 
 Started = tuple[str, list[str]]
 """A job's id and the trials that it starts."""
@@ -72,8 +70,8 @@ def _arrays(
                 yield array, part[0]
 
 
-def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: str) -> Iterator[ArrayJob]:
-    """One array, or with halving one for each rung and one for the end."""
+def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: Executor) -> Iterator[ArrayJob]:
+    """One slice, or with halving one for each rung and one for the end."""
     halving = None if decisions(sweep) else plan.settings.halving
     settings = len({setting_key(trial.point) for trial in plan.trials if trial.name in trials})
     places, chain = len(trials), None
@@ -83,7 +81,7 @@ def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: str) -
         name = next_name(sweep.root.name, str(sweep.root), len(sweep.arrays()))
         chain = chain or (name if halving else None)
         array = ArrayJob(
-            time=round(time.time(), 3),
+            time=now(),
             executor=executor,
             name=name,
             trials=trials,
@@ -112,7 +110,7 @@ def _start_local(sweep: SweepDir, plan: SweepPlan, arrays: Sequence[ArrayJob]) -
         plan.settings.parallel or 1,
     )
     for array in arrays:
-        _record_job(sweep, array.name, job_id, **local_job(job_id))
+        sweep.record_job(local_job(job_id, array.name))
     return job_id
 
 
@@ -123,7 +121,7 @@ def _start_array(
     script = _script(sweep.root, plan, trial, name=array.name, places=array.places, after=after)
     request = SlurmRequest(folder=sweep.submitit, script=script, nodes=trial.plan.placement.nodes)
     job_id = submit_once(array.name, request, run_trial, str(sweep.root))
-    _record_job(sweep, array.name, job_id)
+    sweep.record_job(Job(job_id=job_id, name=array.name))
     return job_id
 
 
@@ -171,15 +169,11 @@ def _fits_one_array(plan: SweepPlan) -> Iterator[Problem]:
 
 
 def settle_silent(sweep: SweepDir) -> None:
-    """Arrays of a command that was killed before it had an answer: the queue knows them, or they are lost."""
-    known = sweep.job_ids().keys() | sweep.lost()
+    """Slices of a command that was killed before it had an answer: the queue knows them, or they are lost."""
+    known = sweep.array_jobs().keys() | sweep.lost()
     silent = {part.name: part for part in sweep.arrays() if part.name not in known}
     for record in queue() if any(part.executor == "slurm" for part in silent.values()) else ():
         if silent.pop(record.name, None):
-            _record_job(sweep, record.name, record.job_id.partition("_")[0])
+            sweep.record_job(Job(job_id=record.job_id.partition("_")[0], name=record.name))
     for name in silent:
         sweep.record_lost(name, "the command that submitted it was killed")
-
-
-def _record_job(sweep: SweepDir, name: str, job_id: str, **where: Any) -> None:
-    append_line(sweep.jobs, {"time": round(time.time(), 3), "name": name, "job_id": job_id, **where})

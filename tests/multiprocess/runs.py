@@ -14,7 +14,8 @@ import psutil
 
 from launcher.status.runs import RunStatus, read_status
 from tests.conftest import conversation
-from train.rundir import RunDir, latest_by_step, read_lines
+from train.metrics import latest_by_step, read_metrics, read_trace
+from train.rundir import RunDir, read_lines
 
 _PATIENCE_S = 120
 
@@ -57,11 +58,11 @@ class Run:
 
     def trace(self) -> list[tuple[int, list[int]]]:
         """(step, sample ids), each step once."""
-        return [(row["step"], row["sample_ids"]) for row in latest_by_step(read_lines(self.dir.trace))]
+        return [(row.step, list(row.sample_ids)) for row in latest_by_step(read_trace(self.dir))]
 
     def curve(self) -> list[tuple[int, float, float]]:
         """(step, learning rate, loss), each step once."""
-        return [(row["step"], row["lr"], row["loss"]) for row in latest_by_step(read_lines(self.dir.metrics))]
+        return [(row.step, row.lr, row.loss) for row in latest_by_step(read_metrics(self.dir))]
 
     def losses(self) -> list[float]:
         return [loss for _, _, loss in self.curve()]

@@ -1,6 +1,7 @@
 """Which checkpoint a start takes, with real ranks and real files, whatever is damaged or gone."""
 
 import itertools
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +114,12 @@ def resume_after_each_accident(rank: int, folder: str) -> dict[str, Answer]:
             torch.equal(now, then)
             for now, then in zip(engine.module.parameters(), weights[step], strict=True)
         )
-        skipped = [why for row in rows if row["event"] == "skipped_checkpoints" for why in row["why"]]
+        skipped = [
+            why
+            for row in rows
+            if row["event"] == "skipped_checkpoints"
+            for why in re.split("; (?=step_)", row["reason"])
+        ]
         return step, all(group.gather(same)), skipped
 
     newest = scope.store.path(STEPS[-1])

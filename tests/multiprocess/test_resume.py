@@ -91,8 +91,8 @@ def test_a_killed_agent_takes_its_ranks_along_and_resume_goes_on(torn: Run, unbr
     """From the checkpoint before the torn one. `test_restoring.py` has every other kind of damage."""
     skipped = next(row for row in torn.events if row["event"] == "skipped_checkpoints")
     [resumed] = [row for row in torn.events if row["event"] == "resumed"]
-    assert skipped["why"][0].startswith(f"step_{resumed['step'] + 10}: ")
-    assert "bytes instead of" in skipped["why"][0]
+    assert skipped["reason"].startswith(f"step_{resumed['step'] + 10}: ")
+    assert "bytes instead of" in skipped["reason"]
     assert_equal_runs(torn, unbroken)
 
 

@@ -54,8 +54,8 @@ def test_killed_at_every_point_of_a_save(settings: tuple[str, ...], unbroken: Ru
     assert len(crashes) == len(CASES), "a fault did not strike"
     assert all("was killed by SIGKILL" in row["reason"] for row in crashes)
     [skipped] = [row for row in run.events if row["event"] == "skipped_checkpoints"]
-    assert skipped["why"][0].startswith(f"step_{before}: ")
-    assert "differs from what was committed" in skipped["why"][0]
+    assert skipped["reason"].startswith(f"step_{before}: ")
+    assert "differs from what was committed" in skipped["reason"]
     assert [row["step"] for row in run.events if row["event"] == "resumed"][flipped] == before - EVERY
     equals(run, unbroken)
 
@@ -70,7 +70,7 @@ def test_a_full_disk_at_every_point_of_a_save(settings: tuple[str, ...], unbroke
     run = finish(*settings, "name=full", **{FAULT_VARIABLE: faults})
     failed = [row for row in run.events if row["event"] == "save_failed"]
     assert [row["step"] for row in failed] == [EVERY * (2 * n + 2) for n in range(len(points))]
-    assert all("No space left on device" in row["why"] and row["in_a_row"] == 1 for row in failed)
+    assert all("No space left on device" in row["reason"] and row["in_a_row"] == 1 for row in failed)
     equals(run, unbroken)
 
 

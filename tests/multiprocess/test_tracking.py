@@ -52,4 +52,4 @@ def test_a_killed_service_does_not_reach_the_training(settings: tuple[str, ...])
         process.kill()
     run.wait_for("COMPLETED")
     assert len(run.curve()) == 40
-    assert any("W&B failed" in row["why"] for row in run.events if row["event"] == "tracking")
+    assert any("W&B failed" in row["reason"] for row in run.events if row["event"] == "tracking")

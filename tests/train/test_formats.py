@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from docs.generate.config import docstring_of
 from launcher.compose.groups import packaged
 from launcher.compose.run import compose_run
 from launcher.planning.preflight import examine
@@ -55,8 +56,7 @@ def test_the_documentation_shows_the_table_as_it_is():
 
 
 def test_the_reference_of_data_format_names_each():
-    source = (ROOT / "train" / "config.py").read_text()
-    [described] = [part for part in source.split('"""') if part.startswith("`messages`")]
+    described = docstring_of(DataConfig, "format")
     assert [name for name in format_names() if f"`{name}`" not in described] == []
 
 

@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.rows import metrics_row
 from train.batch import solve_batch
 from train.config import OptimConfig
 from train.data.render import IGNORED
 from train.failures import DataError, Failure, classify, describe, first_cause, read_failures, what_follows
+from train.journal.events import Superseded
 from train.kernels.apply import attach_loss_head
 from train.machine.cpu_features import multiplies_bf16
+from train.metrics import latest_by_step
 from train.model.loss import class_loss_sum, token_loss_sum, token_losses
 from train.model.optim import build_optimizer, learning_rate
-from train.rundir import RunDir, append_line, latest_by_step, read_lines, write_atomic
+from train.rundir import RunDir, append_line, read_lines, write_atomic
 
 
 @pytest.mark.parametrize(("ranks", "micro", "accumulation"), [(1, 1, 8), (2, 2, 2), (4, 2, 1)])
@@ -173,13 +176,8 @@ def test_a_line_cut_short_by_a_kill_spoils_no_other(tmp_path: Path):
 
 
 def test_metrics_read_back_give_each_step_once():
-    rows = [
-        {"attempt": 1, "step": 1},
-        {"attempt": 1, "step": 2},
-        {"attempt": 2, "step": 2},
-        {"attempt": 2, "step": 3},
-    ]
-    assert latest_by_step(iter(rows)) == [rows[0], rows[2], rows[3]]
+    rows = [metrics_row(step, attempt=attempt) for attempt, step in ((1, 1), (1, 2), (2, 2), (2, 3))]
+    assert latest_by_step(rows) == [rows[0], rows[2], rows[3]]
 
 
 def test_atomic_writes_leave_no_other_file(tmp_path: Path):
@@ -195,7 +193,7 @@ def test_what_is_written_is_as_private_as_the_run_directory(tmp_path: Path):
         tmp_path.chmod(mode)
         before = os.umask(0o022)
         run.adopt_umask()
-        run.log_event("submitted")
+        run.log(Superseded(job_id="7"))
         os.umask(before)
         assert run.events.stat().st_mode & others == 0
         run.events.unlink()

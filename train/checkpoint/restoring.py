@@ -10,7 +10,8 @@ from train.checkpoint.scope import CheckpointScope
 from train.engine.engine import SHARDS, Engine
 from train.engine.universal import to_universal
 from train.failures import NoUsableCheckpointError
-from train.rundir import read_lines
+from train.journal.events import SkippedCheckpoints
+from train.journal.reading import read_journal, step_saved
 
 
 class Restorer:
@@ -49,8 +50,7 @@ class Restorer:
         verdict, problem = self._verify(progress.best_step)
         if problem or verdict.manifest is None:
             if self._scope.group.env.is_main:
-                why = [f"{verdict.path.name} (the best): {problem}"]
-                self._scope.run_dir.log_event("skipped_checkpoints", attempt=self._scope.attempt, why=why)
+                self._note_skipped([f"{verdict.path.name} (the best): {problem}"])
             return progress.step
         self._load(engine, verdict.path, verdict.manifest)
         return progress.best_step
@@ -86,6 +86,9 @@ class Restorer:
         problems = [problem for problem in self._scope.group.gather(verdict.problem) if problem]
         return verdict, problems[0] if problems else None
 
+    def _note_skipped(self, reasons: Sequence[str]) -> None:
+        self._scope.run_dir.log(SkippedCheckpoints(attempt=self._scope.attempt, reason="; ".join(reasons)))
+
     def _newest_verified(self) -> CheckpointVerdict | None:
         main = self._scope.group.env.is_main
         if main:
@@ -96,18 +99,14 @@ class Restorer:
             verdict, problem = self._verify(step)
             if problem is None:
                 if main and skipped:
-                    self._scope.run_dir.log_event(
-                        "skipped_checkpoints", attempt=self._scope.attempt, why=skipped
-                    )
+                    self._note_skipped(skipped)
                 return verdict
             skipped.append(f"{verdict.path.name}: {problem}")
-        saved = [
-            row["step"] for row in read_lines(self._scope.run_dir.events) if row["event"] == "checkpoint"
-        ]
-        if saved:
+        saved = step_saved(read_journal(self._scope.run_dir.events))
+        if saved is not None:
             found = "; ".join(skipped) or "none is left"
             raise NoUsableCheckpointError(
-                f"the run had saved step {max(saved)}, but no usable checkpoint remains ({found});"
+                f"the run had saved step {saved}, but no usable checkpoint remains ({found});"
                 f" restore one under {self._scope.store.root}, or start over: submit it under another name"
             )
         return None

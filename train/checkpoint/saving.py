@@ -13,6 +13,7 @@ from train.checkpoint.writer import REPORTS, BackgroundSave, SaveOutcome
 from train.config import CheckpointConfig
 from train.engine.engine import SHARDS, Engine
 from train.failures import SavesFailedError
+from train.journal.events import CheckpointSaved, SaveFailed
 from train.packages import COMPUTING
 from train.rundir import write_json
 
@@ -128,16 +129,17 @@ class Saver:
         shutil.rmtree(staging / REPORTS)
         self._scope.store.commit(staging, manifest)
         self._scope.store.mark_best(progress.best_step)
-        self._scope.run_dir.log_event(
-            "checkpoint",
-            attempt=self._scope.attempt,
-            step=manifest.step,
-            bytes=manifest.nbytes,
-            seconds=round(time.monotonic() - started, 3),
-            stall_s=round(stall_s, 4),
-            dropped=self._scope.store.prune(
-                self._config.keep_last, self._config.keep_every_steps, progress.best_step
-            ),
+        self._scope.run_dir.log(
+            CheckpointSaved(
+                attempt=self._scope.attempt,
+                step=manifest.step,
+                bytes=manifest.nbytes,
+                seconds=round(time.monotonic() - started, 3),
+                stall_s=round(stall_s, 4),
+                dropped=self._scope.store.prune(
+                    self._config.keep_last, self._config.keep_every_steps, progress.best_step
+                ),
+            )
         )
         self.longest_save_s = max(self.longest_save_s, time.monotonic() - started)
         self._scope.store.discard_universal()
@@ -150,12 +152,13 @@ class Saver:
         self._failures += 1
         if self._scope.group.env.is_main:
             self._scope.store.discard_staging()
-            self._scope.run_dir.log_event(
-                "save_failed",
-                attempt=self._scope.attempt,
-                step=outcome.step,
-                why=outcome.problem,
-                in_a_row=self._failures,
+            self._scope.run_dir.log(
+                SaveFailed(
+                    attempt=self._scope.attempt,
+                    step=outcome.step,
+                    reason=outcome.problem,
+                    in_a_row=self._failures,
+                )
             )
         if self._failures >= FAILED_SAVES:
             raise SavesFailedError(

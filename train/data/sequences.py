@@ -1,15 +1,15 @@
 """The training documents as the sequences that global batches are made of: one in each, or packed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from train.config import DataConfig, Overlong
+from train.config import DataConfig
 from train.data.collate import Batch, TokenSet
 from train.data.packing import Packs
 from train.data.sampler import FILLER
+from train.journal.parts import DataReport
 
 
 class Sequences:
@@ -53,22 +53,6 @@ class Sequences:
         if self._packs is None:
             return self._documents.collate([document for [document] in parts], device)
         return self._documents.collate_packs(parts, device, flatten_packs=self._flatten_packs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataReport:
-    """What became of the training rows."""
-
-    rows: int
-    overlong: Overlong
-    """What is done with rows of more than data.max_length tokens."""
-    overlong_rows: int
-    documents: int
-    sequences: int
-    tokens: int
-    """Of all documents."""
-    fill: float | None
-    """Share of the packs that is not padding; None without packing."""
 
 
 def report_on(sequences: Sequences, documents: TokenSet, data: DataConfig, rows: int) -> DataReport:

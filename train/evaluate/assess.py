@@ -1,10 +1,9 @@
 """The assessment that base and tuned model both pass: task set, general set, held-out questions."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,19 +13,28 @@ from train.data.rows import read_rows
 from train.dist import Group
 from train.engine.engine import Engine
 from train.evaluate.answers import answer
+from train.evaluate.assessment import (
+    Answered,
+    Assessment,
+    Model,
+    read_assessment,
+    write_assessment,
+)
 from train.evaluate.predictions import write_predictions
 from train.evaluate.scores import score_rows, summarise
 from train.formats.base import Format, Turns
 from train.formats.registry import format_named
 from train.job import TrainJob
+from train.journal.phases import Phase
 from train.measure.phases import PhaseTimer
-from train.rundir import write_json
+from train.result import SetScores
 
 SETS: dict[str, tuple[DataRole, ...]] = {
     "task": ("held_out", "test", "validation"),
     "general": ("general",),
 }
 """Name in the verdict, and the data roles that serve for it: the first that the config names."""
+_PHASES = {"base": Phase.ASSESS_BASE, "tuned": Phase.ASSESS_TUNED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,45 +48,41 @@ class Assessor:
     group: Group
     phases: PhaseTimer
 
-    def once(self, name: Literal["base", "tuned"]) -> dict[str, Any]:
+    def once(self, name: Model) -> Assessment:
         """Assess the weights as they stand, or read the outcome that an earlier attempt kept. Collective.
 
         Predictions of the tuned model for held-out rows are written first, so whoever finds tuned.json finds
         them too.
         """
-        path = self.job.run_dir.evaluations / f"{name}.json"
-        main = self.group.env.is_main
-        known: dict[str, Any] | None = self.group.from_main(
-            json.loads(path.read_text()) if main and path.exists() else None
-        )
+        run_dir, main = self.job.run_dir, self.group.env.is_main
+        known: Assessment | None = self.group.from_main(read_assessment(run_dir, name) if main else None)
         if known is not None:
             return known
-        self.phases.begin(f"assess {name}")
+        self.phases.begin(_PHASES[name])
         if main:
-            path.parent.mkdir(exist_ok=True)
+            run_dir.evaluations.mkdir(exist_ok=True)
         outcome = self._assess(keep_predictions=name == "tuned")
         if main:
-            write_json(path, outcome)
+            write_assessment(run_dir, name, outcome)
         return outcome
 
-    def _assess(self, *, keep_predictions: bool) -> dict[str, Any]:
+    def _assess(self, *, keep_predictions: bool) -> Assessment:
         config = self.job.config
         causal = config.model.task == "causal"
-        outcome: dict[str, Any] = {}
+        scores: dict[str, SetScores] = {}
         for name, roles in SETS.items():
             role = next((role for role in roles if role in self.sets), None)
             if role:
                 mine = score_rows(
                     self.engine, self.sets[role], self.group, config.eval.batch_size, causal=causal
                 )
-                outcome[name] = {"set": role, **asdict(summarise(mine, self.group, causal=causal))}
+                found = summarise(mine, self.group, causal=causal)
+                scores[name] = SetScores(set=role, **asdict(found))
                 if keep_predictions and role == "held_out":
                     write_predictions(self.job.run_dir.predictions, mine, self.group, self.job.plan.labels)
-        if config.eval.num_samples:
-            outcome["answers"] = self._answers()
-        return outcome
+        return Assessment(scores=scores, answers=self._answers() if config.eval.num_samples else ())
 
-    def _answers(self) -> list[dict[str, str]]:
+    def _answers(self) -> list[Answered]:
         """Questions, their references, and how the model answers them."""
         config = self.job.config
         role: DataRole = "held_out" if "held_out" in self.sets else "test"
@@ -97,7 +101,7 @@ class Assessor:
             sharded=config.zero.stage == 3,
         )
         return [
-            {"question": turns[-1]["content"], "reference": reference, "answer": text}
+            Answered(question=turns[-1]["content"], reference=reference, answer=text)
             for (turns, reference), text in zip(questions, answers, strict=True)
         ]
 

@@ -13,20 +13,8 @@ from train.data.collate import Batch, TokenSet
 from train.data.sampler import FILLER
 from train.dist import Group
 from train.engine.engine import Engine
+from train.journal.parts import Scores
 from train.model.loss import class_losses
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a set scored. Losses are in nats."""
-
-    rows: int
-    tokens: int
-    """Trained tokens (decoders) or rows (classification) that the loss is a mean of."""
-    loss: float
-    perplexity: float | None = None
-    accuracy: float | None = None
-    macro_f1: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +56,16 @@ def summarise(mine: list[RowScore], group: Group, *, causal: bool) -> Scores:
     )
     loss = loss_sum / tokens
     if causal:
-        return Scores(int(rows), int(tokens), loss, perplexity=math.exp(min(loss, 700.0)))
+        return Scores(rows=int(rows), tokens=int(tokens), loss=loss, perplexity=math.exp(min(loss, 700.0)))
     pairs = [pair for part in group.gather([(s.label, s.predicted) for s in mine]) for pair in part]
     truth, guess = zip(*pairs, strict=True)
     # Classifiers only: importing it takes a second of every start.
     from sklearn.metrics import accuracy_score, f1_score
 
     return Scores(
-        int(rows),
-        int(tokens),
-        loss,
+        rows=int(rows),
+        tokens=int(tokens),
+        loss=loss,
         accuracy=float(accuracy_score(truth, guess)),
         macro_f1=float(f1_score(truth, guess, average="macro")),
     )

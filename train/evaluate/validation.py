@@ -8,6 +8,7 @@ from train.dist import Group
 from train.engine.engine import Engine
 from train.evaluate.scores import evaluate
 from train.faults import Faults
+from train.journal.events import Validated
 from train.measure.tracking import Tracker
 from train.node.heartbeat import Heartbeat
 from train.rundir import RunDir
@@ -41,9 +42,7 @@ class Validation:
         improved = progress.note_validation(scores.loss)
         if self.group.env.is_main:
             values = {key: value for key, value in asdict(scores).items() if value is not None}
-            self.run_dir.log_event(
-                "validation", attempt=self.attempt, step=progress.step, best=improved, **values
-            )
+            self.run_dir.log(Validated(attempt=self.attempt, step=progress.step, best=improved, **values))
             if self.tracker:
                 self.tracker.log_values("validation", values, progress.step)
         return improved

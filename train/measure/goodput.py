@@ -3,20 +3,27 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, assert_never
 
-Row = dict[str, Any]
+from train.journal.events import (
+    AttemptBegun,
+    AttemptEvent,
+    Crashed,
+    PhaseBegun,
+    Preempted,
+    RolledBack,
+    RunFinished,
+    Started,
+    Trained,
+    TrainingResumed,
+)
+from train.journal.phases import Phase
+from train.journal.reading import attempts_in, of_kind
+from train.metrics import MetricsRow
+from train.records.base import RunEvent
+
 Use = Literal["start", "train", "save", "evaluate"]
-
-_STEP_FIELDS = ("time_data_s", "time_forward_s", "time_backward_s", "time_step_s")
-_USE_OF_PHASE: dict[str, Use] = {
-    "train": "train",
-    "save": "save",
-    "export": "save",
-    "assess base": "evaluate",
-    "assess tuned": "evaluate",
-}
-"""Phases that the journal names; all others belong to the start."""
+_Report = MetricsRow | Trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +50,23 @@ class Goodput:
         return {use: getattr(self, use) for use in ("steps", "start", "save", "evaluate", "lost")}
 
 
-def goodput(events: Sequence[Row], metrics: Sequence[Row], now: float) -> Goodput | None:
+def use_of(phase: Phase) -> Use:
+    """What the time of a phase counts as. The type checker refuses a phase that has no line here."""
+    match phase:
+        case Phase.TRAIN:
+            return "train"
+        case Phase.SAVE | Phase.EXPORT:
+            return "save"
+        case Phase.ASSESS_BASE | Phase.ASSESS_TUNED:
+            return "evaluate"
+        case Phase.IMPORTS | Phase.PREPARE_MODEL | Phase.PREPARE_DATA | Phase.PROCESS_GROUP:
+            return "start"
+        case Phase.LOAD_MODEL | Phase.ENGINE | Phase.TRACKING | Phase.RESTORE | Phase.FIRST_STEP:
+            return "start"
+    assert_never(phase)
+
+
+def goodput(events: Sequence[RunEvent], metrics: Sequence[MetricsRow], now: float) -> Goodput | None:
     """Account for every second of every attempt, each until its last sign of life.
 
     Args:
@@ -54,19 +77,18 @@ def goodput(events: Sequence[Row], metrics: Sequence[Row], now: float) -> Goodpu
     Returns:
         None where no attempt has begun.
     """
-    numbers = sorted({row["attempt"] for row in events if "attempt" in row})
+    numbers = attempts_in(events)
     if not numbers:
         return None
-    reports = sorted(
-        [*metrics, *(row for row in events if row["event"] == "trained")], key=lambda r: r["time"]
-    )
+    both: list[_Report] = [*metrics, *of_kind(events, Trained)]
+    reports = sorted(both, key=lambda report: report.time)
     counted = _counted_shares(events, reports)
     spent: dict[str, float] = dict.fromkeys(("steps", "start", "save", "evaluate"), 0.0)
     held_s = held_rank_s = 0.0
     for number in numbers:
-        mine = [row for row in events if row.get("attempt") == number]
-        rows = [(row, share) for row, share in zip(reports, counted, strict=True) if row["attempt"] == number]
-        last_sign = max(row["time"] for row in [*mine, *(row for row, _ in rows)])
+        mine = [event for event in of_kind(events, AttemptEvent) if event.attempt == number]
+        rows = [(row, share) for row, share in zip(reports, counted, strict=True) if row.attempt == number]
+        last_sign = max([event.time for event in mine] + [row.time for row, _ in rows])
         ranks = _ranks(events, number)
         for use, seconds in _phases(mine, now if number == numbers[-1] else last_sign):
             held_s += seconds
@@ -74,48 +96,47 @@ def goodput(events: Sequence[Row], metrics: Sequence[Row], now: float) -> Goodpu
             if use in spent:
                 spent[use] += seconds * ranks
         for row, share in rows:
-            spent["steps"] += _step_s(row) * share * ranks
-            spent["save"] += row.get("time_save_s", 0.0) * ranks
-            spent["evaluate"] += row.get("time_evaluate_s", 0.0) * ranks
+            spent["steps"] += row.in_steps_s * share * ranks
+            spent["save"] += (row.time_save_s or 0.0) * ranks
+            spent["evaluate"] += (row.time_evaluate_s or 0.0) * ranks
     shares = {use: seconds / held_rank_s if held_rank_s else 0.0 for use, seconds in spent.items()}
     return Goodput(held_s=held_s, held_rank_s=held_rank_s, **shares, lost=1.0 - sum(shares.values()))
 
 
-def _step_s(row: Row) -> float:
-    return float(sum(row[field] for field in _STEP_FIELDS))
-
-
-def _ranks(events: Sequence[Row], attempt: int) -> int:
+def _ranks(events: Sequence[RunEvent], attempt: int) -> int:
     """Of an attempt, or the nearest one that got far enough to say it."""
-    said = [(row["attempt"], row["world_size"]) for row in events if row["event"] == "started"]
-    nearest = min(said, key=lambda entry: (abs(entry[0] - attempt), entry[0]), default=(attempt, 1))
-    return int(nearest[1])
+    nearest = min(
+        of_kind(events, Started),
+        key=lambda started: (abs(started.attempt - attempt), started.attempt),
+        default=None,
+    )
+    return nearest.world_size if nearest else 1
 
 
-def _phases(events: Sequence[Row], until: float) -> Iterator[tuple[Use | None, float]]:
+def _phases(events: Sequence[AttemptEvent], until: float) -> Iterator[tuple[Use | None, float]]:
     """What an attempt did one after the other, and for how long; None: it was over, or on its way out."""
     use: Use | None = "start"
-    since = events[0]["time"]
-    for row in events:
-        following = _use_after(row, use)
+    since = events[0].time
+    for event in events:
+        following = _use_after(event, use)
         if following != use:
-            yield use, max(0.0, row["time"] - since)
-            use, since = following, max(since, row["time"])
+            yield use, max(0.0, event.time - since)
+            use, since = following, max(since, event.time)
     yield use, max(0.0, until - since)
 
 
-def _use_after(row: Row, use: Use | None) -> Use | None:
-    if row["event"] == "phase":
-        return _USE_OF_PHASE.get(row["phase"], "start")
-    if row["event"] == "crashed":
-        return "start" if row["then"] == "restart" else None
-    return None if row["event"] in ("preempted", "finished") else use
+def _use_after(event: AttemptEvent, use: Use | None) -> Use | None:
+    if isinstance(event, PhaseBegun):
+        return use_of(event.phase)
+    if isinstance(event, Crashed):
+        return "start" if event.then == "restart" else None
+    return None if isinstance(event, Preempted | RunFinished) else use
 
 
-def _counted_shares(events: Sequence[Row], reports: Sequence[Row]) -> list[float]:
+def _counted_shares(events: Sequence[RunEvent], reports: Sequence[_Report]) -> list[float]:
     """For each report the share of its steps that no later start or return made again."""
     marks = [(time, -1, step) for time, step in _begins(events)]
-    marks += [(row["time"], number, row["step"]) for number, row in enumerate(reports)]
+    marks += [(report.time, number, report.step) for number, report in enumerate(reports)]
     marks.sort()
     before, reached = [0] * len(reports), 0
     for _, number, step in marks:
@@ -131,17 +152,17 @@ def _counted_shares(events: Sequence[Row], reports: Sequence[Row]) -> list[float
     return shares
 
 
-def _begins(events: Sequence[Row]) -> list[tuple[float, int]]:
+def _begins(events: Sequence[RunEvent]) -> list[tuple[float, int]]:
     """When training went on, and after which step: at each start, and at each return past bad batches."""
     begins: list[tuple[float, int]] = []
     resumed = 0
-    for row in events:
-        if row["event"] in ("attempt", "crashed"):
+    for event in events:
+        if isinstance(event, AttemptBegun | Crashed):
             resumed = 0
-        elif row["event"] == "resumed":
-            resumed = row["step"]
-        elif row["event"] == "rollback":
-            begins.append((row["time"], row["to_step"]))
-        elif row["event"] == "phase" and row["phase"] == "train":
-            begins.append((row["time"], resumed))
+        elif isinstance(event, TrainingResumed):
+            resumed = event.step
+        elif isinstance(event, RolledBack):
+            begins.append((event.time, event.to_step))
+        elif isinstance(event, PhaseBegun) and event.phase is Phase.TRAIN:
+            begins.append((event.time, resumed))
     return begins

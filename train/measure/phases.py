@@ -5,16 +5,14 @@ import os
 import time
 from pathlib import Path
 
+from train.journal.events import PhaseBegun, StartTimed
+from train.journal.phases import Phase
 from train.node.heartbeat import Heartbeat
 from train.observer import StepDone, StepObserver
 from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 logger = logging.getLogger(__name__)
-IMPORTS = "imports"
-"""The first phase: from the process's exec, so with Python's own start."""
-FIRST_STEP = "first step"
-"""The last one: what the journal calls `train`, until a step was made."""
 
 
 class PhaseTimer(StepObserver):
@@ -26,16 +24,16 @@ class PhaseTimer(StepObserver):
         self._heart = heart
         self._start = start
         self._main = main
-        self._begun: list[tuple[str, float]] = [(IMPORTS, time.monotonic() - process_age_s())]
+        self._begun: list[tuple[Phase, float]] = [(Phase.IMPORTS, time.monotonic() - process_age_s())]
         self._starting = True
 
-    def begin(self, phase: str) -> None:
+    def begin(self, phase: Phase) -> None:
         """Something begins that people and the watchdog may wait for."""
         self._heart.beat(phase)
         if self._starting:
             self._begun.append((phase, time.monotonic()))
         if self._main:
-            self._run_dir.log_event("phase", attempt=self._start.attempt, phase=phase)
+            self._run_dir.log(PhaseBegun(attempt=self._start.attempt, phase=phase))
 
     def after(self, done: StepDone) -> None:
         """End the start with the first step: one line in the journal, one in the log."""
@@ -43,28 +41,29 @@ class PhaseTimer(StepObserver):
             return
         self._starting = False
         seconds = phase_seconds(self._begun, time.monotonic())
-        if "train" in seconds:
-            seconds[FIRST_STEP] = seconds.pop("train")
+        if Phase.TRAIN in seconds:
+            seconds[Phase.FIRST_STEP] = seconds.pop(Phase.TRAIN)
         if self._main:
-            self._run_dir.log_event(
-                "start",
-                attempt=self._start.attempt,
-                restart=self._start.restart,
-                seconds=seconds,
-                total_s=round(sum(seconds.values()), 3),
+            self._run_dir.log(
+                StartTimed(
+                    attempt=self._start.attempt,
+                    restart=self._start.restart,
+                    seconds=seconds,
+                    total_s=round(sum(seconds.values()), 3),
+                )
             )
             parts = ", ".join(f"{phase} {spent:.2f}" for phase, spent in seconds.items())
             logger.info("from exec to the first step %.2f s: %s", sum(seconds.values()), parts)
 
 
-def phase_seconds(begun: list[tuple[str, float]], now_s: float) -> dict[str, float]:
+def phase_seconds(begun: list[tuple[Phase, float]], now_s: float) -> dict[Phase, float]:
     """How long each phase lasted, in order; one that came twice is counted together.
 
     Args:
         begun: Phases and when each began.
         now_s: When the last one ended.
     """
-    seconds: dict[str, float] = {}
+    seconds: dict[Phase, float] = {}
     ends = [at_s for _, at_s in begun[1:]] + [now_s]
     for (phase, at_s), end_s in zip(begun, ends, strict=True):
         seconds[phase] = round(seconds.get(phase, 0.0) + end_s - at_s, 3)

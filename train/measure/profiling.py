@@ -5,6 +5,7 @@ from torch.profiler import ProfilerActivity, profile
 from train.config import TrainConfig
 from train.dist import DistEnv
 from train.failures import UserError
+from train.journal.events import Profiled, ProfileFailed
 from train.observer import StepDone, StepObserver
 from train.rundir import RunDir
 
@@ -55,11 +56,10 @@ class StepProfiler(StepObserver):
             staging.replace(path)
         except OSError as error:
             staging.unlink(missing_ok=True)
-            self._run_dir.log_event("profile_failed", attempt=self._attempt, why=str(error))
+            self._run_dir.log(ProfileFailed(attempt=self._attempt, reason=str(error)))
             return
-        self._run_dir.log_event(
-            "profile", attempt=self._attempt, step=self._until, file=str(path.relative_to(self._run_dir.root))
-        )
+        file = str(path.relative_to(self._run_dir.root))
+        self._run_dir.log(Profiled(attempt=self._attempt, step=self._until, file=file))
 
 
 def check_profile_steps(config: TrainConfig, total_steps: int) -> None:

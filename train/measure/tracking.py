@@ -12,8 +12,11 @@ from typing import Any, Literal
 
 from train.config import TrackingConfig
 from train.job import TrainJob
+from train.journal.events import TrackingFailed, Validated
+from train.journal.reading import of_kind, read_journal
 from train.measure.wandb_files import newest_recorded_step, recorded_steps
-from train.rundir import append_line, latest_by_step, read_lines
+from train.metrics import MetricsRow, latest_by_step, log_metrics, read_metrics
+from train.records.base import to_row
 
 logger = logging.getLogger(__name__)
 _INIT_TIMEOUT_S = 20
@@ -37,10 +40,12 @@ class Tracker:
             self._open_wandb(job.config.tracking.wandb)
             self._fill_in()
 
-    def log_step(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl, and the same numbers to W&B."""
-        append_line(self._job.run_dir.metrics, {"attempt": self._attempt, **row}, patient=True)
-        self._to_wandb("train", row, row["step"])
+    def log_step(self, row: MetricsRow) -> None:
+        """Write one line of metrics.jsonl, and the same numbers to W&B."""
+        log_metrics(self._job.run_dir, row)
+        values = to_row(row)
+        del values["attempt"]
+        self._to_wandb("train", values, row.step)
 
     def log_values(self, prefix: str, values: dict[str, float], step: int) -> None:
         """Numbers that belong to a step but are not part of its line, such as a validation."""
@@ -90,11 +95,7 @@ class Tracker:
             self._wandb_run.define_metric("*", step_metric="train/step")
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             if mode == "online":
-                self._job.run_dir.log_event(
-                    "tracking",
-                    attempt=self._attempt,
-                    why=f"W&B cannot be reached, recording offline: {error}",
-                )
+                self._note(f"W&B cannot be reached, recording offline: {error}")
                 self._open_wandb("offline")
             else:
                 self._give_up(error)
@@ -105,7 +106,7 @@ class Tracker:
             return
         try:
             for row in self._missing():
-                self._wandb_run.log({f"train/{key}": value for key, value in row.items()})
+                self._wandb_run.log({f"train/{key}": value for key, value in to_row(row).items()})
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             self._give_up(error)
 
@@ -116,18 +117,18 @@ class Tracker:
         _end_service()
         there = newest_recorded_step(self._job.run_dir.root)
         if there < self._newest:
-            self._job.run_dir.log_event(
-                "tracking",
-                attempt=self._attempt,
-                why=f"W&B's file ends with step {there} instead of {self._newest} (a full disk?);"
-                " metrics.jsonl has them all, and another attempt gives W&B those that it lacks",
+            self._note(
+                f"W&B's file ends with step {there} instead of {self._newest} (a full disk?);"
+                " metrics.jsonl has them all, and another attempt gives W&B those that it lacks"
             )
 
-    def _missing(self) -> list[dict[str, Any]]:
+    def _note(self, reason: str) -> None:
+        self._job.run_dir.log(TrackingFailed(attempt=self._attempt, reason=reason))
+
+    def _missing(self) -> list[MetricsRow]:
         """Rows of metrics.jsonl that W&B's offline files do not hold."""
         there = set(recorded_steps(self._job.run_dir.root))
-        rows = latest_by_step(read_lines(self._job.run_dir.metrics))
-        return [row for row in rows if row["step"] not in there]
+        return [row for row in latest_by_step(read_metrics(self._job.run_dir)) if row.step not in there]
 
     def _to_wandb(self, prefix: str, values: dict[str, Any], step: int) -> None:
         if self._wandb_run is None or step <= self._sent.get(prefix, 0):
@@ -142,9 +143,7 @@ class Tracker:
 
     def _give_up(self, error: Exception) -> None:
         logger.warning("W&B failed; metrics.jsonl goes on: %s", error)
-        self._job.run_dir.log_event(
-            "tracking", attempt=self._attempt, why=f"W&B failed, metrics.jsonl goes on: {error}"
-        )
+        self._note(f"W&B failed, metrics.jsonl goes on: {error}")
         self._wandb_run = None
 
 
@@ -206,6 +205,6 @@ def _end_service() -> None:
 
 def _sent_before(job: TrainJob) -> dict[str, int]:
     """The newest step of each kind that W&B has had: after going back, these steps are not sent again."""
-    trained = max((row["step"] for row in read_lines(job.run_dir.metrics)), default=0)
-    validated = [row["step"] for row in read_lines(job.run_dir.events) if row["event"] == "validation"]
+    trained = max((row.step for row in read_metrics(job.run_dir)), default=0)
+    validated = [event.step for event in of_kind(read_journal(job.run_dir.events), Validated)]
     return {"train": trained, "validation": max(validated, default=0)}

@@ -11,6 +11,7 @@ import torch
 
 from train.cache import cache_dir
 from train.failures import UserError
+from train.journal.events import Compiled
 from train.machine.toolchain import compiler_obstacle
 from train.observer import StepDone, StepObserver
 from train.rundir import RunDir
@@ -98,7 +99,7 @@ class CompilationJournal(StepObserver):
             return
         self._told = seen
         compiled = compilation(self._layers)
-        self._run_dir.log_event("compiled", attempt=self._attempt, step=done.step, **asdict(compiled))
+        self._run_dir.log(Compiled(attempt=self._attempt, step=done.step, **asdict(compiled)))
         logger.info(
             "compiled %d layers by step %d in %.1f s: %d graphs, graph breaks: %s, left to Python: %s",
             compiled.layers,

@@ -28,6 +28,8 @@ from train.failures import (
     what_follows,
 )
 from train.job import TrainJob, load_job
+from train.journal.events import CheckpointSaved, Crashed, Preempted, Submitted
+from train.journal.reading import of_kind, read_journal
 from train.kernels.ops import build_in_child, extensions_folder
 from train.kernels.table import ops_of
 from train.node import heartbeat
@@ -37,7 +39,7 @@ from train.node.shared_memory import sweep_shared_memory
 from train.node.signals import StopWatch
 from train.node.watchdog import Watchdog
 from train.rank_environment import RankStart
-from train.rundir import read_lines, write_json
+from train.result import Failed, write_result
 
 _REPORT_WITHIN_S = 120.0
 _BUILD_WITHIN_S = 1200.0
@@ -149,14 +151,15 @@ class _Agent:
             may_requeue=self._place.requeues,
             stopping=self._watch.reason is not None,
         )
-        self._job.run_dir.log_event(
-            "crashed",
-            attempt=self._attempt,
-            failure_class=cause.failure_class,
-            rank=cause.rank,
-            host=cause.host,
-            reason=cause.message,
-            then=then,
+        self._job.run_dir.log(
+            Crashed(
+                attempt=self._attempt,
+                failure_class=cause.failure_class,
+                rank=cause.rank,
+                host=cause.host,
+                reason=cause.message,
+                then=then,
+            )
         )
         if then == "stop":
             self._write_failure(cause)
@@ -239,30 +242,28 @@ class _Agent:
     def _restarts_since_checkpoint(self) -> int:
         """Restarts that brought nothing: a week-long run may lose a rank now and then."""
         count = 0
-        for row in read_lines(self._job.run_dir.events):
-            if row["event"] in ("checkpoint", "submitted"):
+        for event in read_journal(self._job.run_dir.events):
+            if isinstance(event, CheckpointSaved | Submitted):
                 count = 0
-            elif row["event"] == "crashed" and row["attempt"] == self._attempt:
+            elif isinstance(event, Crashed) and event.attempt == self._attempt:
                 count += 1
         return count
 
     def _ended_as(self) -> ExitCode:
         """Ranks end with 0 both when finished and when stopped; the journal tells which."""
-        rows = read_lines(self._job.run_dir.events)
-        events = [row["event"] for row in rows if row.get("attempt") == self._attempt]
-        return ExitCode.PREEMPTED if "preempted" in events else ExitCode.DONE
+        stops = of_kind(read_journal(self._job.run_dir.events), Preempted)
+        stopped = any(stop.attempt == self._attempt for stop in stops)
+        return ExitCode.PREEMPTED if stopped else ExitCode.DONE
 
     def _write_failure(self, cause: Failure) -> None:
-        write_json(
-            self._job.run_dir.result,
-            {
-                "outcome": "FAILED",
-                "attempts": self._attempt,
-                "failure_class": cause.failure_class,
-                "why": cause.message,
-                "exit_code": int(cause.exit_code),
-                "time": round(time.time(), 3),
-            },
+        write_result(
+            self._job.run_dir,
+            Failed(
+                reason=cause.message,
+                exit_code=cause.exit_code,
+                failure_class=cause.failure_class,
+                attempts=self._attempt,
+            ),
         )
 
     def _failure(self, failure_class: Any, message: str, rank: int = -1) -> Failure:

@@ -5,6 +5,8 @@ import logging
 from train.dist import Group
 from train.failures import UserError
 from train.job import TrainJob
+from train.journal.events import KernelsChosen
+from train.journal.parts import KernelUse
 from train.kernels.check import Heads, mismatches
 from train.kernels.table import KernelChoice, config_key, reference_of
 from train.model.load import DTYPES
@@ -38,6 +40,8 @@ def checked_kernels(job: TrainJob, group: Group, attempt: int, heads: Heads) -> 
     if group.env.is_main:
         for kernel, choice in choices.items():
             logging.getLogger(__name__).info("kernel %s: %s (%s)", kernel, choice.name, choice.why)
-        engaged = {kernel: choice.model_dump() for kernel, choice in choices.items()}
-        job.run_dir.log_event("kernels", attempt=attempt, engaged=engaged)
+        engaged = {
+            kernel: KernelUse(name=choice.name, reason=choice.why) for kernel, choice in choices.items()
+        }
+        job.run_dir.log(KernelsChosen(attempt=attempt, engaged=engaged))
     return choices

@@ -10,6 +10,10 @@ from train.config import TrainingConfig
 from train.dist import Group
 from train.evaluate.validation import Validation
 from train.failures import UserError
+from train.journal.events import BadStep, Preempted, RolledBack, Trained, TrainingResumed
+from train.journal.parts import ConvertedFrom
+from train.journal.phases import Phase
+from train.journal.reading import of_kind, read_journal
 from train.measure.phases import PhaseTimer
 from train.measure.tracking import Tracker
 from train.node.heartbeat import Heartbeat
@@ -21,7 +25,7 @@ from train.rank.gc_policy import aligned_collection
 from train.rank.global_batch import BatchTrainer
 from train.rank.loss_guard import MAX_ROLLBACKS, LossGuard, StepVerdict, Window, batch_number
 from train.rank.meter import Meter
-from train.rundir import STOPPED_AT_RUNG, STOPPED_BY_USER, RunDir, read_lines
+from train.rundir import STOPPED_AT_RUNG, STOPPED_BY_USER, RunDir
 
 
 class Outcome(StrEnum):
@@ -54,12 +58,12 @@ class LoopParts:
 
 def run(parts: LoopParts, end: RunEnd) -> Outcome:
     """Train from the newest checkpoint to the end of the run, or to an agreed stop."""
-    parts.phases.begin("restore")
+    parts.phases.begin(Phase.RESTORE)
     resumed = parts.checkpoints.resume()
     _note_resume(parts, resumed)
     if parts.config.eval.base and resumed.progress.step == 0:
         end.assessor.once("base")
-    parts.phases.begin("train")
+    parts.phases.begin(Phase.TRAIN)
     loop = TrainingLoop(parts, resumed)
     if not loop.run():
         return Outcome.PREEMPTED
@@ -70,8 +74,9 @@ def run(parts: LoopParts, end: RunEnd) -> Outcome:
 def _note_resume(parts: LoopParts, resumed: Resumed) -> None:
     step = resumed.progress.step
     if parts.group.env.is_main and step:
-        changed = {"converted_from": asdict(resumed.converted_from)} if resumed.converted_from else {}
-        parts.run_dir.log_event("resumed", attempt=parts.attempt, step=step, **changed)
+        before = resumed.converted_from
+        converted_from = ConvertedFrom(**asdict(before)) if before else None
+        parts.run_dir.log(TrainingResumed(attempt=parts.attempt, step=step, converted_from=converted_from))
 
 
 class TrainingLoop:
@@ -150,12 +155,8 @@ class TrainingLoop:
         verdict = self._guard.judge(applied=done.applied, loss=loss)
         self._clean = verdict.kind == "fine"
         if verdict.kind != "fine" and self._parts.group.env.is_main:
-            self._parts.run_dir.log_event(
-                "bad_step",
-                attempt=self._parts.attempt,
-                step=done.step,
-                kind=verdict.kind,
-                reason=verdict.reason,
+            self._parts.run_dir.log(
+                BadStep(attempt=self._parts.attempt, step=done.step, kind=verdict.kind, reason=verdict.reason)
             )
         if loss is not None and math.isfinite(loss):
             self._check_first_loss(loss)
@@ -205,13 +206,14 @@ class TrainingLoop:
             )
         self._skipped.append(window)
         if parts.group.env.is_main:
-            parts.run_dir.log_event(
-                "rollback",
-                attempt=parts.attempt,
-                step=bad_until,
-                to_step=self.progress.step,
-                skipped=window,
-                reason=verdict.reason,
+            parts.run_dir.log(
+                RolledBack(
+                    attempt=parts.attempt,
+                    step=bad_until,
+                    to_step=self.progress.step,
+                    skipped=window,
+                    reason=verdict.reason,
+                )
             )
         self._guard = LossGuard(self._config.train)
         parts.meter.forget()
@@ -220,27 +222,23 @@ class TrainingLoop:
         """Save, once: all ranks stand at the same boundary."""
         parts = self._parts
         self._note_end()
-        parts.phases.begin("save")
+        parts.phases.begin(Phase.SAVE)
         parts.checkpoints.save_if_new(self.progress)
         parts.checkpoints.join()
         if parts.group.env.is_main:
-            parts.run_dir.log_event(
-                "preempted",
-                attempt=parts.attempt,
-                step=self.progress.step,
-                reason=reason,
-            )
+            parts.run_dir.log(Preempted(attempt=parts.attempt, step=self.progress.step, reason=reason))
             if parts.tracker:
                 parts.tracker.close({"stopped_at_step": self.progress.step})
 
     def _note_end(self) -> None:
         """Journal the times since the last row of metrics, which no other row will hold."""
         if self._parts.group.env.is_main:
-            self._parts.run_dir.log_event(
-                "trained",
-                attempt=self._parts.attempt,
-                step=self.progress.step,
-                **self._parts.meter.unreported(),
+            self._parts.run_dir.log(
+                Trained(
+                    attempt=self._parts.attempt,
+                    step=self.progress.step,
+                    **self._parts.meter.unreported(),
+                )
             )
 
 
@@ -254,8 +252,7 @@ def _skipped_windows(parts: LoopParts) -> list[Window]:
     """Batches that earlier attempts left out, from the journal."""
     if not parts.group.env.is_main:
         return []
-    rows = read_lines(parts.run_dir.events)
-    return [(row["skipped"][0], row["skipped"][1]) for row in rows if row["event"] == "rollback"]
+    return [event.skipped for event in of_kind(read_journal(parts.run_dir.events), RolledBack)]
 
 
 def _due(step: int, every: int | None) -> bool:

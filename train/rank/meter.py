@@ -15,6 +15,7 @@ from train.flops import SpeedPlan, utilisation
 from train.measure.clock import Part, step_clock
 from train.measure.memory import memory_gb
 from train.measure.tracking import Tracker
+from train.metrics import MetricsRow
 from train.observer import StepDone, StepObserver, StepSize
 
 Pause = Literal["save", "evaluate"]
@@ -25,7 +26,13 @@ class Meter(StepObserver):
     """Adds up what the steps since the last report held, and where their time went."""
 
     def __init__(
-        self, engine: Engine, group: Group, tracker: Tracker | None, speed: SpeedPlan | None
+        self,
+        engine: Engine,
+        group: Group,
+        tracker: Tracker | None,
+        *,
+        attempt: int,
+        speed: SpeedPlan | None,
     ) -> None:
         """Start with empty sums.
 
@@ -33,11 +40,13 @@ class Meter(StepObserver):
             engine: Asked for the learning rate and the gradients' norm.
             group: All ranks, whose losses and memory make one line.
             tracker: Writes the lines; on rank 0 only.
+            attempt: Written into the lines.
             speed: For MFU; None where the hardware's peak is unknown.
         """
         self._engine = engine
         self._group = group
         self._tracker = tracker
+        self._attempt = attempt
         self._speed = speed
         self._clock = step_clock(group.env.device)
         self._step_started = 0.0
@@ -87,13 +96,14 @@ class Meter(StepObserver):
         if self._tracker:
             parts = self._clock.take()
             self._tracker.log_step(
-                {
-                    "step": progress.step,
-                    "loss": _finite(loss),
-                    "lr": self._engine.current_lr(),
-                    "tokens": progress.tokens,
-                    "samples": progress.samples,
-                    "grad_norm": _finite(self._engine.gradient_norm()),
+                MetricsRow(
+                    attempt=self._attempt,
+                    step=progress.step,
+                    loss=_finite(loss),
+                    lr=self._engine.current_lr(),
+                    tokens=progress.tokens,
+                    samples=progress.samples,
+                    grad_norm=_finite(self._engine.gradient_norm()),
                     **speeds(
                         self._size,
                         sum(parts.values()),
@@ -101,10 +111,10 @@ class Meter(StepObserver):
                         ranks=self._group.env.world_size,
                     ),
                     **time_fields(parts, self._pauses),
-                    "memory_gb": round(max(memory), 3),
-                    "peak_memory_gb": round(max(peak_memory), 3),
-                    "time": round(time.time(), 3),
-                }
+                    memory_gb=round(max(memory), 3),
+                    peak_memory_gb=round(max(peak_memory), 3),
+                    time=round(time.time(), 3),
+                )
             )
         self.forget()
         return loss

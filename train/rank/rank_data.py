@@ -10,11 +10,13 @@ from train.data.packing import pack_documents
 from train.data.parts import parts_by_role
 from train.data.prepare import documents_of, prepare
 from train.data.sampler import Order, Sampler, plan_sequences
-from train.data.sequences import DataReport, Sequences, report_on
+from train.data.sequences import Sequences, report_on
 from train.failures import DataError
 from train.job import TrainJob
+from train.journal.events import DataPrepared
+from train.journal.parts import DataReport
+from train.journal.reading import of_kind, read_journal
 from train.model.load import tokenizer_key
-from train.rundir import read_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ def prepare_data(job: TrainJob, directory: Path, tokenizer: Any) -> RankData:
 def report_data(job: TrainJob, data: RankData, attempt: int | None) -> DataReport:
     """What became of the rows; journaled once for all attempts, by the rank that is given the attempt."""
     report = report_on(data.sequences, data.sets["train"], job.config.data, job.plan.data["train"].rows)
-    if attempt is not None and all(row["event"] != "data" for row in read_lines(job.run_dir.events)):
-        job.run_dir.log_event("data", attempt=attempt, **asdict(report))
+    if attempt is not None and not of_kind(read_journal(job.run_dir.events), DataPrepared):
+        job.run_dir.log(DataPrepared(attempt=attempt, **asdict(report)))
     return report
 
 

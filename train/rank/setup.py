@@ -23,6 +23,8 @@ from train.evaluate.validation import Validation
 from train.failures import UserError
 from train.faults import FAULT_VARIABLE, Faults
 from train.job import TrainJob, load_job
+from train.journal.events import FaultsInjected, Started
+from train.journal.phases import Phase
 from train.measure.phases import PhaseTimer
 from train.measure.profiling import StepProfiler, check_profile_steps
 from train.measure.tracking import Tracker
@@ -55,19 +57,19 @@ def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat)
     start = replace(RankStart.from_environ(os.environ), attempt=attempt)
     phases = PhaseTimer(run_dir, heart, start, main=env.is_main)
     faults = _faults(run_dir, env, start, heart)
-    phases.begin("prepare model")
+    phases.begin(Phase.PREPARE_MODEL)
     directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
     tokenizer = load_tokenizer(directory, job.plan.chat_template)
-    phases.begin("prepare data")
+    phases.begin(Phase.PREPARE_DATA)
     data = prepare_data(job, directory, tokenizer)
     check_profile_steps(job.config.train, data.sampler.total_steps)
-    phases.begin("process group")
+    phases.begin(Phase.PROCESS_GROUP)
     group = Group(env)
     group.check()
     engine, keep_alive = _build_engine(job, directory, tokenizer, group, phases=phases, attempt=attempt)
-    phases.begin("tracking")
+    phases.begin(Phase.TRACKING)
     tracker = _start_tracking(job, data.sampler.total_steps, start, env) if env.is_main else None
-    meter = Meter(engine, group, tracker, job.plan.speed)
+    meter = Meter(engine, group, tracker, attempt=attempt, speed=job.plan.speed)
     parts = LoopParts(
         config=job.config,
         run_dir=run_dir,
@@ -211,7 +213,7 @@ def _faults(run_dir: RunDir, env: DistEnv, start: RankStart, heart: Heartbeat) -
     if wanted:
         logging.getLogger(__name__).warning("FAULTS ARE INJECTED: %s=%s", FAULT_VARIABLE, wanted)
         if env.is_main:
-            run_dir.log_event("faults", attempt=start.attempt, wanted=wanted)
+            run_dir.log(FaultsInjected(attempt=start.attempt, wanted=wanted))
     return Faults.from_environ(os.environ, rank=env.rank, start=start, number=heart.number)
 
 
@@ -236,7 +238,7 @@ def _build_engine(
     job: TrainJob, directory: Path, tokenizer: Any, group: Group, *, phases: PhaseTimer, attempt: int
 ) -> tuple[Engine, object]:
     kernels = checked_kernels(job, group, attempt, attention_heads(directory, job.config.model))
-    phases.begin("load model")
+    phases.begin(Phase.LOAD_MODEL)
     model, keep_alive = load_model(
         directory, job.config.model, kernels, precision=job.config.train.precision, deepspeed=job.deepspeed
     )
@@ -249,7 +251,7 @@ def _build_engine(
     settings.pad_token_id = tokenizer.pad_token_id
     if job.config.model.compile:
         compile_layers(model, device=group.env.device.type)
-    phases.begin("engine")
+    phases.begin(Phase.ENGINE)
     engine = Engine(
         model,
         build_optimizer(model, job.config.optim, kernel=kernels["optimizer"].name),
@@ -269,11 +271,12 @@ def _compilation(job: TrainJob, engine: Engine, env: DistEnv, attempt: int) -> t
 
 def _start_tracking(job: TrainJob, total_steps: int, start: RankStart, env: DistEnv) -> Tracker:
     """On rank 0: journal the start of the ranks, and open W&B."""
-    job.run_dir.log_event(
-        "started",
-        attempt=start.attempt,
-        world_size=env.world_size,
-        total_steps=total_steps,
-        restart=start.restart,
+    job.run_dir.log(
+        Started(
+            attempt=start.attempt,
+            world_size=env.world_size,
+            total_steps=total_steps,
+            restart=start.restart,
+        )
     )
     return Tracker(job, start.attempt)

@@ -1,5 +1,6 @@
 """The warning that a stop may come too late to save."""
 
+from train.journal.events import ShortNotice
 from train.rundir import RunDir
 
 
@@ -27,6 +28,6 @@ class PreemptionNotice:
         if self._notice_s is None or needed_s <= max(self._notice_s, 1.5 * self._needed_s) or not self._main:
             return
         self._needed_s = needed_s
-        self._run_dir.log_event(
-            "short_notice", attempt=self._attempt, needed_s=round(needed_s, 1), notice_s=self._notice_s
+        self._run_dir.log(
+            ShortNotice(attempt=self._attempt, needed_s=round(needed_s, 1), notice_s=self._notice_s)
         )

@@ -2,8 +2,9 @@
 
 import torch
 
+from train.metrics import TraceRow, log_trace
 from train.observer import StepDone, StepObserver
-from train.rundir import RunDir, append_line
+from train.rundir import RunDir
 
 
 class BatchTrace(StepObserver):
@@ -15,10 +16,6 @@ class BatchTrace(StepObserver):
 
     def after(self, done: StepDone) -> None:
         """Write the ids, and a random number that shows the state of the generator after the step."""
-        row = {
-            "attempt": self._attempt,
-            "step": done.step,
-            "sample_ids": done.sample_ids,
-            "random": float(torch.rand(())),
-        }
-        append_line(self._run_dir.trace, row, patient=True)
+        random = float(torch.rand(()))
+        row = TraceRow(attempt=self._attempt, step=done.step, sample_ids=done.sample_ids, random=random)
+        log_trace(self._run_dir, row)

@@ -88,7 +88,7 @@ class Observer:
         facts = Facts(
             **machine,
             parent=home,
-            earlier_starts=0 if parent else intents(RunDir(home / config.run_name)),
+            earlier_starts=0 if parent else len(intents(RunDir(home / config.run_name))),
             model=model,
             data={**data, **folds.data},
             fold=folds.plan,

@@ -1,31 +1,32 @@
 """What the journal tells of attempts: why each ended, which brought the run on, which nodes were unfit."""
 
-from typing import Any
-
 from launcher.records.history import attempts_of, stalled_attempts, unfit_nodes
+from train.failures import FailureClass, Then
+from train.journal.events import AttemptBegun, CheckpointSaved, Crashed, Preempted, Submitted
+from train.records.base import RunEvent
 
 
-def journal(*rows: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"time": float(number), "event": event, **fields} for number, (event, fields) in enumerate(rows)]
+def journal(*events: RunEvent) -> list[RunEvent]:
+    return list(events)
 
 
-def attempt(number: int, **fields: Any) -> tuple[str, dict[str, Any]]:
-    return "attempt", {"attempt": number, "job_id": "7", "nodes": "n1", **fields}
+def attempt(number: int) -> AttemptBegun:
+    return AttemptBegun(attempt=number, job_id="7", nodes="n1")
 
 
-def saved(number: int, step: int) -> tuple[str, dict[str, Any]]:
-    return "checkpoint", {"attempt": number, "step": step}
+def saved(number: int, step: int) -> CheckpointSaved:
+    return CheckpointSaved(attempt=number, step=step, bytes=1, seconds=0.1)
 
 
-def crashed(number: int, then: str, kind: str = "killed", host: str = "n1") -> tuple[str, dict[str, Any]]:
-    return "crashed", {"attempt": number, "then": then, "reason": "r", "failure_class": kind, "host": host}
+def crashed(number: int, then: Then, kind: FailureClass = "killed", host: str = "n1") -> Crashed:
+    return Crashed(attempt=number, then=then, reason="r", failure_class=kind, host=host, rank=0)
 
 
-SUBMITTED: tuple[str, dict[str, Any]] = ("submitted", {})
+SUBMITTED = Submitted(executor="slurm", name="run.1a2b3c4d")
 
 
 def test_each_attempt_has_its_end():
-    stop = ("preempted", {"attempt": 1, "reason": "SIGTERM", "step": 9})
+    stop = Preempted(attempt=1, reason="SIGTERM", step=9)
     rows = journal(SUBMITTED, attempt(1), saved(1, 9), stop, attempt(2), attempt(3), crashed(3, "restart"))
     first, second, third = attempts_of(rows)
     assert first.ended == "stopped by SIGTERM after step 9"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.cli import report_verbs
+from launcher.records.sweep_journal import RungDecided
 from tests.launcher.report.factory import HOSTILE, Writer, config, make_sweep, train_trial
 
 Write = Callable[..., dict[str, Any]]
@@ -58,5 +59,5 @@ def broken_sweep(tmp_path: Path) -> Path:
     Writer(sweep.run(trials[5].name).root).start().steps(1, 44).fail(f"ValueError: {HOSTILE}")
     names = [trial.name for trial in trials]
     dropped = dict.fromkeys(names[:2], f"loss 3.3 at step 30 {HOSTILE}")
-    sweep.log_event("halving", chain="slice", rung=0, step=30, kept=names[2:], dropped=dropped)
+    sweep.log(RungDecided(chain="slice", rung=0, step=30, kept=names[2:], dropped=dropped))
     return sweep.root

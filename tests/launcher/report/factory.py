@@ -57,7 +57,14 @@ class Writer:
         write_json(root / "code" / "code.json", origin)
         self.event("submitted", executor="local", host="here")
         append_line(self.run.jobs, {"time": BEGAN, "intent": "submit", "executor": "local", "name": None})
-        dead = {"job_id": "1", "name": None, "executor": "local", "host": os.uname().nodename, "started": 0.0}
+        dead = {
+            "time": BEGAN,
+            "job_id": "1",
+            "name": None,
+            "executor": "local",
+            "host": os.uname().nodename,
+            "started": 0.0,
+        }
         append_line(self.run.jobs, dead)
 
     def event(self, event: str, **fields: Any) -> None:

@@ -2,6 +2,8 @@
 
 from launcher.report.contents import Series
 from launcher.report.curves import POINTS, curves_of, points_for, running_mean, thinned
+from tests.rows import metrics_row as row
+from train.journal.events import Validated
 
 
 def series(values: list[float]) -> Series:
@@ -9,15 +11,8 @@ def series(values: list[float]) -> Series:
     return Series(steps, tuple(step * 10 for step in steps), tuple(values))
 
 
-def row(step: int, loss: float | None) -> dict[str, object]:
-    return {
-        "step": step,
-        "tokens": step * 10,
-        "loss": loss,
-        "lr": 1e-3,
-        "tokens_per_s": 9.0,
-        "grad_norm": None,
-    }
+def validation(step: int, loss: float) -> Validated:
+    return Validated(attempt=1, step=step, best=True, rows=1, tokens=1, loss=loss)
 
 
 def test_a_short_curve_stays_as_it_is():
@@ -57,5 +52,5 @@ def test_losses_that_are_no_numbers_are_left_out_and_counted():
 
 
 def test_a_validation_has_the_tokens_of_the_newest_logged_step():
-    curves = curves_of([row(5, 2.0), row(10, 1.0)], [{"step": 7, "loss": 1.5}, {"step": 10, "loss": 1.2}])
+    curves = curves_of([row(5, 2.0), row(10, 1.0)], [validation(7, 1.5), validation(10, 1.2)])
     assert curves.validation == Series((7, 10), (50, 100), (1.5, 1.2))

@@ -8,12 +8,15 @@ from launcher.records.history import attempts_of
 from launcher.report.contents import Start
 from launcher.report.starts import marks_of, name_of, starts_of
 from tests.launcher.report.factory import Writer
-from train.rundir import RunDir, latest_by_step, read_lines
+from train.journal.events import RolledBack
+from train.journal.reading import read_journal
+from train.metrics import latest_by_step, read_metrics
+from train.rundir import RunDir
 
 
 def starts(run: RunDir) -> tuple[Start, ...]:
-    events = list(read_lines(run.events))
-    return starts_of(events, list(read_lines(run.metrics)), attempts_of(events))
+    events = read_journal(run.events)
+    return starts_of(events, read_metrics(run), attempts_of(events))
 
 
 def test_every_start_has_its_reason_and_its_steps(rough_run: Path):
@@ -72,8 +75,8 @@ def test_a_start_that_never_came_to_a_step_is_lost_whole(tmp_path: Path):
 
 def test_curves_are_marked_where_they_go_on(rough_run: Path):
     run = RunDir(rough_run)
-    events = [*read_lines(run.events), {"event": "rollback", "step": 320, "to_step": 300, "reason": "NaN"}]
-    marks = marks_of(starts(run), events, latest_by_step(read_lines(run.metrics)))
+    back = RolledBack(attempt=3, step=320, to_step=300, skipped=(301, 320), reason="NaN")
+    marks = marks_of(starts(run), [*read_journal(run.events), back], latest_by_step(read_metrics(run)))
     assert [mark.step for mark in marks] == [100, 180, 250, 300]
     assert marks[1].text == "attempt 2 goes on here, after: stopped by SIGUSR2 after step 180"
     assert marks[2].tokens == 250 * 4096

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.records.jobs import Job
 from launcher.status.queue import QueueView
 from launcher.status.state import State, Unstarted, judge_unstarted
 from slurm.states import JobRecord
@@ -16,7 +17,7 @@ def trial(sweep: Path) -> Unstarted:
         name="smoke-1234",
         root=sweep / "smoke-1234",
         key=KEY,
-        job={"job_id": "11", "executor": "slurm"},
+        job=Job(job_id="11", name="sweep.1a2b3c4d"),
         handed_over=0.0,
         cancelled=False,
     )

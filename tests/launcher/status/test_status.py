@@ -8,13 +8,20 @@ import pytest
 
 from launcher.errors import Refused
 from launcher.node.entry import claim_attempt
+from launcher.records.jobs import Intent, append_row, record_intent
 from launcher.records.runs import all_runs, find_run
 from launcher.status.logs import log_files
 from launcher.status.runs import read_status
 from slurm.environment import TaskPlace
-from train.rundir import RunDir, read_lines
+from tests.rows import finished, metrics_row
+from train.journal.events import Cancelled, Crashed, Preempted, Started, Submitted
+from train.journal.reading import attempts_in, read_journal
+from train.metrics import log_metrics
+from train.result import write_result
+from train.rundir import RunDir
 
-DEAD = {"job_id": "1", "executor": "local", "started": 0.0}
+DEAD = {"time": 0.0, "job_id": "1", "name": None, "executor": "local", "started": 0.0}
+SUBMITTED = Submitted(executor="local", host="here")
 
 
 def make_run(root: Path, name: str = "r-1234") -> RunDir:
@@ -39,8 +46,10 @@ def dead_job(run: RunDir) -> None:
 def test_a_run_that_died_without_a_word_can_be_resumed(runs: Path):
     run = make_run(runs)
     dead_job(run)
-    run.log_event("submitted")
-    run.metrics.write_text('{"step": 17, "loss": 1}\n{"step": 18, "lo')
+    run.log(SUBMITTED)
+    log_metrics(run, metrics_row(17))
+    with run.metrics.open("a") as file:
+        file.write('{"step": 18, "lo')
     status = read_status(run)
     assert (status.state, status.step, status.total_steps) == ("FAILED", 17, 40)
     assert "resume goes on" in status.why
@@ -49,25 +58,26 @@ def test_a_run_that_died_without_a_word_can_be_resumed(runs: Path):
 def test_preempted_cancelled_failed_and_completed(runs: Path):
     run = make_run(runs)
     dead_job(run)
-    run.log_event("submitted")
-    run.log_event("preempted", attempt=1, step=9, reason="SIGUSR2")
+    run.log(SUBMITTED)
+    run.log(Preempted(attempt=1, step=9, reason="SIGUSR2"))
     assert read_status(run).state == "PREEMPTED"
     assert read_status(run).why == "stopped by SIGUSR2 after step 9"
-    run.log_event("cancelled")
+    run.log(Cancelled(job_id="1"))
     assert read_status(run).state == "CANCELLED"
-    run.log_event("submitted")
+    run.log(SUBMITTED)
     run.result.write_text(json.dumps({"outcome": "FAILED", "why": "no such thing"}))
     assert (read_status(run).state, read_status(run).why) == ("FAILED", "no such thing")
-    run.result.write_text(json.dumps({"outcome": "COMPLETED"}))
+    write_result(run, finished())
     assert read_status(run).state == "COMPLETED"
 
 
 def test_a_start_that_was_cut_short_is_pending_for_a_while_only(runs: Path):
     run = make_run(runs)
     assert read_status(run).state == "FAILED"
-    run.jobs.write_text(json.dumps({"intent": "submit", "time": time.time()}) + "\n")
+    record_intent(run, "local", None)
     assert read_status(run).state == "PENDING"
-    run.jobs.write_text(json.dumps({"intent": "submit", "time": time.time() - 600}) + "\n")
+    run.jobs.unlink()
+    append_row(run.jobs, Intent(time=time.time() - 600, executor="local", name=None))
     assert (read_status(run).state, read_status(run).why) == (
         "FAILED",
         "its start was cut short; resume starts it",
@@ -75,18 +85,18 @@ def test_a_start_that_was_cut_short_is_pending_for_a_while_only(runs: Path):
 
 
 def test_one_unreadable_run_hides_no_other(runs: Path):
-    make_run(runs, "good-1").log_event("submitted")
+    make_run(runs, "good-1").log(SUBMITTED)
     (runs / "foreign").mkdir()
     (runs / "foreign" / "plan.json").write_text("{}")
     states = {status.run: status.why for status in map(read_status, all_runs(runs))}
-    assert states["foreign"].startswith("its files cannot be read: KeyError")
+    assert states["foreign"].startswith("its files cannot be read: RecordError")
     assert "never started" in states["good-1"]
 
 
 def test_restarts_in_place_are_counted_apart_from_attempts(runs: Path):
     run = make_run(runs)
-    run.log_event("started", attempt=2, total_steps=41)
-    run.log_event("crashed", attempt=2, then="restart", reason="x")
+    run.log(Started(attempt=2, world_size=2, total_steps=41))
+    run.log(Crashed(attempt=2, failure_class="killed", rank=0, host="here", reason="x", then="restart"))
     status = read_status(run)
     assert (status.attempt, status.restarts, status.total_steps) == (2, 1, 41)
 
@@ -113,7 +123,7 @@ def test_attempts_are_numbered_once_per_start(runs: Path):
     assert claim_attempt(run, place("7")) == 1
     assert claim_attempt(run, place("7", node=1)) == 1
     assert claim_attempt(run, place("8")) == 2
-    assert [row["attempt"] for row in read_lines(run.events)] == [1, 2]
+    assert attempts_in(read_journal(run.events)) == [1, 2]
     assert sorted(path.name for path in run.logs.iterdir()) == ["attempt_1", "attempt_2"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.rows import metrics_row
 from train.config import TrackingConfig, TrainingConfig
 from train.job import TrainJob, TrainPlan
 from train.measure.tracking import Tracker, publish_table
@@ -49,7 +50,7 @@ def resize(tmp_path: Path) -> Iterator[Callable[[str], None]]:
 def log_steps(job: TrainJob, attempt: int, first: int, last: int) -> None:
     tracker = Tracker(job, attempt)
     for step in range(first, last + 1):
-        tracker.log_step({"step": step, "loss": 1.0 / step, "lr": 1e-3})
+        tracker.log_step(metrics_row(step, 1.0 / step, attempt=attempt))
     tracker.close({"stopped_at_step": last})
 
 
@@ -61,7 +62,7 @@ def test_a_full_disk_of_wandb_costs_no_metric_and_is_mended_by_the_next_attempt(
     there = recorded_steps(job.run_dir.root)
     assert len(there) < STEPS, "the disk was not full"
     [told] = [row for row in read_lines(job.run_dir.events) if row["event"] == "tracking"]
-    assert f"W&B's file ends with step {max(there)} instead of {STEPS} (a full disk?)" in told["why"]
+    assert f"W&B's file ends with step {max(there)} instead of {STEPS} (a full disk?)" in told["reason"]
     resize("64m")
     log_steps(job, 2, STEPS + 1, STEPS + 5)
     Tracker(job, 3).close({"nothing": "was trained"})

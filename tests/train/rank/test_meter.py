@@ -11,6 +11,7 @@ from launcher.planning.estimate.shape import ModelShape
 from train.checkpoint.progress import Progress
 from train.flops import ModelWork, SpeedPlan, utilisation
 from train.measure.clock import DeviceClock, HostClock
+from train.metrics import MetricsRow
 from train.observer import StepDone, StepSize
 from train.rank.meter import Meter, speeds, time_fields
 
@@ -143,9 +144,9 @@ def test_saves_and_evaluations_are_told_when_there_were_any():
 
 class _Rows:
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[MetricsRow] = []
 
-    def log_step(self, row: dict[str, Any]) -> None:
+    def log_step(self, row: MetricsRow) -> None:
         self.rows.append(row)
 
 
@@ -157,7 +158,7 @@ def _meter(rows: _Rows) -> Meter:
     )
     engine: Any = SimpleNamespace(current_lr=lambda: 0.1, gradient_norm=lambda: float("nan"))
     tracker: Any = rows
-    return Meter(engine, group, tracker, None)
+    return Meter(engine, group, tracker, attempt=1, speed=None)
 
 
 def _done(step: int) -> StepDone:
@@ -178,6 +179,6 @@ def test_a_row_is_a_mean_over_trained_tokens_and_shows_the_fullest_rank():
     meter.after(_done(3))
     meter.report(Progress(step=3))
     first, second = rows.rows
-    assert (first["memory_gb"], first["peak_memory_gb"], first["grad_norm"]) == (500.0, 600.0, None)
-    assert "time_save_s" in first
-    assert "time_save_s" not in second, "since the row before"
+    assert (first.memory_gb, first.peak_memory_gb, first.grad_norm) == (500.0, 600.0, None)
+    assert first.time_save_s is not None
+    assert second.time_save_s is None, "since the row before"
