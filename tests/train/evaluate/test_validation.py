@@ -8,9 +8,9 @@ import pytest
 
 from tests.train.rank.parts import OneRank, Tracker
 from train.checkpoint.progress import Progress
-from train.evaluate.scores import Scores
 from train.evaluate.validation import Validation
 from train.faults import Faults, parse_faults
+from train.journal.parts import Scores
 from train.rundir import RunDir, read_lines
 
 
@@ -50,7 +50,7 @@ def test_a_better_loss_is_noted_journaled_and_tracked(tmp_path: Path, monkeypatc
         for row in read_lines(tmp_path / "events.jsonl")
     ]
     assert rows == [(3, 5, True, 2.0), (3, 6, False, 2.5)]
-    assert tracker.rows[0] == {
+    assert tracker.validations[0] == {
         "prefix": "validation",
         "step": 5,
         "rows": 4,

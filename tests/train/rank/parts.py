@@ -16,6 +16,7 @@ from train.config import CheckpointConfig, EvalConfig, OptimConfig, TrainConfig
 from train.data.sampler import Order, Sampler
 from train.faults import NO_FAULTS
 from train.measure.phases import PhaseTimer
+from train.metrics import MetricsRow
 from train.node.heartbeat import Heartbeat
 from train.node.signals import StopRequest
 from train.observer import StepObserver
@@ -127,14 +128,15 @@ class Tracker:
     """Keeps what it was given."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[MetricsRow] = []
+        self.validations: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
 
-    def log_step(self, row: dict[str, Any]) -> None:
+    def log_step(self, row: MetricsRow) -> None:
         self.rows.append(row)
 
     def log_values(self, prefix: str, values: dict[str, float], step: int) -> None:
-        self.rows.append({"prefix": prefix, "step": step, **values})
+        self.validations.append({"prefix": prefix, "step": step, **values})
 
     def close(self, summary: dict[str, Any]) -> None:
         self.summary = summary
@@ -186,7 +188,7 @@ class Bench:
             train=TrainConfig(global_batch_size=batch_size, max_steps=steps, **(train or {})),
             eval=EvalConfig(base=False, **(evaluate or {})),
         )
-        self.meter = Meter(engine, self.group, tracker, None)
+        self.meter = Meter(engine, self.group, tracker, attempt=1, speed=None)
         self.phases = PhaseTimer(self.run_dir, self.heart, RankStart(), main=True)
         order = Order(sequences.tokens, seed=0)
         self.parts = LoopParts(

@@ -8,31 +8,41 @@ import pytest
 
 from tests.train.rank.parts import Bench
 from train.checkpoint.progress import Progress
-from train.data.sequences import DataReport
+from train.evaluate.assessment import Answered, Assessment, write_assessment
+from train.journal.events import Started, Submitted
+from train.journal.parts import DataReport
 from train.rank.finish import RunEnd
+from train.result import SetScores
 from train.rundir import read_lines
 
 REPORT = DataReport(
     rows=8, overlong="truncate", overlong_rows=1, documents=8, sequences=8, tokens=80, fill=None
 )
-TUNED = {
-    "task": {"set": "test", "loss": 1.0, "rows": 4},
-    "answers": [{"question": "why?", "reference": "so", "answer": "because"}],
-}
+
+
+def scores(loss: float) -> SetScores:
+    return SetScores(set="test", rows=4, tokens=40, loss=loss)
+
+
+def answered(text: str) -> list[Answered]:
+    return [Answered(question="why?", reference="so", answer=text)]
+
+
+TUNED = Assessment(scores={"task": scores(1.0)}, answers=answered("because"))
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr("train.rank.finish.export_model", lambda *_: None)
     bench = Bench(tmp_path)
-    bench.run_dir.log_event("submitted")
-    bench.run_dir.log_event("started", attempt=1, world_size=1, total_steps=4, restart=0)
+    bench.run_dir.log(Submitted(executor="local"))
+    bench.run_dir.log(Started(attempt=1, world_size=1, total_steps=4, restart=0))
     return bench
 
 
-def end(bench: Bench, tuned: dict[str, Any], best_step: int = 4) -> RunEnd:
+def end(bench: Bench, tuned: Assessment, best_step: int = 4) -> RunEnd:
     class Assessor:
-        def once(self, name: str) -> dict[str, Any]:
+        def once(self, name: str) -> Assessment:
             assert name == "tuned"
             return tuned
 
@@ -60,12 +70,8 @@ def end(bench: Bench, tuned: dict[str, Any], best_step: int = 4) -> RunEnd:
 
 
 def test_the_result_holds_both_models_and_the_step_that_was_assessed(bench: Bench):
-    bench.run_dir.evaluations.mkdir()
-    base = {
-        "task": {"set": "test", "loss": 3.0, "rows": 4},
-        "answers": [{**TUNED["answers"][0], "answer": "?"}],
-    }
-    (bench.run_dir.evaluations / "base.json").write_text(json.dumps(base))
+    base = Assessment(scores={"task": scores(3.0)}, answers=answered("?"))
+    write_assessment(bench.run_dir, "base", base)
     end(bench, TUNED, best_step=3).finish(Progress(step=4, samples=8, tokens=80, best_loss=1.5, best_step=3))
     result = json.loads(bench.run_dir.result.read_text())
     assert (result["outcome"], result["step"], result["evaluated_step"]) == ("COMPLETED", 4, 3)
@@ -79,7 +85,9 @@ def test_the_result_holds_both_models_and_the_step_that_was_assessed(bench: Benc
 
 
 def test_a_run_that_ended_early_says_why_in_result_and_journal(bench: Bench):
-    end(bench, {}).finish(Progress(step=2, best_step=1, best_loss=2.0, stale_validations=1))
+    end(bench, Assessment(scores={})).finish(
+        Progress(step=2, best_step=1, best_loss=2.0, stale_validations=1)
+    )
     result = json.loads(bench.run_dir.result.read_text())
     assert "eval.patience" in result["ended_early"]
     [early] = [row for row in read_lines(bench.run_dir.events) if row["event"] == "ended_early"]

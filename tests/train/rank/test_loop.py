@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.train.rank.parts import Bench
-from train.checkpoint.progress import Progress, Resumed
+from train.checkpoint.progress import Progress, Resumed, Topology
 from train.failures import UserError
+from train.journal.events import RolledBack
 from train.observer import StepDone, StepObserver
 from train.rank.loop import Outcome, TrainingLoop, run
 from train.rundir import STOPPED_AT_RUNG, STOPPED_BY_USER, read_lines
@@ -62,7 +63,7 @@ def test_every_document_is_trained_once_and_counted(tmp_path: Path):
     assert bench.engine.micro_steps == 4, "one before each boundary, with two micro-batches"
     assert (loop.progress.step, loop.progress.samples, loop.progress.tokens) == (4, 8, 8)
     assert loop.progress.loss == pytest.approx(2.0)
-    assert [row["step"] for row in bench.tracker.rows] == [1, 2, 3, 4]
+    assert [row.step for row in bench.tracker.rows] == [1, 2, 3, 4]
     assert bench.heart.number.value == 4
 
 
@@ -159,7 +160,7 @@ def test_a_run_that_diverges_before_any_checkpoint_fails(tmp_path: Path):
 
 def test_windows_that_earlier_attempts_left_out_stay_out(tmp_path: Path):
     bench = Bench(tmp_path, steps=6, batch_size=1)
-    bench.run_dir.log_event("rollback", attempt=1, step=2, to_step=1, skipped=(1, 2), reason="")
+    bench.run_dir.log(RolledBack(attempt=1, step=2, to_step=1, skipped=(1, 2), reason=""))
     order = [int(number) for number in bench.parts.trainer.sampler.order.epoch(0)]
     train(bench)
     assert bench.engine.batches[:4] == [[number] for number in order[2:6]]
@@ -167,7 +168,7 @@ def test_windows_that_earlier_attempts_left_out_stay_out(tmp_path: Path):
 
 @pytest.mark.parametrize(("loss", "fails"), [(3.4, False), (3.6, True)])
 def test_a_converted_checkpoint_must_go_on_at_its_loss(tmp_path: Path, loss: float, fails: bool):
-    before: Any = SimpleNamespace()
+    before = Topology(world_size=2, zero_stage=2, precision="fp32")
     found = Resumed(Progress(step=1, loss=2.0), converted_from=before)
     bench = Bench(tmp_path, steps=2, found=found)
     bench.engine.losses = {2: loss}
@@ -181,8 +182,8 @@ def test_a_converted_checkpoint_must_go_on_at_its_loss(tmp_path: Path, loss: flo
 def test_metrics_are_written_at_every_nth_step_and_the_last(tmp_path: Path):
     bench = Bench(tmp_path, steps=5, train={"log_every_steps": 2})
     train(bench)
-    assert [row["step"] for row in bench.tracker.rows] == [2, 4, 5]
-    assert all(math.isfinite(row["loss"]) for row in bench.tracker.rows)
+    assert [row.step for row in bench.tracker.rows] == [2, 4, 5]
+    assert all(row.loss is not None and math.isfinite(row.loss) for row in bench.tracker.rows)
 
 
 def test_a_run_that_has_all_its_steps_goes_straight_to_its_end(tmp_path: Path):
