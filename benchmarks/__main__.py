@@ -29,6 +29,7 @@ NAMES = (
     "packing",
     "checkpoint",
     "resume",
+    "start",
     "sweep",
     "command",
     "metering",

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 from benchmarks.hydra_app import APP
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 
 TITLE = "What a command costs"
 NOTES = ""

@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.harness import Ratio, as_json, at_least, run_as_command
 from benchmarks.hydra_app import APP
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from launcher.compose.sweep import compose_sweep
 from launcher.records.sweeps import SweepDir, SweepFile, Trial, trial_of
 from launcher.sweep.plan import plan_sweep

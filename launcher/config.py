@@ -32,7 +32,9 @@ class RunConfig(TrainingConfig):
         Hashes of them name directories, so a key that was renamed has its first name here.
         """
         sections = TrainingConfig.model_fields.keys() - {"tracking"}
-        values = self.model_dump(mode="json", include=sections, exclude={"train": {"hang_timeout_s"}})
+        values = self.model_dump(
+            mode="json", include=sections, exclude={"train": {"hang_timeout_s", "start_method"}}
+        )
         return with_former_names(values)
 
     @property

@@ -10,7 +10,7 @@ from train.failures import ExitCode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong before anything ran."""
+    """One problem that was found before anything was started."""
 
     code: str
     """Stable, for scripts; launcher/problems.py has all of them."""
@@ -43,7 +43,7 @@ def refuse(
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A fix that names the nearest valid name, or else all of them."""
+    """Suggest the nearest valid name, or list all of them."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"valid here: {', '.join(names)}"

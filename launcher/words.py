@@ -27,58 +27,63 @@ from train.journal.parts import DataReport
 from train.records.base import RunEvent
 
 _THEN = {
-    "restart": "starting the ranks again",
-    "requeue": "going back into the queue",
+    "restart": "restarting the ranks",
+    "requeue": "requeueing the job",
     "stop": "stopping",
 }
 
 _OVERLONG = {
-    "truncate": "were cut",
-    "cut": "were cut",
-    "split": "were split",
-    "drop": "were left out",
+    "truncate": "truncated",
+    "cut": "truncated",
+    "split": "split",
+    "drop": "dropped",
 }
 """What was done with rows that were too long; `cut` is the former name of `truncate`."""
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that people would use."""
+    """Format seconds in seconds, minutes, hours or days."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.0f} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun in singular or plural: `1 attempt`, `2 attempts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def short_notice(event: ShortNotice) -> str:
-    """The warning that a stop may come too late."""
+    """A warning that the time between signal and kill is too short to save."""
     return (
-        f"a step and a save take {event.needed_s} s, and a stop is announced {event.notice_s} s before:"
-        " raise slurm.signal_delay_s"
+        f"a step and a save take {event.needed_s} s, but the job is warned only {event.notice_s} s before"
+        " it is killed: raise slurm.signal_delay_s"
     )
 
 
 def about_the_compilation(event: Compiled) -> str:
-    """What torch.compile made of the layers, up to a step."""
+    """What torch.compile did with the layers, up to a step."""
     breaks = [f"{reason} ({count} x)" for reason, count in event.graph_breaks.items()]
     left = [f"{reason} ({count} x)" for reason, count in event.left_to_python.items()]
     return (
-        f"{event.layers} layers compiled by step {event.step} in {event.seconds:.1f} s, as"
+        f"{event.layers} layers compiled by step {event.step} in {event.seconds:.1f} s, into"
         f" {event.graphs} graphs"
-        + (f"; graph breaks: {', '.join(breaks)}" if breaks else ", without a graph break")
-        + (f"; left to Python: {', '.join(left)}" if left else "")
+        + (f"; graph breaks: {', '.join(breaks)}" if breaks else ", no graph breaks")
+        + (f"; not compiled: {', '.join(left)}" if left else "")
     )
 
 
 def about_the_data(report: DataReport | None) -> str | None:
-    """What became of the rows, from the result or the journal; None if each is simply one whole sequence."""
+    """Rows that were truncated, split, dropped or packed; None if every row is one whole sequence."""
     if report is None:
         return None
     done = _OVERLONG[report.overlong]
     parts = [
-        f"{report.overlong_rows} of {report.rows} training rows were too long and {done}"
+        f"{report.overlong_rows} of {report.rows} training rows exceeded data.max_length and were {done}"
         if report.overlong_rows
         else "",
-        f"{report.documents} documents in {report.sequences} packs, {report.fill:.1%} full"
+        f"{report.documents} documents in {report.sequences} packed sequences, {report.fill:.1%} full"
         if report.fill is not None
         else "",
     ]
@@ -102,7 +107,7 @@ def news(event: RunEvent) -> str | None:  # noqa: C901, PLR0912 - one line for e
             return short_notice(event)
         case Requeued():
             without = f", without {', '.join(event.without)}" if event.without else ""
-            return f"back into the queue{without}"
+            return f"requeued{without}"
         case TrainingResumed():
             return f"resumed after step {event.step}"
         case EndedEarly():
@@ -112,7 +117,7 @@ def news(event: RunEvent) -> str | None:  # noqa: C901, PLR0912 - one line for e
         case SkippedCheckpoints():
             return f"skipped checkpoints: {event.reason}"
         case AskedToStop():
-            return f"asked to stop by {event.reason}"
+            return f"stop requested by {event.reason}"
         case Cancelled():
             return "cancelled"
         case AttemptBegun():

@@ -9,9 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import seconds_by_tier, share_out
 from train.cache import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    share_out(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long each tier took, on all workers together."""
+    entries = [entry for entries in terminalreporter.stats.values() for entry in entries]
+    reports = [entry for entry in entries if isinstance(entry, pytest.TestReport)]
+    for tier, (tests, seconds) in seconds_by_tier(reports).items():
+        terminalreporter.write_line(f"{tier}: {tests} tests, {seconds:.0f} s of all workers together")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +80,6 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def conversation(question: str, answer: str) -> dict[str, object]:
+def conversation(question: str, answer: str) -> dict[str, list[dict[str, str]]]:
     """A row in `messages` form."""
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}

@@ -61,7 +61,8 @@ def test_types_are_written_in_words(section: type[BaseModel], name: str, text: s
 
 def test_values_are_written_as_on_the_command_line():
     assert allowed(FilePath | None) == "path or `null`"
-    assert [shown(value) for value in (None, True, 2e-5, 16, "a", [], {"a": 1})] == [
+    values: tuple[object, ...] = (None, True, 2e-5, 16, "a", [], {"a": 1})
+    assert [shown(value) for value in values] == [
         "null",
         "true",
         "2e-05",

@@ -102,13 +102,12 @@ def test_the_index_names_every_page():
 
 
 def test_every_verb_and_every_name_in_a_run_directory_is_documented():
-    from launcher.cli.main import _parser
+    from launcher.cli.parser import all_verbs
     from train.rundir import RunDir
 
     text = (ROOT / "README.md").read_text()
-    [verbs] = [action.choices for action in _parser()._actions if isinstance(action.choices, dict)]
-    for verb in verbs:
-        assert f"| `{verb}` |" in text
+    for verb in all_verbs():
+        assert f"| `{verb.name}` |" in text
     text = (ROOT / "docs" / "run-directory.md").read_text()
     entries = [name for name, value in vars(RunDir).items() if isinstance(value, property)]
     for entry in entries:

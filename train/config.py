@@ -7,12 +7,11 @@ docstrings (`make docs`).
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -21,11 +20,14 @@ from pydantic import (
     PositiveInt,
 )
 
-from train.formats.registry import accept_name
+from train.formats.registry import format_names
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-FormatName = Annotated[str, BeforeValidator(accept_name)]
-"""One of the formats of `train/formats/registry.py`."""
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    # A literal of names that are only known here: those of `train/formats/registry.py`.
+    FormatName = Literal[format_names()]
 Overlong = Literal["truncate", "split", "drop"]
 DataRole = Literal["train", "held_out", "validation", "test", "general"]
 """What rows serve for: training; held out of the training file by a fold; validation during the training; the
@@ -156,6 +158,10 @@ class TrainConfig(Section):
     hang_timeout_s: Annotated[float, Field(ge=1.0)] = 600.0
     """Seconds without progress of a rank within a step, after which all ranks are restarted. Startup, the
     first step, checkpoints and evaluations may take six times as long."""
+    start_method: Literal["fork", "spawn"] = "fork"
+    """How a node starts its ranks. `fork`: one process imports torch, transformers and DeepSpeed, then forks
+    all ranks: starts and restarts take less time and read fewer files. `spawn`: each rank is a new Python
+    process with its own imports, for libraries that do not work after a fork."""
     bad_steps: PositiveInt = 3
     """Number of consecutive steps with non-finite gradients after which the run returns to its last
     checkpoint and excludes these batches. Each such step is skipped. A run returns to a checkpoint at most

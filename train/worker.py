@@ -1,13 +1,14 @@
-"""One rank: `python -m train.worker RUN_DIR`, started by the node agent.
+"""One rank: forked from a process that has called `preload`, or `python -m train.worker RUN_DIR RANK`.
 
-Imports of torch and its like wait until output is redirected and signals are handled, so that nothing a
-start does can be lost.
+Imports of torch and its like wait until signals are handled, so that nothing a start does can be lost. The
+process that starts ranks (`train/node/forkserver.py`) has sent their output to their logs.
 """
 
 import faulthandler
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from train.failures import Failure, describe
@@ -20,16 +21,29 @@ from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 
-def main() -> None:
+def preload(run_dir: str) -> None:
+    """Import all that the ranks of a run need, in the process that they are forked from.
+
+    Raises:
+        RuntimeError: CUDA was initialised, which does not survive a fork.
+    """
+    with frozen_imports():
+        leave_out_detection_losses()
+        from train.rank.preload import import_for
+
+        import_for(Path(run_dir))
+
+
+def main(arguments: Sequence[str]) -> None:
     """Run this rank and exit hard: a teardown must not hang on peers that are gone."""
-    run_dir = RunDir(Path(sys.argv[1]))
-    rank = int(os.environ["RANK"])
+    run_dir, rank = RunDir(Path(arguments[0])), int(arguments[1])
     attempt = RankStart.from_environ(os.environ).attempt
     logs = run_dir.attempt_logs(attempt)
     stop = StopRequest()
     stop.install()
     die_with_parent()
-    _redirect_output(logs / f"rank_{rank}.log")
+    faulthandler.enable()
+    faulthandler.register(DUMP_SIGNAL, all_threads=True)
     heart = Heartbeat(Path(os.environ[HEARTBEAT_VARIABLE]), rank)
     failure: Failure | None = None
     try:
@@ -47,15 +61,5 @@ def main() -> None:
     os._exit(failure.exit_code if failure else 0)
 
 
-def _redirect_output(path: Path) -> None:
-    """Send everything this process prints, C libraries included, to the rank's log."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    faulthandler.enable()
-    faulthandler.register(DUMP_SIGNAL, all_threads=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

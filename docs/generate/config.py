@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from docs.generate.values import allowed, leaves, shown, table
 from launcher.compose.defaults import section_of
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from launcher.config import CommandConfig
 
 _OPENING = """# Configuration

@@ -10,8 +10,7 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
 from slurm.values import MadeOf
-from train.config import FilePath, FormatName
-from train.formats.registry import format_names
+from train.config import FilePath
 
 _NAMES = {int: "integer", float: "number", str: "text", NoneType: "`null`", Any: "any value"}
 
@@ -41,8 +40,6 @@ def _alternatives(hint: Any) -> Iterator[str]:
     origin = get_origin(hint)
     if hint == FilePath:
         yield "path"
-    elif hint == FormatName:
-        yield from (f"`{name}`" for name in format_names())
     elif origin in (Union, UnionType):
         for part in get_args(hint):
             yield from _alternatives(part)

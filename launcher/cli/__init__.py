@@ -1,1 +1,1 @@
-"""The command line: verbs, their options and what they print."""
+"""The command line: a table of verbs, one file per verb, and what they print."""

@@ -1,4 +1,4 @@
-"""Watching a run from its directory: phases, a progress bar on a terminal, plain lines elsewhere."""
+"""Watch a run through its directory: a progress bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _FINAL = ("COMPLETED", "FAILED", "CANCELLED", "PREEMPTED")
 
 
 class _Tail:
-    """New whole lines of a .jsonl file since the last look."""
+    """Reads the complete lines that were appended to a .jsonl file since the last call."""
 
     def __init__(self, path: Path, offset: int, number: int = 1) -> None:
         self._path = path
@@ -38,7 +38,7 @@ class _Tail:
 
 
 def watch(run: RunDir, console: Console) -> RunStatus:
-    """Show a run until it ends; returns its last status. Ctrl-C leaves the run alone."""
+    """Show a run until it ends and return its last status. Ctrl-C does not affect the run."""
     events = _Tail(run.events, 0)
     before = run.metrics.read_bytes() if run.metrics.exists() else b""
     metrics = _Tail(run.metrics, len(before), before.count(b"\n") + 1)
@@ -50,7 +50,7 @@ def watch(run: RunDir, console: Console) -> RunStatus:
             status = read_status(run, recent.look)
             journal = list(KINDS.read(*events.lines()))
             if not since_submit:
-                # What earlier attempts did is in the journal, not news.
+                # Events before the last submit are of earlier attempts: they are not shown again.
                 journal, since_submit = since_last_submit(journal), True
             for event in journal:
                 view.event(event)
@@ -62,7 +62,14 @@ def watch(run: RunDir, console: Console) -> RunStatus:
 
 
 def repeat(console: Console, show: Callable[[Console], bool], every_s: float, *, clear: bool = True) -> None:
-    """Show something again and again while it says that there is more to come."""
+    """Call `show` repeatedly until it returns False.
+
+    Args:
+        console: Passed to `show`.
+        show: Prints; returns whether there is more to come.
+        every_s: Seconds between two calls.
+        clear: Whether a terminal is cleared before each call.
+    """
     while True:
         if clear and console.is_terminal:
             console.clear()
@@ -72,12 +79,13 @@ def repeat(console: Console, show: Callable[[Console], bool], every_s: float, *,
 
 
 def _numbers(row: MetricsRow) -> str:
+    """Loss, learning rate and speed of a step."""
     loss = "not finite" if row.loss is None else f"{row.loss:.3f}"
     return f"loss {loss}  lr {row.lr:.2e}  {row.tokens_per_s:,.0f} tokens/s"
 
 
 class _Eta:
-    """Time left, from the steps seen so far in this watch."""
+    """Estimates the time left from the steps seen since the watching began."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
@@ -93,7 +101,7 @@ class _Eta:
 
 
 class _LiveView:
-    """A bar that moves, with what happened printed above it."""
+    """A progress bar, with events printed above it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -132,7 +140,7 @@ class _LiveView:
 
 
 class _PlainView:
-    """Lines for logs and pipes: every event, and the steps not more often than every few seconds."""
+    """Lines for logs and pipes: every event, and a step at most every few seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -74,7 +74,7 @@ class _Dimension:
 def points(axes: Sequence[Axis], settings: "SweepConfig") -> list[Point]:
     """All points of a sweep in a fixed order, the excluded ones left out.
 
-    Repeats (seeds, folds) are crossed with whatever the sampler draws of the rest.
+    Repeats (seeds, folds) are crossed with every setting that the sampler draws.
     """
     drawn = _dimensions([axis for axis in axes if axis.key not in REPEATS], settings)
     repeated = [_Dimension((axis,)) for axis in axes if axis.key in REPEATS]
@@ -83,15 +83,15 @@ def points(axes: Sequence[Axis], settings: "SweepConfig") -> list[Point]:
 
 
 def check_axes(axes: Sequence[Axis], settings: "SweepConfig") -> Iterator[Problem]:
-    """What keeps these axes from making a sweep."""
+    """Yield the problems of axes and settings that make no valid sweep."""
     keys = [axis.key for axis in axes]
     if not axes:
-        yield _problem("axes", "nothing is varied", "name several values: optim.lr=1e-4,3e-4")
+        yield _problem("axes", "nothing is varied", "give several values: optim.lr=1e-4,3e-4")
     for axis in axes:
         yield from _check_interval(axis, settings)
     for name, wanted in (("zip", settings.zip), ("exclude", settings.exclude)):
         for key in (key for entry in wanted for key in entry if key not in keys):
-            yield _problem(name, f"{key} is no axis of this sweep", nearest(key, keys))
+            yield _problem(name, f"unknown axis {key!r}", nearest(key, keys))
     for bundle in settings.zip:
         yield from _check_pairs(axes, bundle)
     yield from _check_sampler(settings)
@@ -102,20 +102,30 @@ def check_axes(axes: Sequence[Axis], settings: "SweepConfig") -> Iterator[Proble
 def _check_pairs(axes: Sequence[Axis], bundle: Sequence[str]) -> Iterator[Problem]:
     lengths = {axis.key: len(axis.choices) for axis in axes if axis.key in bundle}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        yield _problem("zip", f"values go in pairs, and {said}", "give equally many")
+        counts = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        yield _problem(
+            "zip",
+            f"axes in sweep.zip need equally many values, but {counts}",
+            "give each axis the same number",
+        )
     if repeats := [key for key in bundle if key in REPEATS]:
-        yield _problem("zip", f"{repeats[0]} repeats settings", "cross it with them")
+        yield _problem(
+            "zip", f"{repeats[0]} repeats settings and cannot be in sweep.zip", "leave it out of sweep.zip"
+        )
 
 
 def _check_sampler(settings: "SweepConfig") -> Iterator[Problem]:
-    """A grid knows neither a number nor a seed; the others need the number."""
+    """A grid takes neither a number nor a seed; the other samplers need the number."""
     if settings.sampler == "grid":
         for name in ("n", "seed"):
             if getattr(settings, name):
-                yield _problem(name, "a grid takes every combination", "set sweep.sampler=random or sobol")
+                yield _problem(
+                    name,
+                    f"sweep.{name} has no effect: a grid takes every combination",
+                    "set sweep.sampler=random or sobol",
+                )
     elif settings.n is None:
-        yield _problem("n", f"sweep.sampler={settings.sampler} needs a number", "set sweep.n")
+        yield _problem("n", f"sweep.sampler={settings.sampler} needs a number of settings", "set sweep.n")
 
 
 def _check_interval(axis: Axis, settings: "SweepConfig") -> Iterator[Problem]:
@@ -125,16 +135,18 @@ def _check_interval(axis: Axis, settings: "SweepConfig") -> Iterator[Problem]:
     if settings.sampler == "grid" or axis.key in REPEATS:
         yield _problem(
             axis.key,
-            f"{axis.key} is an interval, which has no end of values",
+            f"{axis.key} is an interval with no end of values, and a grid needs a list",
             "set sweep.sampler=random or sobol",
         )
     if any(axis.key in bundle for bundle in settings.zip):
-        yield _problem("zip", f"{axis.key} is an interval", "give values to go in pairs")
+        yield _problem(
+            "zip", f"{axis.key} is an interval; sweep.zip needs values", f"list the values of {axis.key}"
+        )
     if interval.low >= interval.high or (interval.log and interval.low <= 0):
         yield _problem(
             axis.key,
             f"{axis.key} goes from {interval.low:g} to {interval.high:g}",
-            "the first has to be smaller, and positive for tag(log, ...)",
+            "give the smaller bound first; for tag(log, ...) it has to be positive",
         )
 
 

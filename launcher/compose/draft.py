@@ -1,4 +1,4 @@
-"""A composition in the making: overrides sorted into groups, keys and axes, and what is wrong with them."""
+"""The overrides of one composition, sorted into groups, keys and axes, and the problems found in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,12 +9,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from launcher.compose.explain import hint, names_in
+from launcher.compose.roots import options_of
 from launcher.errors import Problem, nearest
 
 
 @dataclass(slots=True)
 class Draft:
-    """What is known so far, and what is wrong with it."""
+    """The sorted overrides and the problems found so far."""
 
     roots: Sequence[Path]
     """Folders of groups, searched in this order."""
@@ -27,7 +28,7 @@ class Draft:
     problems: list[Problem] = field(default_factory=list)
 
     def complain(self, code: str, where: str, message: str, fix: str) -> None:
-        """Note a problem; the composition goes on to find more."""
+        """Record a problem and continue, so that one message lists all problems."""
         self.problems.append(Problem(code=code, field=where, message=message, fix=fix))
 
     def chosen(self, group: str) -> bool:
@@ -52,7 +53,7 @@ def sort_overrides(overrides: Sequence[str], roots: Sequence[Path]) -> Draft:
                 draft.groups.append(text)
         elif override.is_delete():
             draft.complain(
-                "config.delete", override.key_or_group, "a key cannot be deleted", "set it to null instead"
+                "config.delete", override.key_or_group, "a key cannot be deleted", "set it to null"
             )
         else:
             draft.keys.append(override)
@@ -60,47 +61,47 @@ def sort_overrides(overrides: Sequence[str], roots: Sequence[Path]) -> Draft:
 
 
 def parse(draft: Draft, text: str) -> Override | None:
-    """One override in Hydra's grammar; None if it is not, with the problem noted."""
+    """Parse one override in Hydra's grammar; record the problem and return None if it is invalid."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
         reason = str(error).splitlines()[0]
-        draft.complain("config.syntax", text, f"{text!r} is no override: {reason}", "write key=value")
+        draft.complain(
+            "config.syntax",
+            text,
+            f"invalid override {text!r}: {reason}",
+            "write KEY=VALUE, and quote special characters: KEY='VALUE'",
+        )
         return None
 
 
 def is_option(draft: Draft, group: str, choice: object, options: set[str]) -> bool:
-    """Whether a group has this option; if not, the problem is noted."""
+    """Whether a group has this option; if not, record the problem."""
     if isinstance(choice, str) and choice in options:
         return True
-    draft.complain(
-        "config.unknown_option", group, f"{group} has no option {choice!r}", nearest(str(choice), options)
-    )
+    message = f"unknown option {choice!r} of group {group!r}"
+    draft.complain("config.unknown_option", group, message, nearest(str(choice), options))
     return False
 
 
-def options_of(group: str, roots: Sequence[Path]) -> set[str]:
-    """The files of a group, without their suffix; empty for what is no group."""
-    return {path.stem for root in roots for path in (root / group).glob("*.yaml")}
-
-
 def _unknown_key(key: str, roots: Sequence[Path]) -> Problem | None:
-    """A problem if no section has this key, with the nearest name that is valid."""
+    """The problem of a key that no section has, with the nearest valid name; None if the key exists."""
     *sections, name = key.split(".")
     for depth in range(len(sections) + 1):
         at, part = ".".join(sections[:depth]), (*sections, name)[depth]
         names = names_in(at)
         if names is None:
-            # A mapping of the user's own, such as slurm.variables.
+            # A mapping with keys of the user's choice, such as slurm.variables.
             return None
         if part not in {known.rpartition(".")[2] for known in names}:
             groups = (
                 set() if at else {path.name for root in roots for path in root.iterdir() if path.is_dir()}
             )
+            kind = "key" if at else "key or group"
             return Problem(
                 code="config.unknown_key",
                 field=key,
-                message=f"{key} (from the command line) is no key" + (f" of {at}" if at else " or group"),
-                fix=hint(key, names | groups) if names else f"{at} holds a single value",
+                message=f"unknown {kind} {key!r} (command line)",
+                fix=hint(key, names | groups) if names else f"{at} has a single value, not keys",
             )
     return None

@@ -1,4 +1,4 @@
-"""What pydantic says of a config, in our words: where the value came from, what it was, what is allowed."""
+"""Validation errors of pydantic as problems: where the value came from, what it was, what is allowed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, get_origin
@@ -16,7 +16,7 @@ def names_in(section: str) -> set[str] | None:
     """Dotted names of the keys of a section; empty for a single value, None for a mapping with any keys.
 
     Args:
-        section: Dotted, and known to exist; the empty one is the root.
+        section: Dotted name of an existing section; the empty string is the root.
     """
     annotation: Any = CommandConfig
     for part in section.split(".") if section else ():
@@ -37,30 +37,30 @@ def hint(key: str, names: Iterable[str]) -> str:
     return f"did you mean {renamed}?" if renamed else nearest(key, names)
 
 
-def explain(entry: ErrorDetails, choices: Mapping[str, str], spoken: set[str]) -> Problem:
-    """One error of a validation.
+def explain(entry: ErrorDetails, choices: Mapping[str, str], given: set[str]) -> Problem:
+    """Turn one validation error into a problem.
 
     Args:
-        entry: What pydantic found.
-        choices: Which file each group came from.
-        spoken: Keys that the command line named.
+        entry: The error as pydantic reports it.
+        choices: The chosen option of each group.
+        given: Keys on the command line.
     """
     key = ".".join(str(part) for part in entry["loc"])
-    source = _source(key, choices, spoken)
+    source = _source(key, choices, given)
     if entry["type"] == "extra_forbidden":
         names = names_in(key.rpartition(".")[0]) or set()
         return Problem(
             code="config.unknown_key",
             field=key,
-            message=f"{key} ({source}) is no key",
+            message=f"unknown key {key!r} ({source})",
             fix=hint(key, names),
         )
     if entry["type"] == "missing":
         return Problem(
             code="config.missing",
             field=key,
-            message=f"{key} has no value ({source})",
-            fix=f"choose a group that sets it, or give {key}=...",
+            message=f"missing value for {key} ({source})",
+            fix=f"set {key}=VALUE, or choose a group option that sets it",
         )
     allowed = entry["msg"][0].lower() + entry["msg"][1:]
     return Problem(
@@ -71,13 +71,14 @@ def explain(entry: ErrorDetails, choices: Mapping[str, str], spoken: set[str]) -
     )
 
 
-def _source(key: str, choices: Mapping[str, str], spoken: set[str]) -> str:
-    if key in spoken:
-        return "from the command line"
+def _source(key: str, choices: Mapping[str, str], given: set[str]) -> str:
+    """Where the value of a key came from: the command line, or the files that may have set it."""
+    if key in given:
+        return "command line"
     section = key.split(".", maxsplit=1)[0]
     files = [
         f"conf/{name}/{choices[name]}.yaml"
         for name in (section, "experiment")
         if choices.get(name, "None") != "None"
     ]
-    return "from " + (" or ".join(files) or "conf/config.yaml")
+    return " or ".join(files) or "conf/config.yaml"

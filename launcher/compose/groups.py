@@ -1,4 +1,4 @@
-"""Hydra at work: chosen groups to a container, keys set in it, interpolations resolved."""
+"""The calls of Hydra: chosen groups become a container, keys are set in it, interpolations are resolved."""
 
 import re
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from launcher.compose.defaults import defaults_of
 from launcher.compose.draft import Draft
+from launcher.compose.roots import packaged
 from launcher.config import CommandConfig
-from launcher.errors import Refused, refuse
+from launcher.errors import Refused
 from slurm.values import SECRET_NAME
 
 _SECRET_VARIABLE = re.compile(rf"\$\{{oc\.env:[^}},]*{SECRET_NAME.pattern}[^}}]*\}}", re.IGNORECASE)
-_HOME = Path(__file__).resolve().parent.parent
 
 
 class _OwnGroups(SearchPathPlugin):  # type: ignore[misc]
-    """Puts the user's folders before ours: a file of theirs replaces the one of the same name."""
+    """Searches the user's folders before ours: a file there replaces ours of the same name."""
 
     roots: ClassVar[list[Path]] = []
 
@@ -34,32 +34,6 @@ class _OwnGroups(SearchPathPlugin):  # type: ignore[misc]
         """Called by Hydra while it initialises."""
         for root in self.roots:
             search_path.prepend("own", f"file://{root.resolve()}", anchor="main")
-
-
-def packaged(name: str) -> Path:
-    """`conf` or `examples`: inside the installed package, or beside it in a checkout.
-
-    Raises:
-        FileNotFoundError: neither place has it.
-    """
-    places = (_HOME / name, _HOME.parent / name)
-    for place in places:
-        if place.is_dir():
-            return place
-    raise FileNotFoundError(f"{name}/ is neither at {places[0]} nor at {places[1]}")
-
-
-def group_roots(conf_dirs: Sequence[Path]) -> list[Path]:
-    """Folders of groups: the user's, then the project's.
-
-    Raises:
-        Refused: one of the user's is not there.
-    """
-    roots = [*conf_dirs, packaged("conf")]
-    for root in roots:
-        if not root.is_dir():
-            raise refuse("config.conf", "--conf", f"there is no folder {root}", "name a folder of groups")
-    return roots
 
 
 def compose_groups(draft: Draft, groups: Sequence[str]) -> DictConfig:
@@ -77,7 +51,7 @@ def compose_groups(draft: Draft, groups: Sequence[str]) -> DictConfig:
             composed = compose("config", overrides=list(groups), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         message = " ".join(str(error).split())
-        draft.complain("config.compose", "config", message, "mend the YAML file that the message names")
+        draft.complain("config.compose", "config", message, "fix the YAML file named in the message")
         raise Refused(draft.problems) from error
     draft.choices = {name: str(choice) for name, choice in composed.hydra.runtime.choices.items()}
     OmegaConf.set_struct(composed, False)
@@ -98,7 +72,7 @@ def resolve(draft: Draft, container: DictConfig) -> dict[str, Any]:
     """Plain values, all interpolations resolved.
 
     Raises:
-        Refused: an interpolation names nothing.
+        Refused: an interpolation refers to a key that does not exist.
     """
     for match in _SECRET_VARIABLE.finditer(OmegaConf.to_yaml(container)):
         draft.complain(
@@ -111,7 +85,7 @@ def resolve(draft: Draft, container: DictConfig) -> dict[str, Any]:
         values: Any = OmegaConf.to_container(container, resolve=True)
     except OmegaConfBaseException as error:
         message = " ".join(str(error).split())
-        draft.complain("config.interpolation", "config", message, "mend the interpolation")
+        draft.complain("config.interpolation", "config", message, "fix the interpolation")
         raise Refused(draft.problems) from error
     result: dict[str, Any] = values
     return result

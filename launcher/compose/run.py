@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from launcher.compose.draft import Draft, sort_overrides
 from launcher.compose.explain import explain
-from launcher.compose.groups import compose_groups, group_roots, resolve, set_keys
+from launcher.compose.groups import compose_groups, resolve, set_keys
+from launcher.compose.roots import group_roots
 from launcher.config import RunConfig
 from launcher.errors import Refused
 from launcher.records.runs import as_yaml
@@ -77,8 +78,8 @@ def compose_change(text: str, overrides: Sequence[str], conf_dirs: Sequence[Path
             draft.complain(
                 "config.group",
                 group,
-                f"{group} sets keys of every section",
-                "name the keys that should change",
+                f"{group} sets keys in every section",
+                "give the keys to change",
             )
     if groups:
         chosen = compose_groups(draft, draft.groups)
@@ -108,12 +109,12 @@ def _refuse_sweeps(draft: Draft) -> None:
         draft.complain(
             "config.sweep",
             override.key_or_group,
-            f"{override.input_line!r} names several values",
-            "submit -m runs them all; a list that is one value is quoted: key=[a,b]",
+            f"{override.input_line!r} has several values",
+            "use -m to run them all; write a value that is itself a list as key=[a,b]",
         )
     for name in [text.partition("=")[0] for text in draft.groups] + [key.key_or_group for key in draft.keys]:
         if name.partition(".")[0] == NOT_FOR_ONE_RUN:
             draft.complain(
-                "config.sweep", name, f"{name} says nothing to a single run", "submit -m makes a sweep"
+                "config.sweep", name, f"{name} has no effect on a single run", "use -m to make a sweep"
             )
     draft.keys = [key for key in draft.keys if key.key_or_group.partition(".")[0] != NOT_FOR_ONE_RUN]

@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from launcher.compose.axes import Axis, Interval, check_axes, points
-from launcher.compose.draft import Draft, is_option, options_of, parse, sort_overrides
+from launcher.compose.draft import Draft, is_option, parse, sort_overrides
 from launcher.compose.explain import explain
-from launcher.compose.groups import compose_groups, group_roots, resolve, set_keys
+from launcher.compose.groups import compose_groups, resolve, set_keys
+from launcher.compose.roots import group_roots, options_of
 from launcher.compose.run import NOT_FOR_ONE_RUN, typed
 from launcher.config import RunConfig, SweepConfig
 from launcher.errors import Problem, Refused
@@ -91,7 +92,8 @@ def _axes(draft: Draft, overrides: Sequence[Override]) -> list[Axis]:
         if isinstance(value, Glob):
             choices: list[Any] = sorted(value.filter(sorted(options)))
             if not choices:
-                draft.complain("sweep.axes", key, f"{override.input_line} fits no option of {key}", "mend it")
+                message = f"{override.input_line} matches no option of group {key!r}"
+                draft.complain("sweep.axes", key, message, "change the pattern")
         else:
             parsed = [parse(draft, f"{key}={text}") for text in override.sweep_string_iterator()]
             choices = [entry.value() for entry in parsed if entry]

@@ -18,6 +18,7 @@ _FREE = (
     "hardware",
     "train.log_every_steps",
     "train.hang_timeout_s",
+    "train.start_method",
     "train.trace",
     "train.profile_steps",
     "eval.num_samples",

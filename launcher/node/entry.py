@@ -13,8 +13,8 @@ from slurm.requeue import ATTEMPTS_WITHOUT_PROGRESS
 from train.failures import NODE_NAME_VARIABLE, ExitCode
 from train.journal.events import AskedToStop, AttemptBegun, GaveUp, Preempted, Superseded
 from train.journal.reading import attempts_in, read_journal, step_saved
+from train.node.agent import NodePlace, run_agent
 from train.node.signals import StopWatch, die_with_parent
-from train.rank.gc_policy import frozen_imports
 from train.result import Failed, Finished, read_result, write_result
 from train.rundir import STOPPED_BY_USER, RunDir
 
@@ -38,9 +38,6 @@ def run_node(root: str) -> None:
     if (code := _settled(run, place)) is not None:
         sys.exit(int(code))
     attempt = claim_attempt(run, place)
-    with frozen_imports():
-        from train.node.agent import NodePlace, run_agent
-
     node = NodePlace(
         node=place.node,
         nodes=place.nodes,

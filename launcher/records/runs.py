@@ -2,9 +2,9 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -15,6 +15,8 @@ from train.rundir import JournaledDir, RunDir
 
 if TYPE_CHECKING:  # looking at runs does without pydantic, half of the time that it would take
     from launcher.config import Access, RunConfig
+
+Answer = TypeVar("Answer")
 
 
 def runs_root() -> Path:
@@ -55,10 +57,22 @@ def find(name: str) -> RunDir | SweepDir:
             return _open(fitting[0])
         if fitting:
             names = ", ".join(name_to_type(_open(place)) for place in fitting)
-            raise refuse("run.ambiguous", "RUN", f"{name!r} fits several: {names}", "give more of the name")
+            raise refuse("run.ambiguous", "RUN", f"{name!r} matches several: {names}", "give a longer name")
     names_here = [place.name for place in here]
-    hint = nearest(name, names_here) if here else "shardline submit makes the first one"
-    raise refuse("run.unknown", "RUN", f"there is no run {name!r} under {runs_root()}", hint)
+    hint = nearest(name, names_here) if here else "start a first run: shardline submit experiment=smoke"
+    raise refuse("run.unknown", "RUN", f"unknown run {name!r} in {runs_root()}", hint)
+
+
+def on_run_or_sweep(
+    name: str, run: Callable[[RunDir], Answer], sweep: Callable[[SweepDir], Answer]
+) -> Answer:
+    """Find what a name stands for and call the function for its kind; returns what that returns.
+
+    Raises:
+        Refused: no run, sweep or trial has this name, or several have.
+    """
+    found = find(name)
+    return sweep(found) if isinstance(found, SweepDir) else run(found)
 
 
 def find_run(name: str) -> RunDir:
@@ -72,8 +86,8 @@ def find_run(name: str) -> RunDir:
         raise refuse(
             "run.sweep",
             "RUN",
-            f"{found.root.name} is a sweep, and one run is meant",
-            f"name one of its trials: shardline status {name}",
+            f"{found.root.name} is a sweep; this command takes a single run",
+            f"give one of its trials; to list them: shardline status {name}",
         )
     return found
 
@@ -82,11 +96,13 @@ def find_sweep(name: str) -> SweepDir:
     """As `find`, for what only sweeps can do.
 
     Raises:
-        Refused: none or several fit, or it is no sweep.
+        Refused: none or several fit, or it is a single run.
     """
     found = find(name)
     if isinstance(found, RunDir):
-        raise refuse("sweep.run", "SWEEP", f"{found.root.name} is a single run", "submit -m makes sweeps")
+        raise refuse(
+            "sweep.run", "SWEEP", f"{found.root.name} is a single run", "to make a sweep: shardline submit -m"
+        )
     return found
 
 

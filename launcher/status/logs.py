@@ -1,4 +1,4 @@
-"""The logs of a run: which files there are, their lines in the order of time, and the first error."""
+"""The logs of a run: its files, their lines sorted by time, and the first error."""
 
 import json
 import re
@@ -25,35 +25,55 @@ class LogFile:
 
 
 def attempts_with_logs(run: RunDir) -> list[int]:
-    """Their numbers, oldest first."""
+    """Numbers of the attempts that have logs, oldest first."""
     return sorted(int(path.name.removeprefix("attempt_")) for path in run.logs.glob("attempt_*"))
 
 
 def log_files(run: RunDir, attempt: int | None, rank: int | None) -> list[LogFile]:
-    """Logs of an attempt (default: the last) and of one rank or all.
+    """Log files of an attempt (default: the last), of one rank or of all.
 
     Raises:
-        Refused: there is no such attempt or rank.
+        Refused: the run has no such attempt or rank.
     """
     attempts = attempts_with_logs(run)
     if not attempts:
-        raise refuse("logs.none", "RUN", f"{run.root.name} has not started yet", "add -f to wait for it")
+        raise refuse(
+            "logs.none",
+            "RUN",
+            f"{run.root.name} has no logs yet: it has not started",
+            "add -f to wait for them",
+        )
     chosen = attempt if attempt is not None else attempts[-1]
     if chosen not in attempts:
         listed = ", ".join(map(str, attempts))
-        raise refuse("logs.attempt", "--attempt", f"there is no attempt {chosen}", f"attempts: {listed}")
+        raise refuse(
+            "logs.attempt", "--attempt", f"unknown attempt {chosen}", f"attempts with logs: {listed}"
+        )
     found = sorted(run.attempt_logs(chosen).glob("rank_*.log"), key=lambda path: _number(path.name))
     files = [LogFile(path, path.stem.replace("_", " ")) for path in found]
     if rank is not None:
         files = [file for file in files if _number(file.path.name) == rank]
         if not files:
             listed = ", ".join(str(_number(path.name)) for path in found) or "none yet"
-            raise refuse("logs.rank", "--rank", f"there is no rank {rank}", f"ranks: {listed}")
+            raise refuse("logs.rank", "--rank", f"unknown rank {rank}", f"ranks with logs: {listed}")
     return [*files, *_task_logs(run, chosen, rank)]
 
 
+def line_filter(pattern: str | None) -> re.Pattern[str]:
+    """Compile the pattern of --grep; without one, every line matches.
+
+    Raises:
+        Refused: it is not a valid regular expression.
+    """
+    try:
+        return re.compile(pattern or "")
+    except re.error as error:
+        message = f"invalid regular expression {pattern!r}: {error}"
+        raise refuse("logs.grep", "--grep", message, "fix the pattern") from error
+
+
 def first_error(run: RunDir, attempt: int) -> str | None:
-    """What went wrong first in an attempt, as the rank that it happened on wrote it down."""
+    """The first error of an attempt, as the rank where it happened recorded it; None without one."""
     cause = first_cause(read_failures(run.attempt_logs(attempt)))
     if cause is None:
         return None
@@ -62,7 +82,7 @@ def first_error(run: RunDir, attempt: int) -> str | None:
 
 
 def follow(files: Callable[[], Sequence[LogFile]], alive: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-    """(label, line) as lines are written, until the run ends; what is there already is merged by time."""
+    """Yield (label, line) as lines are written, until the run ends; existing lines are merged by time."""
     offsets: dict[Path, int] = {}
     while True:
         last_round = not alive()
@@ -70,7 +90,7 @@ def follow(files: Callable[[], Sequence[LogFile]], alive: Callable[[], bool]) ->
         for file in files():
             lines, offsets[file.path] = new_lines(file.path, offsets.get(file.path, 0))
             batch += _stamped(file.label, lines)
-        # Stable: lines without a time of their own stay behind the one that they belong to.
+        # The sort is stable: lines without a timestamp stay behind the line that they belong to.
         for _, label, line in sorted(batch, key=lambda entry: entry[0]):
             yield label, line
         if last_round:
@@ -79,6 +99,7 @@ def follow(files: Callable[[], Sequence[LogFile]], alive: Callable[[], bool]) ->
 
 
 def _stamped(label: str, lines: Sequence[bytes]) -> Iterator[tuple[bytes, str, str]]:
+    """Yield (timestamp, label, line); a line without a timestamp gets that of the line before."""
     stamp = b""
     for line in lines:
         if found := _STAMP.match(line):
@@ -87,7 +108,7 @@ def _stamped(label: str, lines: Sequence[bytes]) -> Iterator[tuple[bytes, str, s
 
 
 def _task_logs(run: RunDir, attempt: int, rank: int | None) -> list[LogFile]:
-    """The node agents' own output and the batch script's, of the attempt's job."""
+    """Output of the node agents and of the batch script, in the attempt's job."""
     token = run.attempt_logs(attempt) / "start"
     if rank is not None or not token.is_file():
         return []
@@ -100,9 +121,10 @@ def _task_logs(run: RunDir, attempt: int, rank: int | None) -> list[LogFile]:
 
 
 def as_json(label: str, line: str) -> str:
-    """A line for programs."""
+    """A log line as JSON."""
     return json.dumps({"source": label, "line": line})
 
 
 def _number(name: str) -> int:
+    """The digits in a file name, as a number."""
     return int(re.sub(r"\D", "", name))

@@ -1,11 +1,11 @@
-"""All runs and all trials of all sweeps, judged together with one question to the queue."""
+"""The status of runs and of all trials of sweeps, with one query to the queue."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from launcher.records.points import label
-from launcher.records.runs import all_runs, all_sweeps, find, runs_root
+from launcher.records.runs import all_runs, all_sweeps, on_run_or_sweep, runs_root
 from launcher.records.sweeps import SweepDir
 from launcher.status.runs import RunStatus, read_statuses
 from launcher.status.state import Unstarted
@@ -18,31 +18,30 @@ class Overview:
     """What `shardline status` shows."""
 
     named: bool
-    """Whether the command line names what is wanted."""
+    """Whether the command line gave names; if not, everything under the runs root is shown."""
     runs: Sequence[RunStatus]
     sweeps: Mapping[str, Sequence[RunStatus]]
-    """By the sweep's name: its trials."""
+    """The trials of each sweep, by the sweep's name."""
     labels: Mapping[str, str]
-    """By trial: what tells it from the others."""
+    """The swept values of each trial, by its name."""
 
     @property
     def statuses(self) -> list[RunStatus]:
-        """All of them, one list: runs, then the trials of each sweep."""
+        """One list of all: runs, then the trials of each sweep."""
         return [*self.runs, *(status for trials in self.sweeps.values() for status in trials)]
 
 
 def read_overview(names: Sequence[str]) -> Overview:
-    """Judge what is named, or everything under the runs root.
+    """Read the status of the named runs and sweeps, or of everything under the runs root.
 
     Raises:
-        Refused: a name fits nothing, or several.
+        Refused: a name matches nothing, or several.
     """
-    places: Sequence[RunDir | SweepDir] = [find(name) for name in names] or [
-        *all_runs(runs_root()),
-        *all_sweeps(runs_root()),
-    ]
-    runs: list[RunDir | Unstarted] = [place for place in places if isinstance(place, RunDir)]
-    files = {place: place.read() for place in places if isinstance(place, SweepDir)}
+    runs: list[RunDir | Unstarted] = [] if names else [*all_runs(runs_root())]
+    found: list[SweepDir] = [] if names else all_sweeps(runs_root())
+    for name in names:
+        on_run_or_sweep(name, runs.append, found.append)
+    files = {sweep: sweep.read() for sweep in found}
     trials = {place.root.name: sweep_runs(place, file) for place, file in files.items()}
     statuses = read_statuses([*runs, *chain.from_iterable(trials.values())], attempts=bool(names))
     at = len(runs)

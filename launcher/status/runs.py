@@ -1,4 +1,4 @@
-"""What became of runs, read from their directories and, while they may live, from a process or from Slurm."""
+"""The status of runs, read from their directories and, if they may be active, from a process or Slurm."""
 
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -161,7 +161,7 @@ def _status(files: RunFiles, view: QueueView) -> RunStatus:
 
 
 def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list[Attempt]:
-    """Attempts that ended without a word, explained by what the accounting database kept of each start."""
+    """Attempts that ended without a recorded reason, with the reason from Slurm's accounting database."""
     explained = []
     for attempt in attempts:
         same_job = [record for record in starts if record.job_id == attempt.job_id]

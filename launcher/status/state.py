@@ -63,11 +63,11 @@ class RunFiles:
 
     @property
     def silent(self) -> bool:
-        """Whether an attempt ended that did not say why."""
+        """Whether an attempt ended without recording a reason."""
         return any(attempt.ended is None for attempt in self.attempts)
 
     def phase(self) -> str | None:
-        """What the run said last that it does, and whether it could still save when asked to stop."""
+        """The last phase in the journal, with a warning if a stop would leave too little time to save."""
         begun, short = newest(self.since, PhaseBegun), newest(self.since, ShortNotice)
         if begun is None:
             return None
@@ -79,7 +79,7 @@ def judge(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[S
     if settled := _settled(files, record):
         return settled
     if not files.jobs:
-        return "FAILED", "it was made and never started; resume starts it"
+        return "FAILED", "created but never started; run: shardline resume"
     last = files.jobs[-1]
     if files.job_name and (record or view.error):
         return _judge_by_slurm(files, record, view)
@@ -87,17 +87,18 @@ def judge(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[S
         # An intent: the job that it announces writes its id within seconds, or there is none.
         if time.time() - last.time < _START_S:
             return "PENDING", "being started"
-        return "FAILED", "its start was cut short; resume starts it"
+        return "FAILED", "submission was interrupted; run: shardline resume"
     if last.executor == "local" and is_alive(last):
         phase = files.phase()
         return ("RUNNING", phase) if phase else ("PENDING", "starting")
     if stop := _stop(files):
         return stop
     if last.executor == "slurm":
-        return "FAILED", "Slurm no longer knows its job; resume goes on"
+        return "FAILED", "Slurm has no record of the job; run: shardline resume"
     if not last.is_here:
-        return "RUNNING", f"started on {last.host}; ask there"
-    return "FAILED", "its process ended without a word (killed, or the machine went down); resume goes on"
+        return "RUNNING", f"started on {last.host}; check the status there"
+    why = "process exited without reporting an error (killed or node failure); run: shardline resume"
+    return "FAILED", why
 
 
 def _settled(files: RunFiles, record: JobRecord | None) -> tuple[State, str] | None:
@@ -129,7 +130,7 @@ def _judge_by_slurm(files: RunFiles, record: JobRecord | None, view: QueueView) 
         return "RUNNING", files.phase() or record.state.lower()
     if record.state == "CANCELLED":
         return "CANCELLED", "cancelled in Slurm"
-    return _stop(files) or ("FAILED", f"{why_ended(record.state)}; resume goes on")
+    return _stop(files) or ("FAILED", f"{why_ended(record.state)}; run: shardline resume")
 
 
 def judge_unstarted(trial: Unstarted, record: JobRecord | None, view: QueueView) -> tuple[State, str]:

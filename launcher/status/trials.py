@@ -1,4 +1,4 @@
-"""What became of a sweep's trials: those that started are judged as any run, the others by their array."""
+"""The status of a sweep's trials: of started ones as of any run, of the others from their job array."""
 
 import os
 from dataclasses import dataclass

@@ -12,7 +12,8 @@ from slurm.devcluster.cluster import down, up
 from slurm.devcluster.daemons import processes_of
 from slurm.devcluster.layout import ClusterLayout
 from slurm.devcluster.packages import MissingProgramsError
-from tests.cluster.slurm import ClusterRun, finish, settings_for
+from tests.cluster.slurm import settings_for
+from tests.multiprocess.driven import DrivenRun, finish
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,7 +29,7 @@ def bring_up(*, accounting: bool) -> Iterator[ClusterLayout]:
     root = Path(tempfile.mkdtemp(prefix="shardline-", dir="/tmp")).resolve()
     shutil.rmtree(root)
     try:
-        layout = up(root, nodes=4, accounting=accounting, say=lambda _: None)
+        layout = up(root, nodes=4, accounting=accounting, report_progress=lambda _: None)
     except MissingProgramsError as error:
         pytest.skip(f"NO CLUSTER TESTS WERE RUN: {error}")
     outside = os.environ.get("SLURM_CONF")
@@ -56,6 +57,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def unbroken(settings: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> ClusterRun:
+def unbroken(settings: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> DrivenRun:
     """The same training on this machine, with nothing in its way: what every broken run must equal."""
     return finish(*settings, "slurm=local", "name=unbroken", f"runs_dir={tmp_path_factory.mktemp('runs')}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from launcher.status.runs import RunStatus
 from tests.multiprocess.runs import Run, command, traced_settings
 from train.rundir import RunDir
 
@@ -35,7 +36,7 @@ def slurm(*words: str) -> str:
     return done.stdout
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ClusterRun(Run):
     """A run that Slurm started. All nodes are this machine, so its processes can be found."""
 
@@ -65,12 +66,23 @@ class ClusterRun(Run):
         ]
         return min(found, key=lambda process: process.info["create_time"])
 
-    def wait_for(self, *states: str) -> object:
+    def wait_for_task(self) -> None:
+        """Return when a task of it runs."""
+        self.wait(lambda: bool(self.agents()), "its task")
+
+    def wait_for(self, *states: str, within_s: float = PATIENCE_S) -> RunStatus:
         self.wait(lambda: self.status.state in states, " or ".join(states))
         return self.status
 
     def wait_for_step(self, step: int) -> None:
         self.wait(lambda: self.last_step() >= step, f"step {step}")
+
+    def wait_for_attempt(self, attempt: int, step: int) -> None:
+        """Return when this attempt has trained this step."""
+        self.wait(
+            lambda: self.last_attempt() == attempt and self.last_step() >= step,
+            f"step {step} of attempt {attempt}",
+        )
 
     def last_step(self) -> int:
         return self._last_line()["step"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.slurm import ClusterRun, assert_equal_runs, bring_back, nothing_left, occupy, slurm, submit
+from tests.multiprocess.runs import Run
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -22,10 +23,7 @@ def disturbed(run: ClusterRun, *disturb: Callable[[ClusterRun], None]) -> None:
     """Once in each attempt, with a checkpoint of the attempt's own before it."""
     for attempt, one in enumerate(disturb, start=1):
         step = 15 + 20 * (attempt - 1)
-        run.wait(
-            lambda attempt=attempt, step=step: run.last_attempt() == attempt and run.last_step() >= step,
-            f"attempt {attempt} at step {step}, before {one.__name__}",
-        )
+        run.wait_for_attempt(attempt, step)
         one(run)
 
 
@@ -39,7 +37,7 @@ def _nothing_in_shared_memory(cluster: object):
     assert set(SHARED_MEMORY.iterdir()) <= before
 
 
-def went_on(run: ClusterRun, unbroken: ClusterRun, attempts: int) -> None:
+def went_on(run: ClusterRun, unbroken: Run, attempts: int) -> None:
     run.completed()
     assert_equal_runs(run, unbroken)
     assert run.status.attempt == attempts
@@ -58,7 +56,7 @@ def usr2_to_one_rank(run: ClusterRun) -> None:
     run.ranks()[1].send_signal(signal.SIGUSR2)
 
 
-def test_asked_to_stop_it_saves_and_goes_on_at_that_step(settings: tuple[str, ...], unbroken: ClusterRun):
+def test_asked_to_stop_it_saves_and_goes_on_at_that_step(settings: tuple[str, ...], unbroken: Run):
     """For a job of a higher partition, for an administrator, and by a signal to one rank."""
     run = broken(settings, "asked")
     job_id = run.job_id
@@ -80,9 +78,7 @@ def kill_srun(run: ClusterRun) -> None:
     run.srun().kill()
 
 
-def test_without_a_warning_it_goes_on_from_the_newest_checkpoint(
-    settings: tuple[str, ...], unbroken: ClusterRun
-):
+def test_without_a_warning_it_goes_on_from_the_newest_checkpoint(settings: tuple[str, ...], unbroken: Run):
     """The node goes down, the agent dies, srun dies."""
     run = broken(settings, "unwarned")
     node = run.status.nodes or ""
@@ -98,7 +94,7 @@ def test_without_a_warning_it_goes_on_from_the_newest_checkpoint(
     assert run.status.attempts[0].nodes == node
 
 
-def test_a_rank_that_dies_or_hangs_needs_no_queue(settings: tuple[str, ...], unbroken: ClusterRun):
+def test_a_rank_that_dies_or_hangs_needs_no_queue(settings: tuple[str, ...], unbroken: Run):
     """Killed, and stopped by a signal later: each time the ranks start again where they are."""
     run = broken(settings, "ranks", "train.hang_timeout_s=5")
     killed_after = run.last_step()

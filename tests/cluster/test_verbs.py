@@ -11,9 +11,9 @@ import pytest
 
 from slurm.devcluster.layout import ClusterLayout
 from tests.cluster.conftest import bring_up
-from tests.cluster.slurm import ClusterRun, assert_equal_runs, nothing_left, slurm, submit
+from tests.cluster.slurm import assert_equal_runs, nothing_left, slurm, submit
 from tests.cluster.test_submit import HELD, SHORT
-from tests.multiprocess.runs import command
+from tests.multiprocess.runs import Run, command
 
 CANARIES = {"WANDB_API_KEY": "canary" + "0" * 34, "HF_TOKEN": "hf_canary_token", "MY_SECRET": "canary-secret"}
 
@@ -104,7 +104,7 @@ def test_another_time_limit_may_be_given_to_a_run_that_ended(cluster: ClusterLay
     slurm("scancel", again.job_id)
 
 
-def test_the_time_limit(cluster: ClusterLayout, settings: tuple[str, ...], unbroken: ClusterRun):
+def test_the_time_limit(cluster: ClusterLayout, settings: tuple[str, ...], unbroken: Run):
     """Slurm asks to stop 25 to 55 s into one minute; until then a rank is held, so that time passes."""
     run = submit(*settings, "name=limit", "slurm.time_min=1", "slurm.signal_delay_s=5")
     run.wait_for_step(30)
@@ -117,7 +117,7 @@ def test_the_time_limit(cluster: ClusterLayout, settings: tuple[str, ...], unbro
     run.completed()
     assert_equal_runs(run, unbroken)
     first, second = run.status.attempts
-    assert first.ended.startswith("stopped by SIGUSR2 after step")
+    assert (first.ended or "").startswith("stopped by SIGUSR2 after step")
     assert second.ended == "finished"
 
 

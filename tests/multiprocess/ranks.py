@@ -1,23 +1,35 @@
 """Functions run on real gloo ranks, for what a whole run would hide."""
 
-import os
-import socket
+import pickle
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch.multiprocessing as mp
+from tests.multiprocess.forked import fork, free_port, rank_environ, wait_for_all
+
+_WITHIN_S = 300.0
 
 
 def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:
     """Call `function(rank, *arguments)` on every rank; returns what each returned."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with mp.get_context("spawn").Manager() as manager:
-        answers = manager.dict()
-        mp.spawn(_rank, (world_size, port, function, arguments, answers), nprocs=world_size)
-        return [answers[rank] for rank in range(world_size)]
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        answers = [Path(folder) / f"rank_{rank}" for rank in range(world_size)]
+        ranks = [
+            fork(
+                _answer,
+                answers[rank],
+                function,
+                rank,
+                *arguments,
+                environ=rank_environ(rank, world_size, port),
+            )
+            for rank in range(world_size)
+        ]
+        codes = wait_for_all(ranks, _WITHIN_S)
+        assert not any(codes), f"exit codes of the ranks: {codes}"
+        return [pickle.loads(answer.read_bytes()) for answer in answers]
 
 
 def load_on_rank(
@@ -49,14 +61,5 @@ def load_on_rank(
     return config, model, deepspeed, keep
 
 
-def _rank(rank: int, world_size: int, port: int, function: Any, arguments: Any, answers: Any) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-    }
-    answers[rank] = function(rank, *arguments)
+def _answer(answer: Path, function: Callable[..., Any], rank: int, *arguments: Any) -> None:
+    answer.write_bytes(pickle.dumps(function(rank, *arguments)))

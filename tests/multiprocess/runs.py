@@ -1,11 +1,15 @@
 """Real runs for tests: started by the command, watched through the run directory."""
 
+import contextlib
+import io
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +39,32 @@ def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@dataclass(frozen=True)
+@contextlib.contextmanager
+def kept_umask() -> Iterator[None]:
+    """What is written in this process stays as open as before: the command makes its own more private."""
+    before = os.umask(0o077)
+    os.umask(before)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in this process, for verbs that look at a run: it saves a start of Python."""
+    from launcher.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    code: str | int | None = 0
+    with kept_umask(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+    return subprocess.CompletedProcess(arguments, int(code or 0), out.getvalue(), err.getvalue())
+
+
+@dataclass(eq=False)
 class Run:
     """A run that a test started."""
 
@@ -60,21 +89,21 @@ class Run:
         """(step, sample ids), each step once."""
         return [(row.step, list(row.sample_ids)) for row in latest_by_step(read_trace(self.dir))]
 
-    def curve(self) -> list[tuple[int, float, float]]:
+    def curve(self) -> list[tuple[int, float, float | None]]:
         """(step, learning rate, loss), each step once."""
         return [(row.step, row.lr, row.loss) for row in latest_by_step(read_metrics(self.dir))]
 
     def losses(self) -> list[float]:
-        return [loss for _, _, loss in self.curve()]
+        return [math.nan if loss is None else loss for _, _, loss in self.curve()]
 
     def ranks(self) -> list[psutil.Process]:
         """The live rank processes of this run."""
         found = []
         for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if "train.worker" in words and str(self.dir.root) in words:
-                found.append(process)
-        return sorted(found, key=lambda process: int(process.environ()["RANK"]))
+            words = [word for word in process.info["cmdline"] or [] if word]
+            if words[3:5] == ["train.worker", str(self.dir.root)]:
+                found.append((int(words[5]), process))
+        return [process for _, process in sorted(found, key=lambda entry: entry[0])]
 
     def agent(self) -> psutil.Process:
         """The node agent: the task that Submitit's controller started."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.multiprocess.runs import Run, finish, start, traced_settings
+from tests.multiprocess.driven import finish, start
+from tests.multiprocess.runs import Run, traced_settings
 from train.machine.toolchain import compiler_obstacle
 
 pytestmark = pytest.mark.skipif(
@@ -55,10 +56,9 @@ def test_graphs_and_breaks_are_told_and_no_length_compiles_anew(compiled: Run):
 
 
 def test_a_resumed_compiled_run_is_the_unbroken_one(settings: tuple[str, ...], compiled: Run):
-    run = start(*settings, "model.compile=true")
-    run.wait_for_step(1)
-    run.stop()
-    run.resume()
+    run = start(*settings, "model.compile=true", until=20)
+    run.stopped()
+    run.go_on()
     assert [row["attempt"] for row in run.events if row["event"] == "resumed"] == [2]
     assert run.curve() == compiled.curve()
     assert run.trace() == compiled.trace()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.multiprocess.runs import Run, command, finish, go_on, start, traced_settings
+from tests.multiprocess.driven import finish, start
+from tests.multiprocess.runs import Run, command, traced_settings
 from train.kernels.check import Heads, mismatches
 from train.kernels.ops import build_in_child, why_not_buildable
 from train.kernels.table import KernelChoice
@@ -53,13 +54,12 @@ def test_a_resume_continues_exactly_and_others_go_on_with_its_states(
     settings: tuple[str, ...], unbroken: Run
 ):
     """To torch's AdamW, and back from it on another number of ranks at another stage."""
-    run = start(*settings, NAMED, "name=stopped")
-    run.wait_for_step(10)
-    run.stop()
-    go_on(run, until=20)
+    run = start(*settings, NAMED, "name=stopped", until=10)
+    run.stopped()
+    run.go_on(until=20)
     assert run.curve() == unbroken.curve()[: run.status.step]
-    go_on(run, "kernels.optimizer=fused", until=30)
-    go_on(run, NAMED, "hardware.gpus_per_node=1", "zero=stage3-offload", until=None)
+    run.go_on("kernels.optimizer=fused", until=30)
+    run.go_on(NAMED, "hardware.gpus_per_node=1", "zero=stage3-offload")
     assert [row["world_size"] for row in run.events if row["event"] == "started"] == [2, 2, 2, 1]
     assert run.losses() == pytest.approx(unbroken.losses(), abs=1e-4)
 

@@ -1,13 +1,14 @@
 """A run that no longer gets better ends, at the same step whatever happened to it on the way."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import conversation
-from tests.multiprocess.runs import Run, command, finish, start, traced_settings
-from train.faults import FAULT_VARIABLE
+from tests.multiprocess.driven import DrivenRun, finish, start
+from tests.multiprocess.runs import Run, call, traced_settings
 
 STEPS = 60
 EVERY, PATIENCE = 4, 3
@@ -32,7 +33,7 @@ def settings(module_runs: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(settings: tuple[str, ...], module_runs: Path) -> Run:
+def unbroken(settings: tuple[str, ...], module_runs: Path) -> DrivenRun:
     return finish(*settings, "name=unbroken", f"runs_dir={module_runs}")
 
 
@@ -52,7 +53,7 @@ def test_it_ends_with_a_reason_and_the_best_model(unbroken: Run):
     assert unbroken.result["evaluated_step"] == best
     assert (unbroken.dir.export / "model.safetensors").exists()
     assert (unbroken.status.state, unbroken.status.why) == ("COMPLETED", f"ended early: {why}")
-    shown = " ".join(command("results", str(unbroken.dir.root)).stdout.split())
+    shown = " ".join(call("results", str(unbroken.dir.root)).stdout.split())
     assert f"Ended early at step {end}: {why}." in shown
 
 
@@ -60,13 +61,12 @@ def test_stopped_and_killed_on_the_way_it_ends_at_the_same_step(settings: tuple[
     """Stopped after the first validation that is no better, killed after the second."""
     best = unbroken.result["best"]["step"]
     stop, kill = best + EVERY + 2, best + 2 * EVERY + 2
-    faults = f"term@forward:step={stop};kill9@forward:rank=1:step={kill}:attempt=2"
-    run = start(*settings, "name=broken", **{FAULT_VARIABLE: faults})
-    run.wait_for("PREEMPTED")
-    again = command("resume", str(run.dir.root), "--follow", **{FAULT_VARIABLE: faults})
-    assert again.returncode == 0, again.stdout + again.stderr
+    run = start(*settings, "name=broken", until=stop)
+    run.stopped()
+    run.begin_next(faults=f"kill9@forward:rank=1:step={kill}:attempt=2")
+    assert -signal.SIGKILL in run.ended()
+    run.start_again().completed()
     assert [row["step"] for row in run.events if row["event"] == "preempted"] == [stop]
-    assert run.kinds().count("crashed") == 1
     assert run.trace() == unbroken.trace()
     assert run.curve() == unbroken.curve()
     assert validations(run) == validations(unbroken)
@@ -74,13 +74,12 @@ def test_stopped_and_killed_on_the_way_it_ends_at_the_same_step(settings: tuple[
     assert {key: run.result[key] for key in same} == {key: unbroken.result[key] for key in same}
 
 
-def test_more_patience_is_what_makes_it_go_on(unbroken: Run):
+def test_more_patience_is_what_makes_it_go_on(unbroken: DrivenRun):
     """Comes last: the shared run is made longer."""
     end = unbroken.result["step"]
-    refused = command("resume", str(unbroken.dir.root), "train.max_steps=100")
+    refused = call("resume", str(unbroken.dir.root), "train.max_steps=100")
     assert refused.returncode == 2
     assert "would end at the same step again" in " ".join(refused.stderr.split())
     assert unbroken.result["step"] == end
-    more = command("resume", str(unbroken.dir.root), f"eval.patience={PATIENCE + 1}", "--follow")
-    assert more.returncode == 0, more.stdout + more.stderr
+    unbroken.go_on(f"eval.patience={PATIENCE + 1}")
     assert unbroken.result["step"] >= end + EVERY

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from tests.conftest import conversation
-from tests.multiprocess.runs import Run, finish, start, traced_settings
+from tests.multiprocess.driven import finish, start
+from tests.multiprocess.runs import Run, traced_settings
 from train.data.render import IGNORED, label_tokens
 from train.formats.messages import render_messages
 from train.rundir import read_lines
@@ -107,12 +108,9 @@ def training_file(run: Run) -> str:
 
 
 def test_a_fold_that_was_stopped_ends_as_the_unbroken_one(settings: tuple[str, ...], halves: list[Run]):
-    """Stopped by a fault of its own making, so that no run is too fast to be caught."""
-    run = start(
-        *settings, "cv.fold=0", "name=stopped", SHARDLINE_FAULT="term@forward:rank=1:step=7:attempt=1"
-    )
-    run.wait_for("PREEMPTED")
-    run.resume()
+    run = start(*settings, "cv.fold=0", "name=stopped", until=7)
+    run.stopped()
+    run.go_on()
     assert run.trace() == halves[0].trace()
     assert run.curve() == halves[0].curve()
     assert predictions(run) == predictions(halves[0])

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.multiprocess.runs import ROWS, Run, finish, start, traced_settings
+from tests.multiprocess.driven import finish, start
+from tests.multiprocess.runs import ROWS, Run, traced_settings
 from train.rundir import read_lines
 
 STEPS = 40
@@ -41,10 +42,9 @@ def test_every_document_is_seen_once_an_epoch(unbroken: Run):
 
 
 def test_a_stop_in_the_middle_changes_nothing(settings: tuple[str, ...], unbroken: Run):
-    run = start(*settings, "name=stopped", "checkpoint.every_steps=10")
-    run.wait_for_step(7)
-    run.stop()
-    run.resume()
+    run = start(*settings, "name=stopped", "checkpoint.every_steps=10", until=7)
+    run.stopped()
+    run.go_on()
     assert run.status.attempt == 2
     assert run.trace() == unbroken.trace()
     assert run.curve() == unbroken.curve()

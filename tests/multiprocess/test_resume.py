@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.multiprocess.runs import ROWS, Run, command, finish, start, traced_settings
+from tests.multiprocess import driven
+from tests.multiprocess.runs import ROWS, Run, command, start, traced_settings
 from train.rundir import read_lines
 
 STEPS = 60
@@ -21,7 +22,7 @@ def settings(module_runs: Path) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def unbroken(settings: tuple[str, ...], module_runs: Path) -> Run:
-    return finish(*settings, "name=unbroken", f"runs_dir={module_runs}")
+    return driven.finish(*settings, "name=unbroken", f"runs_dir={module_runs}")
 
 
 def assert_equal_runs(run: Run, unbroken: Run) -> None:
@@ -49,18 +50,17 @@ def test_dropout_is_on_from_the_first_step(unbroken: Run):
 
 def test_stopped_twice_and_resumed_twice(settings: tuple[str, ...], unbroken: Run):
     """By either signal on either rank. `latest` is emptied once and lost once: it decides nothing."""
-    run = start(*settings, "name=twice")
+    run = driven.start(*settings, "name=twice")
     run.wait_for_step(7)
     assert run.stop(signal.SIGTERM, rank=1).why.startswith("stopped by SIGTERM after step")
     first_stop = run.status.step
     (run.dir.checkpoints / "latest").write_text("")
-    again = command("resume", str(run.dir.root), "--json")
-    assert again.returncode == 0
+    run.begin_next()
     run.wait_for_step(first_stop + 15)
     assert run.stop(signal.SIGUSR2, rank=0).why.startswith("stopped by SIGUSR2 after step")
     assert run.status.step > first_stop
     (run.dir.checkpoints / "latest").unlink()
-    run.resume()
+    run.go_on()
     assert run.status.attempt == 3
     stops, returns = (
         [row["step"] for row in run.events if row["event"] == kind] for kind in ("preempted", "resumed")
@@ -81,7 +81,7 @@ def torn(settings: tuple[str, ...], module_runs: Path) -> Run:
     for rank in ranks:
         rank.wait(timeout=10)
     status = run.wait_for("FAILED") if run.status.state != "FAILED" else run.status
-    assert "resume goes on" in status.why
+    assert "run: shardline resume" in status.why
     newest = run.dir.checkpoints / (run.dir.checkpoints / "latest").read_text().strip()
     next(newest.glob("shards/*rank_1*optim_states.pt")).write_bytes(b"torn")
     return run.resume()
@@ -108,8 +108,9 @@ def test_without_any_checkpoint_left_nothing_starts_over(torn: Run):
 
 
 def test_keep_last_and_best_are_what_remains(runs: Path):
-    run = finish(
+    run = driven.finish(
         "experiment=smoke",
+        "train.precision=fp32",
         "checkpoint.every_steps=2",
         "checkpoint.keep_last=2",
         "eval.every_steps=4",

@@ -1,13 +1,16 @@
 """Killed, or with a full disk, at every point of a save on either rank: nothing is lost or repeated."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.multiprocess.runs import Run, finish, start, traced_settings
+from tests.multiprocess.driven import finish, start
+from tests.multiprocess.runs import Run, traced_settings
 from train.checkpoint.store import CheckpointStore
-from train.faults import FAULT_VARIABLE, SAVE_POINTS
+from train.failures import ExitCode
+from train.faults import SAVE_POINTS
 from train.rundir import read_lines
 
 STEPS = 120
@@ -48,11 +51,11 @@ def test_killed_at_every_point_of_a_save(settings: tuple[str, ...], unbroken: Ru
         f"kill9@{point}:rank={rank}:step={EVERY * (2 * number + 2)}:restart={number}"
         for number, (point, rank) in enumerate(CASES)
     )
-    run = start(*settings, "name=killed", **{FAULT_VARIABLE: faults})
-    run.wait_for("COMPLETED", within_s=600)
-    crashes = [row for row in run.events if row["event"] == "crashed"]
-    assert len(crashes) == len(CASES), "a fault did not strike"
-    assert all("was killed by SIGKILL" in row["reason"] for row in crashes)
+    run = start(*settings, "name=killed", faults=faults)
+    for point, rank in CASES:
+        assert run.ended()[rank] == -signal.SIGKILL, f"{point} on rank {rank} was not reached"
+        run.start_again(faults=faults)
+    run.completed()
     [skipped] = [row for row in run.events if row["event"] == "skipped_checkpoints"]
     assert skipped["reason"].startswith(f"step_{before}: ")
     assert "differs from what was committed" in skipped["reason"]
@@ -67,7 +70,7 @@ def test_a_full_disk_at_every_point_of_a_save(settings: tuple[str, ...], unbroke
         f"enospc@{point}:rank={rank}:step={EVERY * (2 * number + 2)}"
         for number, (point, rank) in enumerate(points)
     )
-    run = finish(*settings, "name=full", **{FAULT_VARIABLE: faults})
+    run = finish(*settings, "name=full", faults=faults)
     failed = [row for row in run.events if row["event"] == "save_failed"]
     assert [row["step"] for row in failed] == [EVERY * (2 * n + 2) for n in range(len(points))]
     assert all("No space left on device" in row["reason"] and row["in_a_row"] == 1 for row in failed)
@@ -76,20 +79,19 @@ def test_a_full_disk_at_every_point_of_a_save(settings: tuple[str, ...], unbroke
 
 def test_three_failed_saves_in_a_row_end_the_run(settings: tuple[str, ...]):
     faults = ";".join(f"enospc@save.shard:rank=1:step={EVERY * number}" for number in (4, 5, 6))
-    run = start(*settings, "name=no-room", **{FAULT_VARIABLE: faults})
-    run.wait_for("FAILED", within_s=120)
-    assert run.result["exit_code"] == 95
-    assert "3 saves in a row failed" in run.result["why"]
+    run = start(*settings, "name=no-room", faults=faults)
+    failure = run.failed()
+    assert failure.exit_code == ExitCode.SAVES_FAILED
+    assert "3 saves in a row failed" in failure.message
     kept = {path.name for path in run.dir.checkpoints.glob("step_*")}
     assert kept == {f"step_{EVERY * 2}", f"step_{EVERY * 3}"}
-    run.resume()
-    assert run.status.state == "COMPLETED"
+    run.go_on()
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_on_any_rank(settings: tuple[str, ...], unbroken: Run):
     """Skipped once; three in a row go back to the checkpoint before and leave these batches out."""
     faults = "nan@backward:rank=1:step=10;" + ";".join(f"nan@backward:rank=0:step={n}" for n in (20, 21, 22))
-    run = finish(*settings, "name=not-finite", **{FAULT_VARIABLE: faults})
+    run = finish(*settings, "name=not-finite", faults=faults)
     bad = [(row["step"], row["kind"]) for row in run.events if row["event"] == "bad_step"]
     assert bad == [(10, "skipped"), (20, "skipped"), (21, "skipped"), (22, "skipped")]
     [back] = [row for row in run.events if row["event"] == "rollback"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.multiprocess.runs import finish
+from tests.multiprocess.driven import finish
 from tests.multiprocess.storm import compare, storm, storm_settings
 
 

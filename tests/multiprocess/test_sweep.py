@@ -12,7 +12,8 @@ import pytest
 from launcher.records.sweeps import SweepDir
 from launcher.status.runs import RunStatus
 from launcher.status.trials import read_sweep
-from tests.multiprocess.runs import command, finish, traced_settings
+from tests.multiprocess import driven
+from tests.multiprocess.runs import command, traced_settings
 from train.rundir import read_lines
 
 WITHIN_S = 240
@@ -56,7 +57,7 @@ def test_trials_equal_single_runs_and_a_failure_touches_no_other(settings: tuple
     found = statuses(sweep)
     assert [status.state for status in found] == ["FAILED", "COMPLETED"]
     assert "no trained token within data.max_length=8" in found[0].why
-    alone = finish(*settings, "data.max_length=64")
+    alone = driven.finish(*settings, "data.max_length=64")
     trial = sweep.run(found[1].run)
     assert alone.dir.root.name == trial.root.name
     assert alone.curve() == [(r["step"], r["lr"], r["loss"]) for r in read_lines(trial.metrics)]
@@ -73,7 +74,7 @@ def test_a_killed_runner_loses_nothing(settings: tuple[str, ...]):
     sweep, _ = submit(*axes)
     first, _, last = (sweep.run(trial.name) for trial in sweep.read().trials)
     wait(first.result.exists, sweep)
-    [job] = sweep.slice_jobs().values()
+    [job] = sweep.array_jobs().values()
     psutil.Process(int(job.job_id)).kill()
     wait(lambda: not {"RUNNING", "PENDING"} & set(states(sweep)), sweep)
     assert states(sweep)[-1] == "FAILED"

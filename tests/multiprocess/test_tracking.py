@@ -1,12 +1,13 @@
 """W&B over attempts and accidents: one run, every step once, and never in the way."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.multiprocess.runs import start, traced_settings
-from train.faults import FAULT_VARIABLE
+from tests.multiprocess.driven import start
+from tests.multiprocess.runs import traced_settings
 from train.measure.wandb_files import recorded_steps
 from train.rundir import read_lines
 
@@ -23,13 +24,10 @@ def settings(tmp_path: Path) -> tuple[str, ...]:
 
 def test_one_run_for_all_attempts_and_each_step_once(settings: tuple[str, ...]):
     """A kill takes the training back from step 17 to 10; a stop makes a second attempt."""
-    run = start(
-        *settings,
-        "name=once",
-        **{FAULT_VARIABLE: "kill9@forward:rank=1:step=17;term@forward:step=28:restart=1"},
-    )
-    run.wait_for("PREEMPTED")
-    run.resume()
+    run = start(*settings, "name=once", faults="kill9@forward:rank=1:step=17")
+    assert -signal.SIGKILL in run.ended()
+    run.start_again(faults="term@forward:step=28:restart=1").stopped()
+    run.go_on()
     ids = {path.stem.removeprefix("run-") for path in run.dir.root.glob("wandb/offline-run-*/run-*.wandb")}
     assert ids == {json.loads(run.dir.plan.read_text())["training"]["wandb_id"]}
     assert sorted(recorded_steps(run.dir.root)) == list(range(1, 41)), "a step was sent twice, or not at all"
@@ -50,6 +48,6 @@ def test_a_killed_service_does_not_reach_the_training(settings: tuple[str, ...])
     assert service, "W&B has no process of its own any more"
     for process in service:
         process.kill()
-    run.wait_for("COMPLETED")
+    run.completed()
     assert len(run.curve()) == 40
     assert any("W&B failed" in row["reason"] for row in run.events if row["event"] == "tracking")

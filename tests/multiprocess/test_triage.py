@@ -1,6 +1,6 @@
 """The encoder path: MiniLM from its pip package gets a head and learns to sort tickets."""
 
-from tests.multiprocess.runs import finish
+from tests.multiprocess.driven import finish
 
 
 def test_triage_learns_eight_topics_from_near_chance():

@@ -24,8 +24,8 @@ HOSTILE = (
     "x\x1b]0;y",
     "",
 )
-TEXT_FIELDS = ("partition", "account", "qos", "constraint", "reservation", "nodelist", "exclude", "gpu_type")
-TEXT_FIELDS += ("dependency", "licenses", "comment", "mail_user")
+WHERE_TO_RUN = ("partition", "account", "qos", "constraint", "reservation", "nodelist", "exclude", "gpu_type")
+TEXT_FIELDS = (*WHERE_TO_RUN, "dependency", "licenses", "comment", "mail_user")
 
 
 @pytest.mark.parametrize("value", HOSTILE)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from launcher.compose.run import compose_run
 from launcher.planning.estimate.shape import model_shape
 from launcher.planning.preflight import examine

@@ -1,9 +1,6 @@
 """The data formats that data.format can name. Torch-free."""
 
 import json
-from typing import Any
-
-from pydantic_core import PydanticKnownError
 
 from train.formats.base import Format
 from train.formats.labelled import LABELLED
@@ -28,26 +25,8 @@ def formats_with_questions() -> tuple[str, ...]:
     return tuple(entry.name for entry in FORMATS if entry.question)
 
 
-def accept_name(name: Any) -> Any:
-    """Refuse what names no format, in the words in which pydantic refuses an unknown literal.
-
-    Raises:
-        PydanticKnownError: there is no such format.
-    """
-    names = format_names()
-    if name not in names:
-        raise PydanticKnownError("literal_error", {"expected": either(names)})
-    return name
-
-
-def either(names: tuple[str, ...]) -> str:
-    """Quoted names, as alternatives: `'a', 'b' or 'c'`."""
-    *most, last = map(repr, names)
-    return f"{', '.join(most)} or {last}" if most else last
-
-
 def formats_table() -> str:
-    """The Markdown table of the documentation: name, a row, what is trained."""
-    lines = ["| `data.format` | a row | trained |", "|---|---|---|"]
-    lines += [f"| `{entry.name}` | `{json.dumps(entry.example)}` | {entry.trained} |" for entry in FORMATS]
-    return "\n".join(lines)
+    """The rows of the documentation's Markdown table: name, an example, what is trained."""
+    return "\n".join(
+        f"| `{entry.name}` | `{json.dumps(entry.example)}` | {entry.trained} |" for entry in FORMATS
+    )

@@ -152,6 +152,9 @@ class Started(AttemptEvent):
     total_steps: int
     restart: int = 0
     """How often the ranks were restarted in this attempt before; 0 in journals that do not have it."""
+    start_method: Literal["fork", "spawn"] = "spawn"
+    """How this node's ranks were started (`train.start_method`); journals from before there was a choice do
+    not have it."""
 
 
 @record

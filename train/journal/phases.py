@@ -7,7 +7,8 @@ class Phase(StrEnum):
     """What a run does now; `status` and `logs -f` show the value, and the journal holds it."""
 
     IMPORTS = "imports"
-    """From the start of the process to the first other phase."""
+    """From the start of the process to the first other phase. The imports of a process that ranks are forked
+    from count for the first ranks that it starts."""
     PREPARE_MODEL = "prepare model"
     PREPARE_DATA = "prepare data"
     PROCESS_GROUP = "process group"

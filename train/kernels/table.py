@@ -26,7 +26,10 @@ class Implementation:
 
     kernel: str
     name: str
+    """As the config names it."""
     replaces: str
+    title: str | None = None
+    """As the plan names it for people; None: the name."""
     device: Device | None = None
     """The only device that it runs on."""
     package: str | None = None
@@ -53,6 +56,7 @@ IMPLEMENTATIONS = (
     Implementation(
         kernel="loss_head",
         name="chunked",
+        title="chunked cross entropy",
         replaces="logits of all tokens, then cross entropy",
         task="causal",
     ),
@@ -60,6 +64,7 @@ IMPLEMENTATIONS = (
         Implementation(
             kernel=kernel,
             name="liger",
+            title="Liger",
             replaces=replaces,
             device="cuda",
             package="liger-kernel",
@@ -74,18 +79,27 @@ IMPLEMENTATIONS = (
     Implementation(
         kernel="attention",
         name="flash_attention_2",
+        title="FlashAttention 2",
         replaces="a mask over the whole square of a pack",
         device="cuda",
         package=FLASH_ATTENTION,
         precisions=("bf16", "fp16"),
         auto_for_packs=True,
     ),
-    Implementation(kernel="attention", name="sdpa", replaces="scores of tokens x tokens kept in memory"),
+    Implementation(
+        kernel="attention",
+        name="sdpa",
+        title="PyTorch SDPA",
+        replaces="scores of tokens x tokens kept in memory",
+    ),
     # Torch's comes first: it needs no compiler, and on hosts DeepSpeed's takes a tenth less at most.
-    Implementation(kernel="optimizer", name="fused", replaces="AdamW as one loop over parameters"),
+    Implementation(
+        kernel="optimizer", name="fused", title="fused AdamW", replaces="AdamW as one loop over parameters"
+    ),
     Implementation(
         kernel="optimizer",
         name="fused_adam",
+        title="DeepSpeed's fused AdamW",
         replaces="AdamW as one loop over parameters",
         device="cuda",
         offload=False,
@@ -96,6 +110,7 @@ IMPLEMENTATIONS = (
     Implementation(
         kernel="optimizer",
         name="cpu_adam",
+        title="DeepSpeed's CPU AdamW",
         replaces="AdamW as one loop over parameters",
         offload=True,
         op="cpu_adam",
@@ -152,6 +167,12 @@ class Site:
 def reference_of(kernel: str) -> str:
     """What a kernel is compared with: torch's own, and for attention transformers' plain one."""
     return "eager" if kernel == "attention" else REFERENCE
+
+
+def title_of(kernel: str, name: str) -> str:
+    """How the plan names an implementation, or the reference, for people."""
+    titles = [entry.title for entry in IMPLEMENTATIONS if (entry.kernel, entry.name) == (kernel, name)]
+    return next(filter(None, titles), name)
 
 
 def config_key(kernel: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from train.journal.events import PhaseBegun, StartTimed
 from train.journal.phases import Phase
+from train.node.forkserver import IMPORT_S_VARIABLE
 from train.node.heartbeat import Heartbeat
 from train.observer import StepDone, StepObserver
 from train.rank_environment import RankStart
@@ -24,7 +25,8 @@ class PhaseTimer(StepObserver):
         self._heart = heart
         self._start = start
         self._main = main
-        self._begun: list[tuple[Phase, float]] = [(Phase.IMPORTS, time.monotonic() - process_age_s())]
+        before_s = process_age_s() + float(os.environ.get(IMPORT_S_VARIABLE, "0"))
+        self._begun: list[tuple[Phase, float]] = [(Phase.IMPORTS, time.monotonic() - before_s)]
         self._starting = True
 
     def begin(self, phase: Phase) -> None:
@@ -53,7 +55,7 @@ class PhaseTimer(StepObserver):
                 )
             )
             parts = ", ".join(f"{phase} {spent:.2f}" for phase, spent in seconds.items())
-            logger.info("from exec to the first step %.2f s: %s", sum(seconds.values()), parts)
+            logger.info("start to first step: %.2f s: %s", sum(seconds.values()), parts)
 
 
 def phase_seconds(begun: list[tuple[Phase, float]], now_s: float) -> dict[Phase, float]:
@@ -71,7 +73,7 @@ def phase_seconds(begun: list[tuple[Phase, float]], now_s: float) -> dict[Phase,
 
 
 def process_age_s() -> float:
-    """Seconds since this process was started, as the kernel counts: exec does not set it back."""
+    """Seconds since this process was forked, as the kernel counts: exec does not set it back."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s

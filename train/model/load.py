@@ -75,6 +75,17 @@ def load_plain_model(directory: Path, config: ModelConfig) -> Any:
     return _auto_class(config).from_pretrained(directory, dtype=torch.float32)
 
 
+def import_model_code(config: ModelConfig) -> None:
+    """Import the module of the model's class; a model that cannot be found is left to the ranks."""
+    try:
+        model_type = resolve_source(config.source).config.get("model_type")
+        settings_class = transformers.CONFIG_MAPPING[model_type]
+        classes: Any = _auto_class(config)._model_mapping
+        classes[settings_class]
+    except (UserError, KeyError):
+        return
+
+
 def attention_heads(directory: Path, config: ModelConfig) -> Heads:
     """What the model's attention is made of."""
     settings: Any = transformers.AutoConfig.from_pretrained(directory)

@@ -1,4 +1,4 @@
-"""The node agent: starts one rank per GPU with torch's elastic agent, and starts them again when one dies.
+"""The node agent: starts one rank per GPU, watches the ranks and starts them again when one dies.
 
 Runs the same under Submitit's local executor and under Slurm; it learns where it stands from its caller. The
 agents of a job act together: each reports how its ranks ended, node 0 decides, all do the same.
@@ -6,16 +6,11 @@ agents of a job act together: each reports how its ranks ended, node 0 decides, 
 
 import os
 import signal
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from typing import TYPE_CHECKING, Any
 
 from train.failures import (
     ExitCode,
@@ -33,18 +28,22 @@ from train.journal.reading import of_kind, read_journal
 from train.kernels.ops import build_in_child, extensions_folder
 from train.kernels.table import ops_of
 from train.node import heartbeat
-from train.node.health import node_faults
-from train.node.rendezvous import Rendezvous
+from train.node.forkserver import IMPORT_S_VARIABLE
 from train.node.shared_memory import sweep_shared_memory
 from train.node.signals import StopWatch
-from train.node.watchdog import Watchdog
+from train.node.starter import ImportsFailedError, ServerDiedError, Starter
+from train.node.supervise import Ended, supervise
+from train.node.watchdog import LONG_PHASE_FACTOR, Watchdog
 from train.rank_environment import RankStart
 from train.result import Failed, write_result
+
+if TYPE_CHECKING:
+    from train.node.rendezvous import Rendezvous
 
 _REPORT_WITHIN_S = 120.0
 _BUILD_WITHIN_S = 1200.0
 _HEAR_WITHIN_S = 3600.0
-_JOIN_WITHIN_S = 300
+_RANK_MODULE = "train.worker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +75,45 @@ def run_agent(root: Path, attempt: int, place: NodePlace, watch: StopWatch) -> E
         What the job ends with; unless the job goes elsewhere, result.json says the same.
     """
     job = load_job(root)
-    logs = job.run_dir.attempt_logs(attempt)
-    return _Agent(job, attempt, place, watch, Rendezvous(logs, place.node, place.nodes)).run()
+    agent = _Agent(job, attempt, place, watch)
+    try:
+        return agent.run()
+    finally:
+        agent.close()
 
 
 class _Agent:
     """One node's part in one attempt."""
 
-    def __init__(
-        self, job: TrainJob, attempt: int, place: NodePlace, watch: StopWatch, rendezvous: Rendezvous
-    ) -> None:
+    def __init__(self, job: TrainJob, attempt: int, place: NodePlace, watch: StopWatch) -> None:
         self._job = job
         self._attempt = attempt
         self._place = place
         self._watch = watch
-        self._rendezvous = rendezvous
         self._logs = job.run_dir.attempt_logs(attempt)
+        # First of all: its imports go on while this process imports torch itself and looks at the node.
+        self._starter = self._new_starter()
+        self._rendezvous = self._meet()
+
+    def close(self) -> None:
+        """End the process that starts the ranks."""
+        self._watch.tell = None
+        self._starter.close()
+
+    def _new_starter(self) -> Starter:
+        starter = Starter(
+            self._job.config.train.start_method,
+            _RANK_MODULE,
+            [str(self._job.run_dir.root)],
+            self._node_environment(),
+        )
+        self._watch.tell = starter.signal_all
+        return starter
+
+    def _meet(self) -> "Rendezvous":
+        from train.node.rendezvous import Rendezvous
+
+        return Rendezvous(self._logs, self._place.node, self._place.nodes)
 
     def run(self) -> ExitCode:
         """Check the nodes, then start the ranks until they end well or the nodes decide otherwise."""
@@ -107,6 +129,8 @@ class _Agent:
         return decision.code
 
     def _check_node(self) -> Failure | None:
+        from train.node.health import node_faults
+
         sweep_shared_memory()
         folders = {
             "the run directory": self._job.run_dir.root,
@@ -170,74 +194,103 @@ class _Agent:
         if self._place.node == 0:
             for old in self._logs.glob("failure_rank_*.json"):
                 old.unlink()
-        topic = f"start_{restarts}"
         with tempfile.TemporaryDirectory(prefix="shardline-") as scratch:
-            self._rank_environment(restarts, Path(scratch))
-            dog = Watchdog(
-                Path(scratch),
-                self._logs,
-                self._job.config.train.hang_timeout_s,
-                lambda: self._rendezvous.reported_elsewhere(topic, "failed"),
-            )
+            dog = Watchdog(Path(scratch), self._logs, self._job.config.train.hang_timeout_s)
             dog.start()
             try:
-                self._launch(restarts, scratch)
-            except ChildFailedError as error:
-                return dog.hang or self._cause(error, ended_by_us=dog.ended_for_peers)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the run must not end without a word
+                ended = self._start_and_wait(restarts, Path(scratch), dog)
+            except ImportsFailedError as error:
+                return error.failure
+            except ServerDiedError as error:
+                return self._failure("killed", f"{error} on {node_name()}")
+            except TimeoutError as error:
+                return self._failure("hang", f"{error} on {node_name()}")
+            except Exception as error:  # noqa: BLE001 - the other nodes must learn of it, whatever it is
                 failure = describe(error, rank=-1, time=time.time())
-                return dog.hang or failure.in_words(f"node agent on {node_name()}: {error}")
+                return failure.in_words(f"node agent on {node_name()}: {error}")
             finally:
                 dog.stop()
-        return None
+            return None if ended.well else dog.hang or self._cause(ended)
 
-    def _cause(self, error: ChildFailedError, *, ended_by_us: bool) -> Failure:
-        """Why this node's ranks failed: what they left in writing, or the signal that killed one."""
+    def _start_and_wait(self, restarts: int, scratch: Path, dog: Watchdog) -> Ended:
+        """One start of all ranks of this node, by a new server if the one before is gone."""
+        if not self._starter.is_alive():
+            self._starter.close()
+            self._starter = self._new_starter()
+        topic = f"start_{restarts}"
+        endpoint = self._rendezvous.open_store(topic)
+        import_s = self._starter.wait_ready(self._job.config.train.hang_timeout_s * LONG_PHASE_FACTOR)
+        ranks = {}
+        for local_rank in range(self._job.plan.ranks_per_node):
+            rank = self._place.node * self._job.plan.ranks_per_node + local_rank
+            pid = self._starter.start(
+                [str(self._job.run_dir.root), str(rank)],
+                self._rank_environment(rank, local_rank, restarts, endpoint)
+                | {heartbeat.HEARTBEAT_VARIABLE: str(scratch), IMPORT_S_VARIABLE: str(import_s)},
+                self._logs / f"rank_{rank}.log",
+            )
+            ranks[pid] = rank
+        return supervise(
+            self._starter,
+            ranks,
+            lambda: dog.hang is not None or self._rendezvous.reported_elsewhere(topic, "failed"),
+        )
+
+    def _cause(self, ended: Ended) -> Failure:
+        """Why this node's ranks failed: what they left in writing, or how the first one ended."""
         written = first_cause(read_failures(self._logs))
-        killed = [(rank, entry.exitcode) for rank, entry in error.failures.items() if entry.exitcode < 0]
-        if killed and not ended_by_us and (written is None or written.failure_class == "network"):
-            rank, code = killed[0]
-            message = f"rank {rank} was killed by {signal.Signals(-code).name}"
-            return self._failure("killed", message, rank=rank)
+        if ended.codes and (written is None or written.failure_class == "network"):
+            # One that was killed comes before one that only lost its peer.
+            rank, code = min(ended.codes.items(), key=lambda item: item[1] > 0)
+            if code < 0:
+                message = f"rank {rank} was killed by {signal.Signals(-code).name}"
+                return self._failure("killed", message, rank=rank)
+            if written is None:
+                message = f"rank {rank} ended with exit code {code} and left no reason; its log may have one"
+                return self._failure("killed", message, rank=rank)
         if written:
             return written
         return self._failure("network", "its peers on another node were gone")
 
-    def _launch(self, restarts: int, scratch: str) -> None:
-        config = LaunchConfig(
-            min_nodes=self._place.nodes,
-            max_nodes=self._place.nodes,
-            nproc_per_node=self._job.plan.ranks_per_node,
-            run_id=f"{self._place.token}-{restarts}",
-            role="rank",
-            rdzv_backend="c10d",
-            rdzv_endpoint=self._rendezvous.endpoint,
-            # The store is there already, on node 0: all agents are its clients.
-            rdzv_configs={"is_host": "false", "join_timeout": _JOIN_WITHIN_S},
-            local_addr=self._rendezvous.host,
-            # A restart is a decision of ours, taken from the failure's class.
-            max_restarts=0,
-            monitor_interval=0.2,
-            logs_specs=DefaultLogsSpecs(log_dir=f"{scratch}/elastic"),
-            # The agent must not kill its ranks on SIGTERM: they have a checkpoint to write.
-            signals_to_handle="SIGINT",
-        )
-        elastic_launch(config, sys.executable)("-u", "-m", "train.worker", str(self._job.run_dir.root))
-
-    def _rank_environment(self, restarts: int, scratch: Path) -> None:
+    def _node_environment(self) -> dict[str, str]:
+        """What is the same for all ranks of this node, at every start."""
         cores = len(os.sched_getaffinity(0))
-        os.environ |= {
-            heartbeat.HEARTBEAT_VARIABLE: str(scratch),
-            **RankStart(attempt=self._attempt, restart=restarts).as_environ(),
+        environ = {
+            **os.environ,
             "OMP_NUM_THREADS": str(max(1, cores // self._job.plan.ranks_per_node)),
             "TOKENIZERS_PARALLELISM": "false",
             "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
             # The plan checked that model and data are here: nothing may depend on a hub at run time.
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_OFFLINE": "1",
+            # DeepSpeed would look for a device while it is imported.
+            "DS_ACCELERATOR": self._job.plan.device,
         }
         if self._job.plan.device == "cpu":
-            os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+            environ["CUDA_VISIBLE_DEVICES"] = ""
+        return environ
+
+    def _rank_environment(self, rank: int, local_rank: int, restarts: int, endpoint: str) -> dict[str, str]:
+        """What torch and DeepSpeed ask for, by the names that torchrun gives it, and our own."""
+        plan = self._job.plan
+        host, _, port = endpoint.rpartition(":")
+        return {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(local_rank),
+            "WORLD_SIZE": str(plan.nodes * plan.ranks_per_node),
+            "LOCAL_WORLD_SIZE": str(plan.ranks_per_node),
+            "GROUP_RANK": str(self._place.node),
+            "GROUP_WORLD_SIZE": str(plan.nodes),
+            "MASTER_ADDR": host,
+            "MASTER_PORT": port,
+            # The store is there already: all ranks are its clients.
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "TORCHELASTIC_RESTART_COUNT": "0",
+            "TORCHELASTIC_MAX_RESTARTS": "0",
+            "TORCHELASTIC_RUN_ID": f"{self._place.token}-{restarts}",
+            "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
+            **RankStart(attempt=self._attempt, restart=restarts).as_environ(),
+        }
 
     def _restarts_since_checkpoint(self) -> int:
         """Restarts that brought nothing: a week-long run may lose a rank now and then."""

@@ -1,6 +1,6 @@
 """Where the node agents of a job meet: a store on node 0 whose address stands in the run directory.
 
-No port is fixed: node 0 takes a free one and publishes it. Torch's own rendezvous uses the same store.
+No port is fixed: node 0 takes a free one and publishes it.
 """
 
 import json
@@ -34,16 +34,28 @@ class Rendezvous:
         self.node = node
         self.nodes = nodes
         self.host = "127.0.0.1" if nodes == 1 else socket.gethostname()
+        self._of_ranks: TCPStore | None = None
         published = folder / "rendezvous.json"
         if node == 0:
-            self._store = TCPStore(self.host, 0, is_master=True, wait_for_workers=False)
-            self.endpoint = f"{self.host}:{self._store.port}"
-            write_json(published, {"endpoint": self.endpoint})
+            self._store = self._new_store()
+            write_json(published, {"endpoint": f"{self.host}:{self._store.port}"})
         else:
             _wait_for(published.exists, _FIND_WITHIN_S, "node 0 published no address")
-            self.endpoint = json.loads(published.read_text())["endpoint"]
-            host, _, port = self.endpoint.rpartition(":")
+            host, _, port = json.loads(published.read_text())["endpoint"].rpartition(":")
             self._store = TCPStore(host, int(port), is_master=False, wait_for_workers=False)
+
+    def open_store(self, topic: str) -> str:
+        """Open a new store on node 0 for one start of the ranks; returns its address, on every node.
+
+        Raises:
+            RendezvousError: node 0 did not open one.
+        """
+        name = f"{topic}/store"
+        if self.node == 0:
+            self._of_ranks = self._new_store()
+            self._store.set(name, json.dumps(f"{self.host}:{self._of_ranks.port}"))
+        _wait_for(lambda: self._store.check([name]), _FIND_WITHIN_S, "node 0 opened no store for the ranks")
+        return str(self._read(name))
 
     def report(self, topic: str, value: Any) -> None:
         """Say how this node fared."""
@@ -77,6 +89,9 @@ class Rendezvous:
         name = f"{topic}/decision"
         _wait_for(lambda: self._store.check([name]), within_s, f"node 0 announced nothing of {topic}")
         return self._read(name)
+
+    def _new_store(self) -> TCPStore:
+        return TCPStore(self.host, 0, is_master=True, wait_for_workers=False)
 
     def _read(self, name: str) -> Any:
         return json.loads(self._store.get(name))

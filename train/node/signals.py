@@ -1,6 +1,5 @@
 """Signals set a flag, nothing more; the loop acts on it at a step boundary. Torch-free."""
 
-import contextlib
 import ctypes
 import signal
 import threading
@@ -9,11 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import psutil
-
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 _PR_SET_PDEATHSIG = 1
-_RANK_MODULE = "train.worker"
 
 
 class StopRequest:
@@ -42,6 +38,9 @@ class StopWatch(threading.Thread):
     stop that comes while they start is held back rather than lost, or deadly. This thread takes them.
     """
 
+    tell: Callable[[signal.Signals], None] | None = None
+    """Signals all ranks that there are; None while there can be none."""
+
     _LOOK_EVERY_S = 0.5
 
     def __init__(self, stop_request: Path, note: Callable[[str], None]) -> None:
@@ -64,18 +63,12 @@ class StopWatch(threading.Thread):
             if self.reason and not noted:
                 self._note(self.reason)
                 noted = True
-            if self.reason:
-                self._tell_ranks(signal.Signals[self.reason])
+            if self.reason and (tell := self.tell):
+                tell(signal.Signals[self.reason])
             time.sleep(self._LOOK_EVERY_S)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.reason = self.reason or signal.Signals(number).name
-
-    def _tell_ranks(self, number: signal.Signals) -> None:
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.Error):
-                if _RANK_MODULE in child.cmdline():
-                    child.send_signal(number)
 
 
 def die_with_parent() -> None:

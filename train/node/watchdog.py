@@ -1,4 +1,4 @@
-"""Watches the ranks of a node: ends them when one is silent for too long, or peers elsewhere are gone.
+"""Watches the ranks of a node: ends them when one is silent for too long.
 
 Torch-free; runs as a thread of the node agent.
 """
@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -22,40 +22,27 @@ LONG_PHASE_FACTOR = 6
 """How much longer a start, a first step, a save or an assessment may be silent."""
 _LOOK_EVERY_S = 0.25
 _DUMP_WITHIN_S = 3.0
-_PEERS_GRACE_S = 5.0
 
 
 class Watchdog(threading.Thread):
     """Looks at the heartbeats of one start of the ranks until told to stop."""
 
-    def __init__(
-        self, heartbeats: Path, logs: Path, hang_timeout_s: float, peers_failed: Callable[[], bool]
-    ) -> None:
+    def __init__(self, heartbeats: Path, logs: Path, hang_timeout_s: float) -> None:
         """Watch a folder of heartbeats; `logs` is where the ranks write."""
         super().__init__(daemon=True)
         self.hang: Failure | None = None
-        self.ended_for_peers = False
-        """Whether the ranks were ended because those of another node had failed."""
         self._heartbeats = heartbeats
         self._logs = logs
         self._hang_timeout_s = hang_timeout_s
-        self._peers_failed = peers_failed
         self._over = threading.Event()
 
     def run(self) -> None:
-        """End all ranks of this node on the first silence, or some seconds after other nodes lost theirs."""
-        peers_failed_at: float | None = None
+        """End all ranks of this node on the first silence."""
         while not self._over.wait(_LOOK_EVERY_S):
             beats = read_beats(self._heartbeats)
             if silent := find_silent(beats, time.monotonic(), self._hang_timeout_s):
                 self.hang = self._describe(silent)
                 self._dump_stacks(beats)
-                _kill(beats)
-                return
-            if peers_failed_at is None and self._peers_failed():
-                peers_failed_at = time.monotonic()
-            if peers_failed_at and time.monotonic() - peers_failed_at > _PEERS_GRACE_S:
-                self.ended_for_peers = True
                 _kill(beats)
                 return
 

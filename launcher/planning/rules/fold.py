@@ -1,4 +1,4 @@
-"""What the keys of a cross-validation must say of each other."""
+"""Rules about the keys of a cross-validation."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from train.config import CrossValidationConfig
 
 
 def folds_agree(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
-    """Keys that say nothing without `cv.folds`, and a fold that is not one of them."""
+    """Check that no key is set that needs `cv.folds`, and that the fold is one of them."""
     cv = config.cv
     if cv.folds is None:
         given, defaults = cv.model_dump(), CrossValidationConfig().model_dump()
@@ -17,7 +17,7 @@ def folds_agree(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 code="cv.folds",
                 field=f"cv.{name}",
-                message=f"cv.{name}={given[name]!r} says nothing without cv.folds",
+                message=f"cv.{name}={given[name]!r} has no effect without cv.folds",
                 fix="set cv.folds, such as cv.folds=5, or leave it out",
             )
     elif cv.fold is not None and cv.fold >= cv.folds:

@@ -26,7 +26,7 @@ def stays_local(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         yield Problem(
             code="slurm.local",
             field=f"slurm.{name}",
-            message=f"slurm.{name}={given[name]!r} says nothing to the local executor",
+            message=f"slurm.{name} has no effect with slurm.executor=local (found: {given[name]!r})",
             fix="choose slurm=cluster to submit to Slurm, or leave it out",
         )
     placement = place(config, facts)

@@ -1,7 +1,10 @@
 """The command as a process: speed of --help, imports, exit codes, JSON."""
 
+import argparse
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,15 +12,79 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cli.main import main
+from launcher.cli.output import make_console
+from launcher.cli.parser import all_verbs, make_parser
+from launcher.cli.show.plan import show_plan
+from launcher.cli.verb import Verb
+from launcher.cli.verbs import GROUPS
+from launcher.compose.run import compose_run
+from launcher.planning.preflight import examine
+
 HEAVY = ("torch", "transformers", "datasets", "deepspeed", "sklearn")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_help_names_every_verb(shardline: Command):
+def test_help_lists_the_verbs_by_group(shardline: Command):
     done = shardline("--help")
     assert done.returncode == 0
-    for verb in ("plan", "submit", "status", "logs", "results", "resume", "cancel"):
-        assert f"    {verb} " in done.stdout
+    for group, verbs in {
+        "run": ("plan", "submit", "resume", "stop", "cancel"),
+        "look": ("status", "logs", "results", "report"),
+        "sweeps": ("refine",),
+        "checkpoints": ("checkpoints", "export"),
+        "machine": ("doctor", "rehearse", "devcluster", "completion"),
+    }.items():
+        block = done.stdout.partition(f"\n{group}:\n")[2].partition("\n\n")[0]
+        assert tuple(line.split()[0] for line in block.splitlines()) == verbs
+    assert max(map(len, done.stdout.splitlines())) <= 104
+
+
+@pytest.mark.parametrize("verb", all_verbs(), ids=lambda verb: verb.name)
+def test_every_verb_has_help_and_an_example_that_parses(verb: Verb):
+    assert verb.help[0].isupper()
+    assert not verb.help.endswith(".")
+    [subparsers] = [action for action in make_parser()._actions if isinstance(action.choices, dict)]
+    assert isinstance(subparsers.choices, dict)
+    assert f"example: {verb.example}" in subparsers.choices[verb.name].format_help()
+    for command in re.findall(r"shardline ([^)|]+)", verb.example):
+        assert make_parser().parse_args(shlex.split(command)).verb is verb
+
+
+def test_a_new_verb_is_one_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def options(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("name")
+
+    verb = Verb(
+        name="greet",
+        help="Greet a person",
+        example="shardline greet Ada",
+        options=options,
+        run=lambda given: len(given.name),
+    )
+    monkeypatch.setitem(GROUPS, "people", (verb,))
+    monkeypatch.setattr(os, "umask", lambda _: 0)
+    with pytest.raises(SystemExit) as ended:
+        main(["greet", "Ada"])
+    assert ended.value.code == 3
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "people:\n  greet        Greet a person\n" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_is_refused_with_the_nearest_one(shardline: Command):
+    done = shardline("statsu")
+    assert done.returncode == 2
+    assert "unknown verb 'statsu': did you mean status?" in done.stderr
+
+
+def test_an_invalid_regular_expression_is_refused(shardline: Command, runs: Path):
+    (runs / "r-1").mkdir(parents=True)
+    (runs / "r-1" / "plan.json").write_text("{}")
+    done = shardline("logs", "r", "--grep", "x(")
+    assert done.returncode == 2
+    assert "--grep: invalid regular expression 'x(': missing )" in done.stderr
+    assert "-> fix the pattern" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -56,11 +123,33 @@ def test_plan_json_has_the_stable_fields(shardline: Command):
     assert plan["kernels"]["rope"] == {"name": "torch", "why": "liger runs on cuda only"}
 
 
-def test_a_plan_says_which_kernels_engage_and_why_not(shardline: Command):
-    said = " ".join(shardline("plan", "experiment=smoke").stdout.split())
-    assert "rms_norm, swiglu, rope: torch (liger runs on cuda only)" in said
-    assert "attention: sdpa (in place of scores of tokens x tokens kept in memory;" in said
-    assert "cpu_adam serves zero.offload_optimizer=true only" in said
+def test_a_plan_shows_decisions_and_with_verbose_their_reasons(shardline: Command):
+    short = shardline("plan", "experiment=smoke").stdout
+    kernels = " ".join(short.partition("kernels")[2].partition("\n\n")[0].split())
+    assert kernels == (
+        "loss_head: chunked cross entropy rms_norm, swiglu, rope: torch attention: PyTorch SDPA"
+        " optimizer: fused AdamW"
+    )
+    assert "train_batch_size" not in short
+    assert "add -v" in short
+    verbose = shardline("plan", "experiment=smoke", "-v").stdout
+    assert '"train_batch_size": 8' in verbose
+    joined = " ".join(verbose.split())
+    assert "rms_norm, swiglu, rope: torch (liger runs on cuda only)" in joined
+    assert "cpu_adam serves zero.offload_optimizer=true only" in joined
+
+
+def test_the_sbatch_script_is_shown_with_verbose_only(capsys: pytest.CaptureFixture[str]):
+    plan, _ = examine(compose_run(["experiment=smoke", "slurm=cluster", "slurm.partition=gpu"]))
+    assert plan is not None
+    show_plan(make_console(), plan, verbose=False)
+    short = capsys.readouterr().out
+    assert "#SBATCH" not in short
+    assert "for DeepSpeed's configuration, the sbatch script and rejected kernels, add -v" in short
+    show_plan(make_console(), plan, verbose=True)
+    shown = capsys.readouterr().out
+    assert plan.sbatch
+    assert plan.sbatch in shown
 
 
 def test_a_kernel_that_no_compiler_can_make_is_refused_by_the_plan(shardline: Command, tmp_path: Path):
@@ -75,9 +164,7 @@ def test_a_kernel_that_no_compiler_can_make_is_refused_by_the_plan(shardline: Co
 
 def test_plan_says_everything_once(shardline: Command):
     done = shardline("plan", "experiment=smoke")
-    topics = [
-        line.split()[0] for line in done.stdout.partition("DeepSpeed\n")[0].splitlines() if line[:1].strip()
-    ]
+    topics = [line.split()[0] for line in done.stdout.splitlines() if line[:1].strip()]
     assert {"run", "memory", "kernels", "time"} <= set(topics)
     assert len(topics) == len(set(topics)), topics
 
@@ -117,7 +204,7 @@ def test_status_of_nothing_is_an_empty_list(shardline: Command):
 def test_an_unknown_run_is_a_user_error(shardline: Command, verb: str):
     done = shardline(verb, "nothing")
     assert done.returncode == 2
-    assert "there is no run 'nothing'" in done.stderr
+    assert "unknown run 'nothing'" in done.stderr
 
 
 def test_a_users_train_py_is_named(tmp_path: Path):

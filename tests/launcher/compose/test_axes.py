@@ -75,7 +75,7 @@ def test_whole_numbers_reach_both_ends():
         ([LR], {"refit": True}, "no folds to refit"),
         ([LR, SEED], {"zip": [["optim.lr", "seed"]]}, "seed repeats settings"),
         ([LR, Axis("zero.stage", False, (1, 2, 3))], {"zip": [["optim.lr", "zero.stage"]]}, "has 2"),
-        ([LR], {"exclude": [{"optim.lt": 1}]}, "optim.lt is no axis"),
+        ([LR], {"exclude": [{"optim.lt": 1}]}, "unknown axis 'optim.lt'"),
         (
             [Axis("optim.lr", False, interval=Interval(1.0, 0.1, log=False, integer=False))],
             {"sampler": "sobol", "n": 2},

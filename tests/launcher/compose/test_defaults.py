@@ -10,7 +10,7 @@ from pydantic import BaseModel
 import slurm.config
 import train.config
 from launcher.compose.defaults import defaults_of, section_of
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from launcher.compose.run import compose_change, compose_run
 from launcher.compose.sweep import compose_sweep
 from launcher.config import CommandConfig

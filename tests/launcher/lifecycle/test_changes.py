@@ -78,7 +78,7 @@ def test_insisting_is_by_name():
 
 
 def test_an_experiment_cannot_be_changed_and_unknown_keys_are_named():
-    with pytest.raises(Refused, match="sets keys of every section"):
+    with pytest.raises(Refused, match="sets keys in every section"):
         compose_change(OLD.yaml, ["experiment=demo"])
     with pytest.raises(Refused, match=r"optim\.rl"):
         compose_change(OLD.yaml, ["optim.rl=1"])

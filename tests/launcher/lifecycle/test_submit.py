@@ -29,6 +29,7 @@ RUN_BY_JOBS = (
     "launcher.node.epilog",
     "launcher.node.trial",
     "slurm.executor",
+    "train.node.forkserver",
     "train.worker",
 )
 

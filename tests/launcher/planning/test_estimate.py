@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from launcher.compose.run import compose_run
 from launcher.planning.estimate.duration import flops_per_token
 from launcher.planning.estimate.memory import checkpoint_bytes, estimate_memory

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 from launcher.cli.output import make_console
-from launcher.cli.show_plan import plan_as_json, show_plan
+from launcher.cli.show.plan import plan_as_json, show_plan
 from launcher.compose.run import compose_run
 from launcher.errors import Problem
 from launcher.lifecycle.changes import draw_changes, refusals
@@ -46,10 +47,10 @@ def test_rows_and_steps_are_those_of_the_training_part(capsys: pytest.CaptureFix
     assert sum(plan.training.data["held_out"].rows for plan in parts) == whole.training.data["train"].rows
     assert len({plan.run for plan in [whole, *parts]}) == 5, "every fold is a run of its own"
     assert len({plan.training.fold.sha256 for plan in parts if plan.training.fold}) == 1
-    show_plan(make_console(), parts[1])
+    show_plan(make_console(), parts[1], verbose=False)
     rows = plan_as_json(parts[1])["rows"]
     shown = " ".join(capsys.readouterr().out.split())
-    told = f"fold 1 of 4, counted from 0: {rows['train']} rows are trained, {rows['held_out']} held out"
+    told = f"fold 1 of 4, counted from 0: training on {rows['train']} rows, {rows['held_out']} held out"
     assert told in shown
 
 
@@ -69,9 +70,9 @@ def test_the_test_set_is_left_for_the_final_model(tmp_path: Path):
 @pytest.mark.parametrize(
     ("overrides", "field", "message"),
     [
-        ("cv.fold=0", "cv.fold", "cv.fold=0 says nothing without cv.folds"),
-        ("cv.group=topic", "cv.group", "cv.group='topic' says nothing without cv.folds"),
-        ("cv.seed=1", "cv.seed", "cv.seed=1 says nothing without cv.folds"),
+        ("cv.fold=0", "cv.fold", "cv.fold=0 has no effect without cv.folds"),
+        ("cv.group=topic", "cv.group", "cv.group='topic' has no effect without cv.folds"),
+        ("cv.seed=1", "cv.seed", "cv.seed=1 has no effect without cv.folds"),
         ("cv.folds=3 cv.fold=3", "cv.fold", "cv.fold=3, and the folds of cv.folds=3 are 0 to 2"),
         (
             "cv.folds=9 cv.group=topic",
@@ -92,7 +93,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(overrides: str, field: str, 
 
 
 def test_rows_without_the_group_are_named_by_file_and_line(write_rows: Callable[..., Path]):
-    rows = [{**conversation(f"q {n}", "a"), "by": f"author {n}"} for n in range(8)]
+    rows: list[dict[str, Any]] = [{**conversation(f"q {n}", "a"), "by": f"author {n}"} for n in range(8)]
     del rows[2]["by"]
     rows[4]["by"] = " "
     rows[5]["by"] = None

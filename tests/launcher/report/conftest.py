@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.cli import report_verbs
+from launcher.cli.verbs.report import report
 from launcher.records.sweep_journal import RungDecided
 from tests.launcher.report.factory import HOSTILE, Writer, config, make_sweep, train_trial
 
@@ -21,7 +21,7 @@ def write(capsys: pytest.CaptureFixture[str]) -> Write:
 
     def call(path: Path, out: Path | None = None, metric: str | None = None) -> dict[str, Any]:
         options = Namespace(run=str(path), out=out, metric=metric, json=True)
-        assert report_verbs.report(options) == 0
+        assert report(options) == 0
         said: dict[str, Any] = json.loads(capsys.readouterr().out)
         return said
 

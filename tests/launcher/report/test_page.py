@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.cli import report_verbs
+from launcher.cli.verbs.report import report
 from launcher.errors import Refused
 from launcher.records.sweeps import SweepDir
 from launcher.report.charts import Chart
@@ -202,15 +202,13 @@ def test_it_is_written_where_one_says(write: Write, tmp_path: Path, rough_run: P
 def test_what_cannot_be_done_is_refused(tmp_path: Path, rough_run: Path, broken_sweep: Path):
     def refusal(run: Path, **options: Any) -> str:
         with pytest.raises(Refused) as refused:
-            report_verbs.report(
-                Namespace(**{"run": str(run), "out": None, "metric": None, "json": True} | options)
-            )
+            report(Namespace(**{"run": str(run), "out": None, "metric": None, "json": True} | options))
         [problem] = refused.value.problems
         return f"{problem.code} {problem.message} {problem.fix}"
 
     assert "report.out" in refusal(rough_run, out=tmp_path)
-    assert "there is no folder" in refusal(rough_run, out=tmp_path / "no" / "report.html")
-    assert "nothing is ranked" in refusal(rough_run, metric="loss")
+    assert "no such folder" in refusal(rough_run, out=tmp_path / "no" / "report.html")
+    assert "has no effect on a single run" in refusal(rough_run, metric="loss")
     assert "did you mean accuracy?" in refusal(broken_sweep, metric="acuracy")
     assert "run.unknown" in refusal(tmp_path / "nothing")
     assert not (broken_sweep / "report.html").exists()

@@ -52,7 +52,7 @@ def test_a_run_that_died_without_a_word_can_be_resumed(runs: Path):
         file.write('{"step": 18, "lo')
     status = read_status(run)
     assert (status.state, status.step, status.total_steps) == ("FAILED", 17, 40)
-    assert "resume goes on" in status.why
+    assert "run: shardline resume" in status.why
 
 
 def test_preempted_cancelled_failed_and_completed(runs: Path):
@@ -80,7 +80,7 @@ def test_a_start_that_was_cut_short_is_pending_for_a_while_only(runs: Path):
     append_row(run.jobs, Intent(time=time.time() - 600, executor="local", name=None))
     assert (read_status(run).state, read_status(run).why) == (
         "FAILED",
-        "its start was cut short; resume starts it",
+        "submission was interrupted; run: shardline resume",
     )
 
 
@@ -107,9 +107,9 @@ def test_runs_are_found_by_the_start_of_their_name(runs: Path):
     make_run(runs, "beta-1")
     assert find_run("beta").root.name == "beta-1"
     assert find_run(str(runs / "alpha-2")).root.name == "alpha-2"
-    with pytest.raises(Refused, match="fits several"):
+    with pytest.raises(Refused, match="matches several"):
         find_run("alpha")
-    with pytest.raises(Refused, match="there is no run 'gamma'"):
+    with pytest.raises(Refused, match="unknown run 'gamma'"):
         find_run("gamma")
 
 
@@ -129,12 +129,12 @@ def test_attempts_are_numbered_once_per_start(runs: Path):
 
 def test_logs_name_what_there_is(runs: Path):
     run = make_run(runs)
-    with pytest.raises(Refused, match="has not started yet"):
+    with pytest.raises(Refused, match="it has not started"):
         log_files(run, None, None)
     claim_attempt(run, place("7"))
     (run.attempt_logs(1) / "rank_0.log").write_text("hello\n")
     assert [file.label for file in log_files(run, 1, 0)] == ["rank 0"]
-    with pytest.raises(Refused, match="there is no attempt 3"):
+    with pytest.raises(Refused, match="unknown attempt 3"):
         log_files(run, 3, None)
-    with pytest.raises(Refused, match="there is no rank 5"):
+    with pytest.raises(Refused, match="unknown rank 5"):
         log_files(run, 1, 5)

@@ -134,10 +134,10 @@ def test_halving_over_several_arrays_is_refused(shardline: Shardline, slurm: Fak
 
 
 @pytest.mark.parametrize("option", ["--failed", "--all"])
-def test_options_of_sweeps_say_nothing_to_a_single_run(shardline: Shardline, runs: Path, option: str):
+def test_options_of_sweeps_are_refused_for_a_single_run(shardline: Shardline, runs: Path, option: str):
     done = shardline("submit", "experiment=smoke", option)
     assert done.returncode == 2
-    assert f"{option} says nothing to a single run" in done.stderr
+    assert f"{option} has no effect on a single run" in done.stderr
     assert not runs.exists()
 
 

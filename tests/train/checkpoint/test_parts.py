@@ -1,6 +1,7 @@
 """The parts of a save: copies, schedule, what is kept, and faults on demand."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from train.step_number import StepNumber
 
 def test_a_copy_shares_nothing_and_uses_its_buffers_again():
     weight = torch.arange(6.0).view(2, 3)
-    state = {
+    state: dict[str, Any] = {
         "module": {"a": weight, "tied": weight},
         "groups": [{"lr": 0.1, "params": [0, 1]}],
         "shape": (2, 3),
@@ -43,7 +44,7 @@ def test_a_part_of_a_large_tensor_is_copied_alone():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_not_finite_are_found(bad: float):
-    good = {"a": [torch.ones(5, dtype=torch.bfloat16)], "n": torch.tensor([1]), "text": "nan"}
+    good: dict[str, Any] = {"a": [torch.ones(5, dtype=torch.bfloat16)], "n": torch.tensor([1]), "text": "nan"}
     assert all_finite(good)
     good["a"][0][3] = bad
     assert not all_finite(good)

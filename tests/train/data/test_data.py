@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from tests.conftest import conversation
 from train.batch import BatchPlan, solve_batch
 from train.config import DataConfig, Overlong, TrainConfig

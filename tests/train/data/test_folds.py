@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from tests.conftest import conversation
 from train.config import CrossValidationConfig
 from train.data.folds import FoldError, Sample, draw_folds, folds_sha256, linked_units, read_samples

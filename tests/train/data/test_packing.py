@@ -191,8 +191,9 @@ def flash_attention(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
         place = torch.arange(q.shape[1])
         distance = place[:, None] - place
         seen = (distance >= 0) & ((distance <= window_size[0]) if window_size[0] >= 0 else True)
+        by_head_q, by_head_k, by_head_v = (x.transpose(1, 2) for x in (q, k, v))
         return torch.nn.functional.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=seen, scale=softmax_scale, enable_gqa=True
+            by_head_q, by_head_k, by_head_v, attn_mask=seen, scale=softmax_scale, enable_gqa=True
         ).transpose(1, 2)
 
     def several(
@@ -204,7 +205,12 @@ def flash_attention(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
         limits = cu_seqlens_q.tolist()
         calls.append(limits)
         parts = [[x[None, start:stop] for x in (q, k, v)] for start, stop in pairwise(limits)]
-        return torch.cat([one(*part, dropout_p, softmax_scale, causal, window_size)[0] for part in parts])
+        return torch.cat(
+            [
+                one(part[0], part[1], part[2], dropout_p, softmax_scale, causal, window_size)[0]
+                for part in parts
+            ]
+        )
 
     monkeypatch.setattr(flash, "_loaded_implementation", None)
     monkeypatch.setattr(flash, "_lazy_imports", lambda *_, **__: (one, several, None, None, None))

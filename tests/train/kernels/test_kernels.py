@@ -19,7 +19,9 @@ N, D, V = 53, 32, 517
 CPU = torch.device("cpu")
 
 
-def tensors(dtype: torch.dtype, *, bias: bool = False) -> tuple[torch.Tensor, ...]:
+def tensors(
+    dtype: torch.dtype, *, bias: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
     draw = torch.Generator().manual_seed(1)
     hidden = torch.randn(N, D, generator=draw).to(dtype)
     weight = (torch.randn(V, D, generator=draw) / 4).to(dtype)
@@ -34,7 +36,8 @@ def test_the_loss_head_equals_cross_entropy_in_fp64(rows: int, bias: bool, dtype
     hidden, weight, offset, labels = tensors(dtype, bias=bias)
     leaves = [value.clone().requires_grad_() for value in (hidden, weight, offset) if value is not None]
     size = logit_bytes(dtype.itemsize) * V * rows
-    ours = linear_cross_entropy_sum(*leaves, *([] if bias else [None]), labels, chunk_bytes=size)
+    hidden_leaf, weight_leaf, bias_leaf = leaves if bias else (*leaves, None)
+    ours = linear_cross_entropy_sum(hidden_leaf, weight_leaf, bias_leaf, labels, chunk_bytes=size)
     (ours * 0.25).backward()
     exact = [value.double().requires_grad_() for value in (hidden, weight, offset) if value is not None]
     logits = functional.linear(*exact)
@@ -78,7 +81,7 @@ def test_tied_weights_get_both_gradients(dtype: torch.dtype):
         head(embedding(ids), labels).backward()
         assert embedding.weight.grad is not None
         gradients.append(embedding.weight.grad.double().flatten().clone())
-    assert functional.cosine_similarity(*gradients, dim=0) > 0.9999
+    assert functional.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.9999
 
 
 def site(
@@ -211,8 +214,8 @@ def test_a_kernel_that_computes_something_else_is_found(monkeypatch: pytest.Monk
 
 
 def test_attention_that_sees_other_documents_is_found(monkeypatch: pytest.MonkeyPatch):
-    sees_all = {"sdpa": lambda layer, q, k, v, mask, **_: right(layer, q, k, v, None)}
     right = modeling_utils.ALL_ATTENTION_FUNCTIONS["sdpa"]
+    sees_all = {"sdpa": lambda layer, q, k, v, mask, **_: right(layer, q, k, v, None)}
     monkeypatch.setattr(modeling_utils, "ALL_ATTENTION_FUNCTIONS", sees_all)
     found = check.mismatches(choices(attention="sdpa"), CPU, torch.float32, DECODER)
     assert found["attention"].startswith("with 2 documents in a row ")

@@ -25,8 +25,8 @@ def job(tmp_path: Path) -> TrainJob:
     tracking = TrackingConfig(wandb="offline")
     return TrainJob(
         run_dir=RunDir(tmp_path),
-        config=TrainingConfig.model_construct(name="full", tracking=tracking),
-        plan=TrainPlan.model_construct(run="full", wandb_id="full0000"),
+        config=TrainingConfig.model_construct(name="full", tracking=tracking),  # type: ignore[call-arg]
+        plan=TrainPlan.model_construct(run="full", wandb_id="full0000"),  # type: ignore[call-arg]
         deepspeed={},
     )
 
@@ -41,9 +41,11 @@ def resize(tmp_path: Path) -> Iterator[Callable[[str], None]]:
     )
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here (it takes root)")
-    yield (
-        lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True) and None
-    )
+
+    def resize(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+    yield resize
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from launcher.compose.run import compose_run
+from launcher.config import RunConfig
 from launcher.planning.facts import machine
+from launcher.planning.facts.data import look_at_data
 from launcher.planning.facts.machine import Observer, count_gpus, driver_version
 
 NVIDIA_SMI = """#!/bin/sh
@@ -64,8 +66,12 @@ def test_what_two_configs_share_is_looked_at_once(
     monkeypatch: pytest.MonkeyPatch, write_rows: Callable[..., Path], tmp_path: Path
 ):
     looks = []
-    look = machine.look_at_data
-    monkeypatch.setattr(machine, "look_at_data", lambda config: looks.append(config.name) or look(config))
+
+    def counted(config: RunConfig) -> object:
+        looks.append(config.name)
+        return look_at_data(config)
+
+    monkeypatch.setattr(machine, "look_at_data", counted)
     template = tmp_path / "chat.jinja"
     template.write_text("{{ messages }}")
     observer = Observer()

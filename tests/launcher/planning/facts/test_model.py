@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher.compose.groups import packaged
+from launcher.compose.roots import packaged
 from launcher.compose.run import compose_run
 from launcher.config import RunConfig
 from launcher.planning.facts.model import look_at_model

@@ -1,4 +1,4 @@
-"""How the outcome of checks looks to a person: checkpoints, a rehearsal, the doctor's findings."""
+"""How the outcome of checks looks to a person: checkpoints, a rehearsal, findings of the doctor."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from train.checkpoint.manifest import CheckpointVerdict
 
 
 def show_checkpoints(console: Console, verdicts: Sequence[CheckpointVerdict], *, verified: bool) -> None:
-    """A table of checkpoints, newest first."""
+    """Print a table of checkpoints, newest first."""
     if not verdicts:
         console.print("no checkpoints yet")
         return
@@ -39,23 +39,25 @@ def show_checkpoints(console: Console, verdicts: Sequence[CheckpointVerdict], *,
         table.add_row(step, *facts, good if verdict.usable else f"[red]{escape(verdict.problem or '')}[/]")
     console.print(table)
     if not verified:
-        console.print("sizes were compared; --verify reads every byte", style="dim")
+        console.print("only sizes were compared; --verify reads every file", style="dim")
 
 
 def show_drill(console: Console, items: Sequence[Item]) -> None:
-    """The verdict of a rehearsal, item by item."""
+    """Print the comparisons of a rehearsal and its verdict."""
     for item in items:
         mark = "[green]equal  [/]" if item.equal else "[bold red]differs[/]"
         console.print(f"{mark} [bold]{item.name}[/]: {escape(item.detail)}", highlight=False)
     good = all(item.equal for item in items)
     verdict = (
-        "[green]A stop and a kill change nothing here.[/]" if good else "[red]Do not start a long job yet.[/]"
+        "[green]Interrupted and uninterrupted training are equal.[/]"
+        if good
+        else "[red]Interrupted training differs: do not start a long job yet.[/]"
     )
     console.print(f"\n{verdict}")
 
 
 def show_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """What the doctor found, one line each."""
+    """Print each finding on one line."""
     marks = {"good": "[green]good [/]", "note": "[yellow]note [/]", "wrong": "[bold red]wrong[/]"}
     for finding in findings:
         console.print(

@@ -1,4 +1,4 @@
-"""How sweeps look to a person. Prints; decides nothing."""
+"""How sweeps look to a person, and as JSON, CSV and Markdown."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from launcher.cli.show_runs import show_problems
+from launcher.cli.show.problems import show_problems
 from launcher.node.rungs import decisions
 from launcher.planning.plan import batch_summary
 from launcher.records.points import label
@@ -21,13 +21,19 @@ from launcher.sweep.leaderboard import Leaderboard, Setting
 from launcher.sweep.plan import SweepPlan, by_shape
 from launcher.sweep.refine import Proposal
 from launcher.sweep.start import SweepSubmission
-from launcher.words import duration
+from launcher.words import counted, duration
 
 _SHOWN_TRIALS = 12
 
 
-def show_plan(console: Console, plan: SweepPlan) -> None:
-    """What a sweep will run."""
+def show_plan(console: Console, plan: SweepPlan, verbose: bool) -> None:
+    """Print what a sweep will run.
+
+    Args:
+        console: Where to print.
+        plan: The plan.
+        verbose: Whether to list all trials.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -41,13 +47,16 @@ def show_plan(console: Console, plan: SweepPlan) -> None:
     table.add_row("trials", f"{len(plan.trials)}, {where}")
     if plan.settings.halving:
         halving = plan.settings.halving
-        table.add_row("halving", f"{halving.keep:.0%} of the settings go on after steps {halving.rungs}")
+        table.add_row(
+            "halving", f"the best {halving.keep:.0%} of the settings continue after steps {halving.rungs}"
+        )
     for trials in by_shape(plan.trials):
         place = trials[0].plan.placement
         kind = "GPU" if place.device == "cuda" else "CPU"
         table.add_row(
             "resources",
-            f"{len(trials)} trials on {place.nodes} node x {place.ranks_per_node} {kind} ranks,"
+            f"{counted(len(trials), 'trial')} on {counted(place.nodes, 'node')} x"
+            f" {counted(place.ranks_per_node, f'{kind} rank')},"
             f" {batch_summary(trials[0].plan.training.batch)}",
         )
     disks = [trial.plan.disk.total_gb for trial in plan.trials if trial.plan.disk]
@@ -55,10 +64,11 @@ def show_plan(console: Console, plan: SweepPlan) -> None:
         table.add_row("disk", f"at most {sum(disks):.2f} GB")
     console.print(table)
     console.print()
-    for trial in plan.trials[:_SHOWN_TRIALS]:
+    shown = plan.trials if verbose else plan.trials[:_SHOWN_TRIALS]
+    for trial in shown:
         console.print(f"  {trial.name}  [dim]{escape(label(trial.point))}[/]", highlight=False)
-    if len(plan.trials) > _SHOWN_TRIALS:
-        console.print(f"  and {len(plan.trials) - _SHOWN_TRIALS} more; --json lists all", highlight=False)
+    if len(plan.trials) > len(shown):
+        console.print(f"  and {len(plan.trials) - len(shown)} more; to list all, add -v", highlight=False)
 
 
 def plan_as_json(plan: SweepPlan) -> dict[str, Any]:
@@ -73,29 +83,34 @@ def plan_as_json(plan: SweepPlan) -> dict[str, Any]:
 
 
 def show_submission(console: Console, done: SweepSubmission) -> None:
-    """What was started of how many, and what one does next."""
+    """Print how many trials were started, and commands to continue with."""
     name = name_to_type(done.sweep)
     parts = [
-        f"{done.started} of {done.trials} trials started",
-        *([f"{done.finished} are finished"] if done.finished else []),
-        *([f"{done.alive} wait or run already"] if done.alive else []),
-        *([f"{done.stopped} were stopped by halving (resume continues one)"] if done.stopped else []),
+        f"{done.started} of {counted(done.trials, 'trial')} started",
+        *([f"{done.finished} already finished"] if done.finished else []),
+        *([f"{done.alive} already waiting or running"] if done.alive else []),
+        *(
+            [f"{done.stopped} stopped by halving (to continue one: shardline resume TRIAL)"]
+            if done.stopped
+            else []
+        ),
     ]
-    jobs = f", as job {', '.join(done.jobs)}" if done.jobs else ""
+    jobs = f"; job {', '.join(done.jobs)}" if done.jobs else ""
     console.print(
         f"[bold]{done.sweep.root.name}[/]: {'; '.join(parts)}{jobs}", highlight=False, soft_wrap=True
     )
     if done.other_code:
         console.print(
-            "the sources have changed since: its trials all run what was frozen first", highlight=False
+            "the sources have changed since the first submit: all trials run the code that was frozen then",
+            highlight=False,
         )
     if done.refused:
-        show_problems(console, [done.refused], before_a_run=False)
+        show_problems(console, [done.refused], nothing_created=False)
     console.print("[bold]Next[/]")
     for command, meaning in (
-        (f"shardline status {name}", "every trial"),
+        (f"shardline status {name}", "state of every trial"),
         (f"shardline results {name}", "the leaderboard so far"),
-        (f"shardline report {name}", "the same as a page, with curves"),
+        (f"shardline report {name}", "a page with the leaderboard and curves"),
     ):
         console.print(f"  {command}  [dim]# {meaning}[/]", highlight=False, soft_wrap=True)
 
@@ -116,15 +131,15 @@ def submission_as_json(done: SweepSubmission) -> dict[str, Any]:
 
 
 def progress_line(statuses: Sequence[RunStatus]) -> str:
-    """How many trials are in which state, and the steps that all have made."""
+    """Count the trials in each state and the steps of all together."""
     counts = Counter(status.state for status in statuses)
     states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(counts.items()))
     steps = sum(status.step for status in statuses)
-    return f"{len(statuses)} trials: {states}; {steps} steps made"
+    return f"{counted(len(statuses), 'trial')}: {states}; {counted(steps, 'step')} in total"
 
 
 def show_board(console: Console, sweep: SweepDir, board: Leaderboard) -> None:
-    """The leaderboard, what each key does, and the verdict."""
+    """Print the leaderboard, the effect of each key, and the verdict."""
     header, *rows = board_rows(board)
     table = Table(box=None, padding=(0, 2, 0, 0), title=escape(board.sweep), title_justify="left")
     for name in header:
@@ -140,8 +155,8 @@ def show_board(console: Console, sweep: SweepDir, board: Leaderboard) -> None:
             console.print(f"  {escape(effect.key)}  {effect.share:.0%}  {escape(means)}", highlight=False)
     for decision in decisions(sweep):
         console.print(
-            f"\nhalving after step {decision.step}: {len(decision.kept)} trials went on,"
-            f" {len(decision.dropped)} stopped; resume continues one",
+            f"\nhalving after step {decision.step}: {len(decision.kept)} trials continued,"
+            f" {len(decision.dropped)} stopped (to continue one: shardline resume TRIAL)",
             highlight=False,
         )
     console.print(
@@ -165,6 +180,7 @@ def board_rows(board: Leaderboard) -> list[list[Any]]:
 
 
 def _numbers(setting: Setting) -> list[Any]:
+    """The columns of a setting that follow its swept values."""
     finished = [trial for trial in setting.trials if trial.state == "COMPLETED"]
     times = [trial.allocated_s for trial in finished if trial.allocated_s is not None]
     hours = [trial.rank_hours for trial in finished if trial.rank_hours is not None]
@@ -183,20 +199,21 @@ def _numbers(setting: Setting) -> list[Any]:
 
 
 def _cell(value: Any) -> str:
+    """A value as text; a dash if it is unknown."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def board_as_csv(board: Leaderboard) -> str:
-    """For spreadsheets."""
+    """The leaderboard as CSV."""
     text = io.StringIO()
     csv.writer(text).writerows(board_rows(board))
     return text.getvalue()
 
 
 def board_as_markdown(board: Leaderboard) -> str:
-    """For a note or a pull request; ends with the verdict."""
+    """The leaderboard as a Markdown table, with the verdict below it."""
     header, *rows = [[_cell(cell).replace("|", "\\|") for cell in row] for row in board_rows(board)]
     lines = [header, ["---"] * len(header), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -204,7 +221,7 @@ def board_as_markdown(board: Leaderboard) -> str:
 
 
 def show_proposal(console: Console, proposal: Proposal) -> None:
-    """What to try next, why, and the command."""
+    """Print the reasons for a proposal and the command that runs it."""
     for reason in proposal.reasons:
         console.print(reason, markup=False, highlight=False, soft_wrap=True)
     if proposal.command:

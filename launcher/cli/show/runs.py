@@ -1,26 +1,21 @@
-"""How problems and runs look to a person. Prints; decides nothing."""
+"""How the status of runs and sweeps looks to a person."""
 
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from launcher.errors import Problem
-from launcher.records.runs import name_to_type
 from launcher.status.overview import Overview
 from launcher.status.runs import RunStatus
 from launcher.status.state import ALIVE
 from launcher.words import duration
 from train.journal.phases import Phase
-from train.rundir import RunDir
 
 _SCREEN = 40
+"""Rows of a table that are always shown."""
 _STATE_STYLE = {
     "COMPLETED": "green",
     "RUNNING": "cyan",
@@ -31,25 +26,17 @@ _STATE_STYLE = {
 }
 
 
-def show_problems(console: Console, problems: Sequence[Problem], *, before_a_run: bool) -> None:
-    """All problems, each with its fix."""
-    noun = "problem" if len(problems) == 1 else "problems"
-    tail = ", nothing was created" if before_a_run else ""
-    console.print(f"{len(problems)} {noun}{tail}:", style="bold red")
-    for problem in problems:
-        console.print(
-            f"  [bold]{escape(problem.field)}[/]: {escape(problem.message)}", soft_wrap=True, highlight=False
-        )
-        console.print(
-            f"    -> {escape(problem.fix)}  [dim]({problem.code})[/]", soft_wrap=True, highlight=False
-        )
-
-
 def show_overview(console: Console, overview: Overview, *, everything: bool) -> None:
-    """Runs and sweeps: what is named with every attempt or trial, else the newest and what is alive."""
+    """Print runs and sweeps: named ones with every attempt or trial, otherwise the recent and active ones.
+
+    Args:
+        console: Where to print.
+        overview: The status of all of them.
+        everything: Whether finished runs beyond the first screen are listed, too.
+    """
     named = overview.named
     if not overview.statuses:
-        console.print("no runs yet; try: shardline submit experiment=smoke --follow")
+        console.print("no runs yet; to start one: shardline submit experiment=smoke --follow")
         return
     shown: Sequence[RunStatus] = overview.runs
     hidden: Sequence[RunStatus] = []
@@ -59,7 +46,8 @@ def show_overview(console: Console, overview: Overview, *, everything: bool) -> 
         _show_status(console, shown, {}, details=named)
     if hidden:
         console.print(
-            f"\nand {len(hidden)} more: {count_states(hidden)}; shardline status --all", highlight=False
+            f"\nand {len(hidden)} more: {count_states(hidden)}; to list all: shardline status --all",
+            highlight=False,
         )
     for sweep, trials in overview.sweeps.items():
         console.print(f"\n[bold]{sweep}[/]  {count_states(trials)}", highlight=False)
@@ -67,11 +55,13 @@ def show_overview(console: Console, overview: Overview, *, everything: bool) -> 
             kept, rest = (list(trials), []) if everything else newest_and_alive(trials)
             _show_status(console, kept, overview.labels, details=False)
             if rest:
-                console.print(f"and {len(rest)} more: {count_states(rest)}; add --all", highlight=False)
+                console.print(
+                    f"and {len(rest)} more: {count_states(rest)}; to list all, add --all", highlight=False
+                )
 
 
 def newest_and_alive(statuses: Sequence[RunStatus]) -> tuple[list[RunStatus], list[RunStatus]]:
-    """What a screen holds, and the rest: finished runs beyond the first are left out."""
+    """Split statuses into those shown and the rest: finished and waiting runs beyond the first screen."""
     shown: list[RunStatus] = []
     rest: list[RunStatus] = []
     for number, status in enumerate(statuses):
@@ -81,7 +71,7 @@ def newest_and_alive(statuses: Sequence[RunStatus]) -> tuple[list[RunStatus], li
 
 
 def count_states(statuses: Sequence[RunStatus]) -> str:
-    """How many are in which state."""
+    """Count the runs in each state, as text."""
     counts = Counter(status.state for status in statuses)
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
@@ -114,6 +104,7 @@ def _show_status(
 
 
 def _show_attempts(console: Console, status: RunStatus) -> None:
+    """Print a table of a run's attempts."""
     if not status.attempts:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), title=escape(status.run), title_justify="left")
@@ -127,51 +118,15 @@ def _show_attempts(console: Console, status: RunStatus) -> None:
             _start(attempt.start),
             attempt.job_id or "-",
             attempt.nodes or "-",
-            escape(attempt.ended or ("" if last else "without a word (killed)")),
+            escape(attempt.ended or ("" if last else "no reason recorded (killed or node failure)")),
         )
     console.print()
     console.print(table)
 
 
 def _start(seconds: Mapping[Phase, float] | None) -> str:
-    """How long a rank took to its first step, and what took longest."""
+    """The time from start to first step, and the phase that took longest."""
     if not seconds:
         return "-"
     longest = max(seconds, key=lambda phase: seconds[phase])
     return f"after {sum(seconds.values()):.1f} s ({longest} {seconds[longest]:.1f})"
-
-
-def show_next_commands(console: Console, run: RunDir) -> None:
-    """Where the run lives and what one does next."""
-    name = name_to_type(run)
-    console.print(f"\n[bold]Run directory[/]  {run.root}", soft_wrap=True, highlight=False)
-    rows = [
-        (f"{_as_typed('shardline')} status {name}", "state, step, attempts"),
-        (f"{_as_typed('shardline')} logs {name} --rank 0", "what a rank printed"),
-        (f"{_as_typed('shardline')} report {name}", "all of it as a page, with curves"),
-    ]
-    if run.export.is_dir():
-        console.print(
-            f"[bold]Model[/]          {run.export}  (transformers: from_pretrained)",
-            soft_wrap=True,
-            highlight=False,
-        )
-    offline = next(iter(run.root.glob("wandb/offline-run-*")), None)
-    if offline:
-        rows.append(
-            (
-                f"{_as_typed('wandb')} sync {run.root}/wandb/offline-run-*",
-                "send the metrics to Weights & Biases",
-            )
-        )
-    console.print("[bold]Next[/]")
-    for command, meaning in rows:
-        console.print(f"  {command}  [dim]# {meaning}[/]", soft_wrap=True, highlight=False)
-
-
-def _as_typed(command: str) -> str:
-    """The command as it works in the user's shell: by name, or by path where no environment is active."""
-    if shutil.which(command):
-        return command
-    path = Path(sys.executable).with_name(command)
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,149 @@
+"""Plain words: phrases that make a message hard to read stay out of texts, docstrings and comments."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+INSTEAD = {
+    r"anew": "again",
+    r"mend(s|ed|ing)?": "fix",
+    r"said|told": "printed, recorded, reported, requested",
+    r"whatever": "name the things",
+    r"without a word": "without reporting an error",
+    r"says? nothing (to|on|of|without)": "has no effect",
+    r"(?<!there )is no (key|group|option|override|pattern|axis|file)": "unknown X, invalid X, no such X",
+    r"in (the )?place of": "instead of",
+    r"what becomes? of|what became of|whatever became": "name the result",
+    r"knows? nothing": "has no record of",
+    r"pretended": "simulated",
+    r"for nothing": "wasted",
+    r"goes by the name": "is called",
+    r"(Likewise|Count)\.": "a sentence with its subject",
+}
+"""Each phrase with what a reader understands at first reading."""
+NOT_YET_CLEAN = {
+    "CONTRIBUTING.md",
+    "docs/benchmarks.md",
+    "docs/run-directory.md",
+    "launcher/doctor/machine.py",
+    "launcher/doctor/ops.py",
+    "launcher/lifecycle/changes.py",
+    "launcher/lifecycle/snapshot.py",
+    "launcher/lifecycle/start.py",
+    "launcher/planning/estimate/duration.py",
+    "launcher/planning/facts/data.py",
+    "launcher/planning/facts/model.py",
+    "launcher/planning/rules/run.py",
+    "launcher/planning/rules/slurm.py",
+    "launcher/records/history.py",
+    "launcher/records/runs.py",
+    "launcher/records/sweeps.py",
+    "launcher/report/contents.py",
+    "launcher/report/gather.py",
+    "launcher/report/layout.py",
+    "launcher/report/page.py",
+    "launcher/report/run_page.py",
+    "launcher/report/starts.py",
+    "launcher/report/sweep_page.py",
+    "launcher/report/words.py",
+    "launcher/sweep/leaderboard.py",
+    "launcher/sweep/local.py",
+    "launcher/sweep/plan.py",
+    "launcher/sweep/start.py",
+    "slurm/client.py",
+    "slurm/devcluster/daemons.py",
+    "slurm/devcluster/layout.py",
+    "slurm/executor.py",
+    "slurm/script.py",
+    "train/checkpoint/manifest.py",
+    "train/checkpoint/restoring.py",
+    "train/checkpoint/writer.py",
+    "train/data/collate.py",
+    "train/data/sequences.py",
+    "train/engine/universal.py",
+    "train/flops.py",
+    "train/formats/__init__.py",
+    "train/formats/messages.py",
+    "train/job.py",
+    "train/journal/events.py",
+    "train/journal/parts.py",
+    "train/kernels/adamw.py",
+    "train/kernels/apply.py",
+    "train/kernels/build.py",
+    "train/kernels/check.py",
+    "train/kernels/loss_head.py",
+    "train/kernels/ops.py",
+    "train/kernels/table.py",
+    "train/machine/toolchain.py",
+    "train/measure/goodput.py",
+    "train/measure/memory.py",
+    "train/measure/tracking.py",
+    "train/model/activation_checkpointing.py",
+    "train/model/compiling.py",
+    "train/model/sources.py",
+    "train/node/agent.py",
+    "train/node/signals.py",
+    "train/node/watchdog.py",
+    "train/rank/loop.py",
+    "train/rank/loss_guard.py",
+    "train/rank/meter.py",
+    "train/rank/setup.py",
+    "train/records/reading.py",
+    "train/rundir.py",
+}
+"""Files that still hold such phrases. Only ever take names out of this list."""
+PHRASES = re.compile(rf"\b({'|'.join(INSTEAD)})(?!\w)", re.IGNORECASE)
+
+
+def texts() -> list[Path]:
+    """Everything that a user reads: sources with their docstrings and comments, configs, documents."""
+    code = chain.from_iterable((ROOT / name).rglob("*.py") for name in ("launcher", "slurm", "train"))
+    configs = (ROOT / "conf").rglob("*.yaml")
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    return sorted([*code, *configs, *documents])
+
+
+def passages(path: Path) -> Iterator[tuple[int, str]]:
+    """Line number and text of each passage: strings and comments of a source, lines of any other file."""
+    text = path.read_text()
+    if path.suffix != ".py":
+        yield from enumerate(text.splitlines(), 1)
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def found_in(path: Path) -> list[str]:
+    """Where which phrase stands."""
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {match[0]!r}"
+        for line, text in sorted(passages(path))
+        for match in PHRASES.finditer(" ".join(text.split()))
+    ]
+
+
+@pytest.mark.parametrize("path", texts(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_texts_are_in_plain_words(path: Path):
+    if str(path.relative_to(ROOT)) in NOT_YET_CLEAN:
+        pytest.skip("not yet in plain words")
+    assert not found_in(path), "write it as PyTorch or uv would; see INSTEAD in this file"
+
+
+def test_the_phrases_are_found_in_code_and_in_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    source, page = tmp_path / "module.py", tmp_path / "page.md"
+    source.write_text('"""It starts\n    anew."""\nsaid = 1  # mend it\nfix = f"{said} is no key"\n')
+    page.write_text("The process ended\nwithout a word.\n")
+    assert [line.split(": ")[1] for line in found_in(source)] == ["'anew'", "'mend'", "'is no key'"]
+    assert found_in(page) == ["page.md:2: 'without a word'"]

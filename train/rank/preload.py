@@ -1,0 +1,35 @@
+"""What the ranks of a run will import, imported before they are forked."""
+
+import importlib
+from pathlib import Path
+
+import torch
+
+import train.rank.setup  # noqa: F401 - imported for the ranks
+from train.job import load_job
+from train.model.load import import_model_code
+
+_LAZY = (
+    # transformers and DeepSpeed import these when a rank first needs them: a third of a start.
+    "transformers.modeling_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "deepspeed.module_inject.auto_ep_layer",
+    "deepspeed.runtime.zero.muon.muon_optimizer",
+)
+
+
+def import_for(run_dir: Path) -> None:
+    """Import the parts of transformers and DeepSpeed that this run's model, and its tracking, will use.
+
+    Raises:
+        RuntimeError: CUDA was initialised, which does not survive a fork.
+    """
+    config = load_job(run_dir).config
+    for name in _LAZY:
+        importlib.import_module(name)
+    if config.tracking.wandb != "disabled":
+        importlib.import_module("wandb")
+    import_model_code(config.model)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        raise RuntimeError("the imports of a rank initialised CUDA; set train.start_method=spawn")
