@@ -75,7 +75,7 @@ def test_the_result_compares_base_and_tuned(smoke: Run):
 def test_the_same_config_again_shows_the_result_and_trains_nothing(smoke: Run, module_runs: Path):
     again = call("submit", *SMOKE, f"runs_dir={module_runs}", "--follow")
     assert again.returncode == 0
-    assert "is finished: the same config was trained here before" in again.stdout
+    assert "is already finished: the same config was trained before" in again.stdout
     assert smoke.kinds().count("submitted") == 1
 
 
