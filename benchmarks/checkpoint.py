@@ -21,7 +21,7 @@ import torch
 from benchmarks.arms.task import cached_in
 from benchmarks.harness import Ratio, as_json, at_least, host_precision, run_as_command, spread
 from benchmarks.ranks import run_ranks
-from train.checkpoint.progress import Progress, Shape
+from train.checkpoint.progress import Progress, Topology
 from train.checkpoint.saving import Saver
 from train.checkpoint.scope import CheckpointScope
 from train.checkpoint.store import CheckpointStore
@@ -102,14 +102,14 @@ def _engine(parameters_m: int, ranks: int) -> Engine:
 
 
 def _measure(group: Group, engine: Engine, folder: Path, repeats: int) -> dict[str, Any]:
-    shape = Shape(world_size=group.env.world_size, zero_stage=2, precision=host_precision())
+    topology = Topology(world_size=group.env.world_size, zero_stage=2, precision=host_precision())
     run_dir = RunDir(folder / "run")
     if group.env.is_main:
         run_dir.root.mkdir()
     group.barrier()
     store = CheckpointStore(run_dir.checkpoints)
     scope = CheckpointScope(
-        run_dir=run_dir, group=group, store=store, shape=shape, attempt=1, faults=NO_FAULTS
+        run_dir=run_dir, group=group, store=store, topology=topology, attempt=1, faults=NO_FAULTS
     )
     saver = Saver(scope, CheckpointConfig(keep_last=1))
     progress = Progress()

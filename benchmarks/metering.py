@@ -24,7 +24,8 @@ from benchmarks.ranks import run_ranks
 from train.checkpoint.progress import Progress
 from train.dist import DistEnv, Group
 from train.flops import ModelWork, SpeedPlan
-from train.rank.meter import Meter, StepSize
+from train.observer import StepDone, StepSize
+from train.rank.meter import Meter
 from train.records.base import to_row
 from train.rundir import append_line
 
@@ -54,21 +55,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _rank(steps: int, accumulation: int, out: str) -> None:
     group = Group(DistEnv.from_environ("cpu"))
-    context = _context(group, Path(out).with_name("metrics.jsonl"))
-    meter = Meter(context)
+    meter = _meter(group, Path(out).with_name("metrics.jsonl"))
     loss, size = torch.tensor(3.0), StepSize(tokens=1000, trained=600, pairs=10**6)
     inside, reports, collectives = [], [], []
     for step in range(1, steps + 1):
         group.barrier()
         started = time.perf_counter()
-        meter.start_step()
+        meter.before(step)
         for _ in range(accumulation):
             meter.enter("data")
             meter.enter("forward")
             meter.enter("backward")
             meter.add(loss)
         meter.enter("step")
-        meter.end_step(size)
+        meter.after(StepDone(step=step, sample_ids=[], size=size, applied=True))
         inside.append(time.perf_counter() - started)
         group.barrier()
         started = time.perf_counter()
@@ -90,18 +90,13 @@ def _rank(steps: int, accumulation: int, out: str) -> None:
     group.close()
 
 
-def _context(group: Group, metrics: Path) -> Any:
-    """As much of a rank as a meter looks at; no W&B."""
+def _meter(group: Group, metrics: Path) -> Meter:
+    """A meter whose tracker only writes lines, without W&B."""
     work = ModelWork(multiplied_parameters=10**8, layers=12, hidden=768, causal=True)
-    tracker = SimpleNamespace(log_step=lambda row: append_line(metrics, to_row(row)))
-    return SimpleNamespace(
-        group=group,
-        is_main=group.env.is_main,
-        attempt=1,
-        tracker=tracker,
-        engine=SimpleNamespace(current_lr=lambda: 1e-3, gradient_norm=lambda: 1.0),
-        job=SimpleNamespace(plan=SimpleNamespace(speed=SpeedPlan(peak_tflops=1.0, work=work))),
-    )
+    tracker: Any = SimpleNamespace(log_step=lambda row: append_line(metrics, to_row(row)))
+    engine: Any = SimpleNamespace(current_lr=lambda: 1e-3, gradient_norm=lambda: 1.0)
+    speed = SpeedPlan(peak_tflops=1.0, work=work)
+    return Meter(engine, group, tracker if group.env.is_main else None, attempt=1, speed=speed)
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:

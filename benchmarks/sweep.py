@@ -37,7 +37,7 @@ _BASELINE_WITHIN_S = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class SubmitCost:
     """One measured submission."""
 
     to_last_sbatch_s: float
@@ -76,7 +76,7 @@ def _submissions(trials: int, repeats: int) -> dict[str, Any]:
     """Both in turns; once with a few trials, for what each further one costs."""
     few = 16
     launchers = {"ours": _ours, "hydra": _hydra}
-    found: dict[str, list[Submission]] = {name: [] for name in launchers}
+    found: dict[str, list[SubmitCost]] = {name: [] for name in launchers}
     for _ in range(repeats):
         for name, submit in launchers.items():
             found[name].append(submit(trials))
@@ -96,7 +96,7 @@ def _axes(trials: int) -> list[str]:
     return ["optim.lr=1e-3,1e-4", "zero=stage1,stage2", f"seed={seeds}"]
 
 
-def _ours(trials: int) -> Submission:
+def _ours(trials: int) -> SubmitCost:
     with _place() as (folder, slurm, environ):
         began = time.time()
         subprocess.run(
@@ -110,7 +110,7 @@ def _ours(trials: int) -> Submission:
         return _measured(folder / "runs", slurm, began, ended)
 
 
-def _hydra(trials: int) -> Submission:
+def _hydra(trials: int) -> SubmitCost:
     """The launcher blocks until its last job ends; it is watched until its sbatch, then killed."""
     with _place() as (folder, slurm, environ):
         app = folder / "app.py"
@@ -135,10 +135,10 @@ def _hydra(trials: int) -> Submission:
         return measured
 
 
-def _measured(runs: Path, slurm: FakeSlurm, began: float, ended: float | None) -> Submission:
+def _measured(runs: Path, slurm: FakeSlurm, began: float, ended: float | None) -> SubmitCost:
     calls = slurm.folder / "calls"
     files = [path for path in runs.rglob("*") if path.is_file() and not path.is_symlink()]
-    return Submission(
+    return SubmitCost(
         to_last_sbatch_s=calls.stat().st_mtime - began,
         to_prompt_s=ended - began if ended else None,
         sbatch_calls=len(calls.read_text().splitlines()),
@@ -258,7 +258,7 @@ def _result(number: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Submission by launcher, then seconds of looking."""
+    """SubmitCost by launcher, then seconds of looking."""
     ours, hydra = result["submission"]["ours"], result["submission"]["hydra"]
     first, other = ours["runs"][0], hydra["runs"][0]
     lines = [

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from slurm.config import HardwareConfig, SlurmConfig
 from train.config import FilePath, Section, TrainingConfig
+from train.config_names import with_former_names
 
 Access = Literal["private", "group"]
 
@@ -26,12 +27,15 @@ class RunConfig(TrainingConfig):
 
     @property
     def trained(self) -> dict[str, Any]:
-        """The values that define what is trained: the training sections without tracking and timeouts."""
+        """The values that define what is trained: the training sections without tracking and timeouts.
+
+        Hashes of them name directories, so a key that was renamed has its first name here.
+        """
         sections = TrainingConfig.model_fields.keys() - {"tracking"}
-        values: dict[str, Any] = self.model_dump(
+        values = self.model_dump(
             mode="json", include=sections, exclude={"train": {"hang_timeout_s", "start_method"}}
         )
-        return values
+        return with_former_names(values)
 
     @property
     def identity(self) -> str:
@@ -84,7 +88,7 @@ class SweepConfig(Section):
     """Successive halving. `null` trains all settings to the end."""
 
 
-class Submission(RunConfig):
+class CommandConfig(RunConfig):
     """All keys that the command line accepts: those of a run and those of a sweep."""
 
     sweep: SweepConfig

@@ -32,6 +32,14 @@ _THEN = {
     "stop": "stopping",
 }
 
+_OVERLONG = {
+    "truncate": "truncated",
+    "cut": "truncated",
+    "split": "split",
+    "drop": "dropped",
+}
+"""What was done with rows that were too long; `cut` is the former name of `truncate`."""
+
 
 def duration(seconds: float) -> str:
     """Format seconds in seconds, minutes, hours or days."""
@@ -70,7 +78,7 @@ def about_the_data(report: DataReport | None) -> str | None:
     """Rows that were truncated, split, dropped or packed; None if every row is one whole sequence."""
     if report is None:
         return None
-    done = {"cut": "truncated", "split": "split", "drop": "dropped"}[report.overlong]
+    done = _OVERLONG[report.overlong]
     parts = [
         f"{report.overlong_rows} of {report.rows} training rows exceeded data.max_length and were {done}"
         if report.overlong_rows

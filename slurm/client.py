@@ -72,8 +72,8 @@ def call(*command: str, stdin: str | None = None) -> str:
         command, capture_output=True, text=True, check=False, input=stdin, env=outside_of_jobs(os.environ)
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()
-        raise (SlurmAwayError if is_away(said) else SlurmError)(said or f"{command[0]} failed")
+        output = (done.stderr or done.stdout).strip()
+        raise (SlurmAwayError if is_away(output) else SlurmError)(output or f"{command[0]} failed")
     return done.stdout
 
 
@@ -123,8 +123,8 @@ def would_accept(script: str) -> None:
     except SlurmAwayError:
         raise
     except SlurmError as error:
-        said = str(error).replace("allocation failure: ", "").replace("sbatch: error: ", "")
-        raise SlurmError("; ".join(said.splitlines())) from error
+        stderr = str(error).replace("allocation failure: ", "").replace("sbatch: error: ", "")
+        raise SlurmError("; ".join(stderr.splitlines())) from error
 
 
 def requeue(job_id: str, exclude: Sequence[str] = ()) -> None:

@@ -36,6 +36,7 @@ TORCH_FREE = (
     "checkpoint.schedule",
     "checkpoint.store",
     "config",
+    "config_names",
     "data.packing",
     "data.parts",
     "data.rows",
@@ -62,11 +63,15 @@ TORCH_FREE = (
     "node.starter",
     "node.supervise",
     "node.watchdog",
+    "observer",
+    "packages",
     "rank.gc_policy",
     "rank.loss_guard",
+    "rank_environment",
     "records.kinds",
     "result",
     "rundir",
+    "step_number",
     "zero",
 )
 HEAVY = {"torch", "transformers", "datasets", "deepspeed", "sklearn"}

@@ -10,7 +10,7 @@ from docs.generate import pages
 from docs.generate.config import Key, docstring_of, root_keys, section_keys
 from docs.generate.values import allowed, shown, table
 from launcher.compose.defaults import section_of
-from launcher.config import Submission
+from launcher.config import CommandConfig
 from slurm.config import SlurmConfig
 from train.config import FilePath, TrainConfig
 
@@ -23,7 +23,7 @@ def test_generated_pages_are_up_to_date():
 
 
 def every_key() -> list[Key]:
-    sections = [(name, section_of(field.annotation)) for name, field in Submission.model_fields.items()]
+    sections = [(name, section_of(field.annotation)) for name, field in CommandConfig.model_fields.items()]
     inside = [key for name, kind in sections if kind for key in section_keys(kind, f"{name}.")]
     return root_keys() + inside
 
@@ -31,14 +31,14 @@ def every_key() -> list[Key]:
 def test_every_key_and_section_has_a_description():
     assert len(every_key()) > 90
     assert not [key.name for key in every_key() if not key.meaning.endswith(".")]
-    for field in Submission.model_fields.values():
+    for field in CommandConfig.model_fields.values():
         if section := section_of(field.annotation):
             assert section.__doc__
 
 
 def test_the_description_of_an_inherited_key_is_found():
-    assert docstring_of(Submission, "name").startswith("Name of the run")
-    assert docstring_of(Submission, "access").startswith("Who may read")
+    assert docstring_of(CommandConfig, "name").startswith("Name of the run")
+    assert docstring_of(CommandConfig, "access").startswith("Who may read")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 else:
     # A literal of names that are only known here: those of `train/formats/registry.py`.
     FormatName = Literal[format_names()]
-Overlong = Literal["cut", "split", "drop"]
+Overlong = Literal["truncate", "split", "drop"]
+DataRole = Literal["train", "held_out", "validation", "test", "general"]
+"""What rows serve for: training; held out of the training file by a fold; validation during the training; the
+final assessment; showing what is forgotten."""
 
 
 def _absolute(path: str) -> str:
@@ -106,10 +109,10 @@ class DataConfig(Section):
     `label`, for classification."""
     max_length: Annotated[int, Field(ge=8)] = 1024
     """Maximum number of tokens per document and per sequence."""
-    overlong: Overlong = "cut"
-    """What happens to a training row with more than `max_length` tokens. `cut` removes its end (a row that
-    loses all its trained tokens is refused), `split` makes several documents of it (decoders only), and
-    `drop` leaves it out. Rows that are only evaluated are always cut, so that scores are comparable."""
+    overlong: Overlong = "truncate"
+    """What happens to a training row with more than `max_length` tokens. `truncate` removes its end (a row
+    that loses all its trained tokens is refused), `split` makes several documents of it (decoders only), and
+    `drop` leaves it out. Rows that are only evaluated are always truncated, so that scores are comparable."""
     packing: bool = False
     """Put several training documents into one sequence of up to `max_length` tokens (decoders only).
     Documents do not attend to each other, and each has the loss that it has alone. Batch sizes count
@@ -243,12 +246,12 @@ class CheckpointConfig(Section):
 
     every_steps: PositiveInt | Literal["auto"] | None = 100
     """Number of steps between checkpoints. `null` saves only at the end of the run and when it is stopped.
-    `auto` computes the interval from the measured cost of a save and from `kill_every_min` (Young 1974)."""
+    `auto` computes the interval from the measured cost of a save and from `mtbf_min` (Young 1974)."""
     every_min: PositiveFloat | None = None
     """Minutes between checkpoints, in addition to `every_steps`. `null` disables saving by time."""
-    kill_every_min: PositiveFloat = 480.0
+    mtbf_min: PositiveFloat = 480.0
     """Expected mean time between two interruptions, in minutes, for `every_steps=auto`."""
-    asynchronous: bool = True
+    async_save: bool = True
     """Write checkpoints in the background. Training waits only until the state is copied to host memory."""
     keep_last: PositiveInt = 2
     """Number of most recent checkpoints to keep. The best checkpoint by validation loss is always kept."""
@@ -271,7 +274,7 @@ class EvalConfig(Section):
     general: FilePath | None = None
     """Rows unrelated to the task, in the same format as the training rows. Their loss before and after the
     training shows what the model forgot."""
-    answers: NonNegativeInt = 0
+    num_samples: NonNegativeInt = 0
     """Number of held-out prompts, from `data.test` or the held-out fold, that both the base model and the
     tuned model answer. Only for decoders with `data.format=messages`."""
     answer_tokens: PositiveInt = 96

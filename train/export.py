@@ -15,7 +15,7 @@ from train.checkpoint.manifest import inspect, verify
 from train.checkpoint.store import CheckpointStore
 from train.dist import Group
 from train.engine.engine import SHARDS, Engine
-from train.engine.universal import read_weights, take_apart
+from train.engine.universal import read_weights, to_universal
 from train.failures import UserError
 from train.job import load_job
 from train.model.load import DTYPES, load_plain_model, load_tokenizer, prepare_model
@@ -45,7 +45,7 @@ def export_checkpoint(root: Path, step: int, out: Path) -> None:
     model = load_plain_model(directory, job.config.model)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
         parts = Path(scratch) / "parts"
-        take_apart(verdict.path / SHARDS, parts, plain=verdict.manifest.zero_stage == 0)
+        to_universal(verdict.path / SHARDS, parts, unsharded=verdict.manifest.zero_stage == 0)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(read_weights(parts, name).view_as(parameter))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["decoder", "encoder"]
+ModelKind = Literal["decoder", "encoder"]
 _DECODER_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
 
@@ -39,7 +39,7 @@ class Family:
 
     model_types: tuple[str, ...]
     """`model_type` in config.json."""
-    kind: Kind
+    kind: ModelKind
     packable: bool = False
     """Whether documents in one sequence neither see nor move each other; `tests/train/data/test_packing.py`
     has to pass for each model type of the row."""
@@ -247,7 +247,7 @@ def family_of(config: Mapping[str, Any]) -> Family | None:
     return next((family for family in FAMILIES if name in family.model_types), None)
 
 
-def model_kind(config: Mapping[str, Any]) -> Kind | None:
+def model_kind(config: Mapping[str, Any]) -> ModelKind | None:
     """Decoder (GPT-like), encoder (BERT-like) or neither, by the classes first, then by the type."""
     if config.get("is_encoder_decoder"):
         return None

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-VARIABLE = "SHARDLINE_FAULT"
-Kind = Literal["kill9", "term", "stop", "raise", "enospc", "slow", "nan", "bitflip", "hang"]
+from train.rank_environment import RankStart
+from train.step_number import StepNumber
+
+FAULT_VARIABLE = "SHARDLINE_FAULT"
+FaultKind = Literal["kill9", "term", "stop", "raise", "enospc", "slow", "nan", "bitflip", "hang"]
 SAVE_POINTS = (
     "save.begin",
     "save.copy",
@@ -37,7 +40,7 @@ _SLOW_S = 3.0
 class Fault:
     """One fault, as it was asked for."""
 
-    kind: Kind
+    kind: FaultKind
     point: str
     rank: int | None = None
     step: int | None = None
@@ -58,9 +61,9 @@ def parse_faults(text: str) -> list[Fault]:
 def _parse(entry: str) -> Fault:
     what, *conditions = entry.strip().split(":")
     kind, _, point = what.partition("@")
-    if kind not in get_args(Kind) or point not in POINTS:
+    if kind not in get_args(FaultKind) or point not in POINTS:
         raise ValueError(
-            f"{VARIABLE}: {what!r} is no fault; kinds: {', '.join(get_args(Kind))};"
+            f"{FAULT_VARIABLE}: {what!r} is no fault; kinds: {', '.join(get_args(FaultKind))};"
             f" points: {', '.join(POINTS)}"
         )
     values: dict[str, int] = {}
@@ -68,7 +71,7 @@ def _parse(entry: str) -> Fault:
         name, _, number = condition.partition("=")
         if name not in ("rank", "step", "attempt", "restart", "times") or not number.isdigit():
             raise ValueError(
-                f"{VARIABLE}: {condition!r} is no condition; use rank, step, attempt, restart or times"
+                f"{FAULT_VARIABLE}: {condition!r} is no condition; use rank, step, attempt, restart or times"
             )
         values[name] = int(number)
     return Fault(kind=kind, point=point, **values)  # type: ignore[arg-type]
@@ -77,9 +80,11 @@ def _parse(entry: str) -> Fault:
 class Faults:
     """The faults of one rank; `hit` is called at every named point."""
 
-    def __init__(self, faults: list[Fault], *, rank: int, attempt: int, restart: int) -> None:
-        """Keep those that concern this rank in this start."""
-        self.step = 0
+    def __init__(
+        self, faults: list[Fault], *, rank: int, attempt: int, restart: int, number: StepNumber | None = None
+    ) -> None:
+        """Keep the faults that concern this rank in this start; `number` is the step that it is at."""
+        self._number = number or StepNumber()
         self._left = {
             number: (fault, fault.times)
             for number, fault in enumerate(faults)
@@ -87,13 +92,16 @@ class Faults:
         }
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "Faults":
-        """What SHARDLINE_FAULT asks of this rank; usually nothing."""
+    def from_environ(
+        cls, environ: Mapping[str, str], *, rank: int, start: RankStart, number: StepNumber
+    ) -> "Faults":
+        """Read SHARDLINE_FAULT and keep what it asks of a rank in one of its starts; usually nothing."""
         return cls(
-            parse_faults(environ.get(VARIABLE, "")),
-            rank=int(environ.get("RANK", "0")),
-            attempt=int(environ.get("SHARDLINE_ATTEMPT", "1")),
-            restart=int(environ.get("SHARDLINE_RESTART", "0")),
+            parse_faults(environ.get(FAULT_VARIABLE, "")),
+            rank=rank,
+            attempt=start.attempt,
+            restart=start.restart,
+            number=number,
         )
 
     def hit(self, point: str, *, path: Path | None = None, step: int | None = None) -> bool:
@@ -113,7 +121,7 @@ class Faults:
         """
         if not self._left:
             return False
-        at = self.step if step is None else step
+        at = self._number.value if step is None else step
         for number, (fault, times) in list(self._left.items()):
             if fault.point == point and fault.step in (None, at):
                 self._left[number] = (fault, times - 1)

@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from train.batch import BatchPlan
-from train.config import TrainingConfig
+from train.config import DataRole, TrainingConfig
+from train.config_names import with_current_names
 from train.flops import SpeedPlan
 from train.kernels.table import KernelChoice
 from train.records.base import RecordError
@@ -50,7 +51,7 @@ class TrainPlan(BaseModel):
     nodes: int
     ranks_per_node: int
     batch: BatchPlan
-    data: dict[str, DataFile]
+    data: dict[DataRole, DataFile]
     """By role: train, held_out (the other rows of the same file), validation, test, general."""
     fold: FoldPlan | None
     """None without a cross-validation."""
@@ -102,7 +103,7 @@ def read_training_plan(run_dir: RunDir) -> TrainPlan:
 def load_job(root: Path) -> TrainJob:
     """Read a frozen run back; compute nodes never compose a config."""
     run_dir = RunDir(root)
-    written = yaml.safe_load(run_dir.config.read_text())
+    written = with_current_names(yaml.safe_load(run_dir.config.read_text()))
     sections = {key: written[key] for key in TrainingConfig.model_fields}
     return TrainJob(
         run_dir=run_dir,

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.failures import Failure, describe
-from train.node.heartbeat import VARIABLE, Heartbeat
+from train.node.heartbeat import HEARTBEAT_VARIABLE, Heartbeat
 from train.node.signals import StopRequest, die_with_parent
 from train.node.watchdog import DUMP_SIGNAL
 from train.rank.gc_policy import frozen_imports
 from train.rank.lean_imports import leave_out_detection_losses
+from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 
@@ -36,14 +37,14 @@ def preload(run_dir: str) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Run this rank and exit hard: a teardown must not hang on peers that are gone."""
     run_dir, rank = RunDir(Path(arguments[0])), int(arguments[1])
-    attempt = int(os.environ["SHARDLINE_ATTEMPT"])
+    attempt = RankStart.from_environ(os.environ).attempt
     logs = run_dir.attempt_logs(attempt)
     stop = StopRequest()
     stop.install()
     die_with_parent()
     faulthandler.enable()
     faulthandler.register(DUMP_SIGNAL, all_threads=True)
-    heart = Heartbeat(Path(os.environ[VARIABLE]), rank)
+    heart = Heartbeat(Path(os.environ[HEARTBEAT_VARIABLE]), rank)
     failure: Failure | None = None
     try:
         with frozen_imports():

@@ -58,7 +58,7 @@ def plan_run(task: Task, *extra: str) -> RunDir:
             "checkpoint.every_steps=null",
             "eval.base=false",
             "eval.general=null",
-            "eval.answers=0",
+            "eval.num_samples=0",
             *extra,
         ]
     )

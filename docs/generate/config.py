@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from docs.generate.values import allowed, leaves, shown, table
 from launcher.compose.defaults import section_of
 from launcher.compose.roots import packaged
-from launcher.config import Submission
+from launcher.config import CommandConfig
 
 _OPENING = """# Configuration
 
@@ -53,7 +53,7 @@ class Key:
 def page() -> str:
     """The whole page."""
     parts = [_OPENING, "## Keys\n", "### Top level\n", _table(root_keys())]
-    for name, field in Submission.model_fields.items():
+    for name, field in CommandConfig.model_fields.items():
         if section := section_of(field.annotation):
             summary = " ".join((inspect.getdoc(section) or "").split())
             parts += [f"### `{name}`\n", summary + "\n", _table(list(section_keys(section, f"{name}.")))]
@@ -73,9 +73,9 @@ def root_keys() -> list[Key]:
     """The keys that are in no section."""
     return [
         key
-        for name in Submission.model_fields
-        if section_of(Submission.model_fields[name].annotation) is None
-        for key in section_keys(Submission, "", only=name)
+        for name in CommandConfig.model_fields
+        if section_of(CommandConfig.model_fields[name].annotation) is None
+        for key in section_keys(CommandConfig, "", only=name)
     ]
 
 
@@ -169,7 +169,7 @@ def _first_comment(path: Path) -> str:
 
 
 def _leaves(values: dict[str, Any]) -> dict[str, Any]:
-    return leaves(values, _sections(Submission))
+    return leaves(values, _sections(CommandConfig))
 
 
 def _sections(section: type[BaseModel]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from launcher.cli.output import make_console, print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from launcher.lifecycle.submit import Submission
+    from launcher.lifecycle.submit import SubmitResult
     from launcher.records.sweeps import SweepDir
     from launcher.status.runs import RunStatus
     from launcher.sweep.start import SweepSubmission
     from train.rundir import RunDir
 
 
-def run_started(options: argparse.Namespace, submission: "Submission") -> int:
+def run_started(options: argparse.Namespace, submission: "SubmitResult") -> int:
     """Print what was started, or that the run was finished before; returns the exit code."""
     from launcher.cli.show.next import show_next_commands
     from launcher.cli.show.result import show_result
@@ -115,6 +115,7 @@ def _follow_sweep(options: argparse.Namespace, sweep: "SweepDir") -> int:
     from launcher.cli.show.sweep import progress_line, show_board
     from launcher.records.runs import name_to_type
     from launcher.status.queue import RecentView
+    from launcher.status.state import ALIVE
     from launcher.status.trials import read_sweep
     from launcher.sweep.board import read_board
     from train.failures import ExitCode
@@ -129,7 +130,7 @@ def _follow_sweep(options: argparse.Namespace, sweep: "SweepDir") -> int:
         if not options.json and line not in shown[-1:]:
             console.print(line, highlight=False)
         shown[:] = [line]
-        return any(status.state in ("RUNNING", "PENDING") for status in statuses)
+        return any(status.state in ALIVE for status in statuses)
 
     console = make_console()
     try:

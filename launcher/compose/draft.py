@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from launcher.compose.explain import names_in
+from launcher.compose.explain import hint, names_in
 from launcher.compose.roots import options_of
 from launcher.errors import Problem, nearest
 
@@ -102,6 +102,6 @@ def _unknown_key(key: str, roots: Sequence[Path]) -> Problem | None:
                 code="config.unknown_key",
                 field=key,
                 message=f"unknown {kind} {key!r} (command line)",
-                fix=nearest(key, names | groups) if names else f"{at} has a single value, not keys",
+                fix=hint(key, names | groups) if names else f"{at} has a single value, not keys",
             )
     return None

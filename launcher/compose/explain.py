@@ -1,14 +1,15 @@
 """Validation errors of pydantic as problems: where the value came from, what it was, what is allowed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from launcher.compose.defaults import section_of
-from launcher.config import Submission
+from launcher.config import CommandConfig
 from launcher.errors import Problem, nearest
+from train.config_names import RENAMED_KEYS
 
 
 def names_in(section: str) -> set[str] | None:
@@ -17,7 +18,7 @@ def names_in(section: str) -> set[str] | None:
     Args:
         section: Dotted name of an existing section; the empty string is the root.
     """
-    annotation: Any = Submission
+    annotation: Any = CommandConfig
     for part in section.split(".") if section else ():
         if get_origin(annotation) is dict:
             return None
@@ -28,6 +29,12 @@ def names_in(section: str) -> set[str] | None:
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return set()
     return {f"{section}.{name}" if section else name for name in annotation.model_fields}
+
+
+def hint(key: str, names: Iterable[str]) -> str:
+    """A fix for an unknown key: the current name of a renamed one, else the nearest valid name."""
+    renamed = RENAMED_KEYS.get(key)
+    return f"did you mean {renamed}?" if renamed else nearest(key, names)
 
 
 def explain(entry: ErrorDetails, choices: Mapping[str, str], given: set[str]) -> Problem:
@@ -46,7 +53,7 @@ def explain(entry: ErrorDetails, choices: Mapping[str, str], given: set[str]) ->
             code="config.unknown_key",
             field=key,
             message=f"unknown key {key!r} ({source})",
-            fix=nearest(key, names),
+            fix=hint(key, names),
         )
     if entry["type"] == "missing":
         return Problem(

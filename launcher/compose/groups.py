@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from launcher.compose.defaults import defaults_of
 from launcher.compose.draft import Draft
 from launcher.compose.roots import packaged
-from launcher.config import Submission
+from launcher.config import CommandConfig
 from launcher.errors import Refused
 from slurm.values import SECRET_NAME
 
@@ -57,7 +57,7 @@ def compose_groups(draft: Draft, groups: Sequence[str]) -> DictConfig:
     OmegaConf.set_struct(composed, False)
     del composed["hydra"]
     # Every key is present, so that an interpolation can refer to one that no file sets.
-    result = OmegaConf.merge(defaults_of(Submission), composed)
+    result = OmegaConf.merge(defaults_of(CommandConfig), composed)
     assert isinstance(result, DictConfig)
     return result
 

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from launcher.config import Submission
+from launcher.config import CommandConfig
 
 
 def config_keys() -> dict[str, list[str]]:
     """Each dotted key with the values that are known by name: literals, true and false, null; else none."""
-    return dict(_keys_of(Submission, ""))
+    return dict(_keys_of(CommandConfig, ""))
 
 
 def _keys_of(section: type[BaseModel], prefix: str) -> list[tuple[str, list[str]]]:

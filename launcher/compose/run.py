@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from launcher.compose.draft import Draft, sort_overrides
@@ -15,6 +15,7 @@ from launcher.compose.roots import group_roots
 from launcher.config import RunConfig
 from launcher.errors import Refused
 from launcher.records.runs import as_yaml
+from train.config_names import with_current_names
 
 NOT_FOR_ONE_RUN = "sweep"
 """The section that only `submit -m` reads."""
@@ -60,7 +61,7 @@ def compose_change(text: str, overrides: Sequence[str], conf_dirs: Sequence[Path
     """A resolved config with some of its groups and keys replaced.
 
     Args:
-        text: The config as YAML, as a run directory keeps it.
+        text: The config as YAML, as a run directory keeps it; names that were replaced since are understood.
         overrides: Hydra overrides; a group replaces the whole section of its name.
         conf_dirs: As for `compose_run`.
 
@@ -69,8 +70,8 @@ def compose_change(text: str, overrides: Sequence[str], conf_dirs: Sequence[Path
     """
     draft = sort_overrides(overrides, group_roots(conf_dirs))
     _refuse_sweeps(draft)
-    container = OmegaConf.create(text)
-    assert isinstance(container, DictConfig)
+    values: Any = OmegaConf.to_container(OmegaConf.create(text))
+    container = OmegaConf.create(with_current_names(values))
     groups = [override.partition("=")[0] for override in draft.groups]
     for group in groups:
         if group in ("experiment", "site"):

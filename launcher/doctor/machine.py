@@ -25,6 +25,7 @@ from slurm.script import JobSpec, batch_script
 from slurm.states import why_waiting
 from train.machine.cpu_features import multiplies_bf16
 from train.machine.toolchain import compiler_obstacle
+from train.packages import RECORDED
 from train.rundir import write_json
 
 _SHARED_TYPES = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "panfs", "wekafs", "orangefs", "9p")
@@ -194,13 +195,12 @@ def report_node(folder: str) -> None:
 
 def facts_of_this_machine() -> dict[str, Any]:
     """What must be alike on the login node and on the compute nodes, and where they are."""
-    names = ("torch", "deepspeed", "transformers", "datasets", "submitit", "wandb", "numpy")
     return {
         "host": os.environ.get("SLURMD_NODENAME") or os.uname().nodename,
         "python": platform.python_version(),
         "gpus": count_gpus(),
         "driver": driver_version(),
-        **{name: version(name) for name in names},
+        **{name: version(name) for name in RECORDED},
     }
 
 
@@ -221,9 +221,9 @@ def _no_report(root: Path, name: str) -> Finding:
     job = find_job(name)
     if job and job.phase == "waiting":
         return Finding(level="wrong", topic="job", text=f"it did not start: {why_waiting(job)}")
-    said = "\n".join(path.read_text()[-800:] for path in sorted(root.glob("*.out")))
+    output = "\n".join(path.read_text()[-800:] for path in sorted(root.glob("*.out")))
     return Finding(
-        level="wrong", topic="job", text=f"it ended without a report: {said.strip() or 'no output'}"
+        level="wrong", topic="job", text=f"it ended without a report: {output.strip() or 'no output'}"
     )
 
 

@@ -29,23 +29,25 @@ def check_ops() -> Iterator[Finding]:
             yield Finding(level="note", topic=_TOPIC, text=text)
 
 
-def build_ops(say: Callable[[str], None]) -> list[Finding]:
+def build_ops(report_progress: Callable[[str], None]) -> list[Finding]:
     """Build what is not built yet, one after the other.
 
     Args:
-        say: Told what is being built, before it is.
+        report_progress: Told what is being built, before it is.
     """
     findings = []
     for op in ops_of_this_machine():
         if path := built_file(op):
             findings.append(Finding(level="good", topic=_TOPIC, text=f"{op} is built ({path})"))
             continue
-        say(f"building {op}; it takes a minute or two")
+        report_progress(f"building {op}; it takes a minute or two")
         began = time.monotonic()
-        said = build_in_child(op)
-        if said is None:
+        stderr = build_in_child(op)
+        if stderr is None:
             text = f"{op} was built in {time.monotonic() - began:.0f} s ({built_file(op)})"
             findings.append(Finding(level="good", topic=_TOPIC, text=text))
         else:
-            findings.append(Finding(level="wrong", topic=_TOPIC, text=f"{op} could not be compiled: {said}"))
+            findings.append(
+                Finding(level="wrong", topic=_TOPIC, text=f"{op} could not be compiled: {stderr}")
+            )
     return findings

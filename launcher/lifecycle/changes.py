@@ -7,8 +7,9 @@ from typing import Any, Literal
 from launcher.config import RunConfig
 from launcher.errors import Problem
 from train.job import FoldPlan
+from train.packages import COMPUTING
 
-Kind = Literal["free", "notice", "refused", "never"]
+ChangeKind = Literal["free", "notice", "refused", "never"]
 
 _FREE = (
     "slurm",
@@ -20,7 +21,7 @@ _FREE = (
     "train.start_method",
     "train.trace",
     "train.profile_steps",
-    "eval.answers",
+    "eval.num_samples",
     "eval.answer_tokens",
     "eval.batch_size",
 )
@@ -42,19 +43,18 @@ _NOTICE = {
     "eval": "scores before and after may not compare",
 }
 _NEVER = ("name", "runs_dir", "access")
-COMPUTING = ("torch", "deepspeed", "transformers")
 LENGTH = ("train.max_steps", "train.epochs", "train.max_tokens", "eval.patience")
 """What decides where a run ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ConfigChange:
     """One key that differs."""
 
     key: str
     old: Any
     new: Any
-    kind: Kind
+    kind: ChangeKind
     note: str
 
     @property
@@ -63,21 +63,21 @@ class Change:
         return f"{self.key}: {self.old!r} -> {self.new!r}" + (f" ({self.note})" if self.note else "")
 
 
-def changes_between(old: RunConfig, new: RunConfig) -> list[Change]:
+def changes_between(old: RunConfig, new: RunConfig) -> list[ConfigChange]:
     """All keys that differ, each with its class."""
     before, after = dict(leaves(old.model_dump())), dict(leaves(new.model_dump()))
     keys = sorted(before.keys() | after.keys())
     return [
-        Change(key=key, old=before.get(key), new=after.get(key), kind=_kind(key), note=_note(key))
+        ConfigChange(key=key, old=before.get(key), new=after.get(key), kind=_kind(key), note=_note(key))
         for key in keys
         if before.get(key) != after.get(key)
     ]
 
 
-def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Change]:
+def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[ConfigChange]:
     """Packages whose version has changed since the run was made: another minor may compute otherwise."""
     return [
-        Change(
+        ConfigChange(
             key=f"versions.{name}",
             old=before[name],
             new=now.get(name),
@@ -89,17 +89,21 @@ def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[C
     ]
 
 
-def draw_changes(before: FoldPlan | None, now: FoldPlan | None, changes: Sequence[Change]) -> list[Change]:
+def draw_changes(
+    before: FoldPlan | None, now: FoldPlan | None, changes: Sequence[ConfigChange]
+) -> list[ConfigChange]:
     """Folds that came out otherwise though no key says so: another version of what draws them."""
     said = any(change.key.startswith("cv.") for change in changes)
     if said or before is None or now is None or before.sha256 == now.sha256:
         return []
     return [
-        Change(key="cv", old=before.sha256[:12], new=now.sha256[:12], kind="refused", note="drawn otherwise")
+        ConfigChange(
+            key="cv", old=before.sha256[:12], new=now.sha256[:12], kind="refused", note="drawn otherwise"
+        )
     ]
 
 
-def refusals(changes: Sequence[Change], allowed: Sequence[str]) -> list[Problem]:
+def refusals(changes: Sequence[ConfigChange], allowed: Sequence[str]) -> list[Problem]:
     """What must not differ, unless the user says by name that it may."""
     return [
         Problem(
@@ -119,11 +123,11 @@ def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _why(kind: Kind) -> str:
+def _why(kind: ChangeKind) -> str:
     return "it says where the run lives" if kind == "never" else "what was trained so far depends on it"
 
 
-def _kind(key: str) -> Kind:
+def _kind(key: str) -> ChangeKind:
     if _under(key, _NEVER):
         return "never"
     if _is_free(key):

@@ -14,7 +14,7 @@ from launcher.records.runs import name_to_type
 from launcher.status.queue import RecentView
 from launcher.status.runs import read_status
 from train.failures import ExitCode
-from train.faults import VARIABLE
+from train.faults import FAULT_VARIABLE
 from train.job import read_training_plan
 from train.journal.events import Crashed, Preempted, TrainingResumed
 from train.journal.reading import attempts_in, of_kind, read_journal
@@ -23,7 +23,7 @@ from train.metrics import latest_by_step, read_metrics, read_trace
 from train.rundir import RunDir
 
 _POLL_S = 0.1
-Say = Callable[[str], None]
+ProgressReport = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,9 @@ class Item:
     detail: str
 
 
-def rehearse(composed: Composed, *, steps: int, within_min: float, say: Say) -> list[Item]:
+def rehearse(
+    composed: Composed, *, steps: int, within_min: float, report_progress: ProgressReport
+) -> list[Item]:
     """Train `steps` steps twice on the user's own config and hardware, the second time stopped and killed.
 
     Raises:
@@ -44,15 +46,15 @@ def rehearse(composed: Composed, *, steps: int, within_min: float, say: Say) -> 
     deadline = time.monotonic() + within_min * 60
     drill = f"rehearse-{int(time.time())}"
     unbroken = _start(_short(composed, f"{drill}-unbroken", steps))
-    _until(unbroken, ("COMPLETED",), deadline, say, "unbroken")
+    _until(unbroken, ("COMPLETED",), deadline, report_progress, "unbroken")
     stop_at, kill_at = max(1, steps // 3), max(2, 2 * steps // 3)
     faults = f"term@forward:rank=0:step={stop_at};kill9@backward:rank=0:step={kill_at}:attempt=2"
-    with _environment(VARIABLE, faults):
+    with _environment(FAULT_VARIABLE, faults):
         broken = _start(_short(composed, f"{drill}-broken", steps))
         # Slurm's jobs go back into the queue by themselves.
-        _until(broken, ("COMPLETED", "PREEMPTED"), deadline, say, f"stopped in step {stop_at}")
+        _until(broken, ("COMPLETED", "PREEMPTED"), deadline, report_progress, f"stopped in step {stop_at}")
         resume_run(broken)
-    _until(broken, ("COMPLETED",), deadline, say, f"resumed, killed in step {kill_at}")
+    _until(broken, ("COMPLETED",), deadline, report_progress, f"resumed, killed in step {kill_at}")
     return compare(unbroken, broken)
 
 
@@ -95,7 +97,7 @@ def _short(composed: Composed, name: str, steps: int) -> Composed:
             f"checkpoint.every_steps={every}",
             f"optim.warmup_steps={min(composed.config.optim.warmup_steps, steps // 2)}",
             "eval.base=false",
-            "eval.answers=0",
+            "eval.num_samples=0",
             "eval.patience=null",
             "data.test=null",
             "eval.general=null",
@@ -108,8 +110,10 @@ def _start(composed: Composed) -> RunDir:
     return submit_run(composed).run
 
 
-def _until(run: RunDir, states: Sequence[str], deadline: float, say: Say, what: str) -> None:
-    say(f"{run.root.name}: {what}")
+def _until(
+    run: RunDir, states: Sequence[str], deadline: float, report_progress: ProgressReport, what: str
+) -> None:
+    report_progress(f"{run.root.name}: {what}")
     recent = RecentView()
     while (status := read_status(run, recent.look)).state not in states:
         if status.state == "FAILED" or time.monotonic() > deadline:

@@ -14,11 +14,13 @@ from typing import Any
 
 from launcher.errors import refuse
 from launcher.shadow import PACKAGES
+from train.packages import RECORDED
 
 _LARGEST_BYTES = 20_000_000
 _LAUNCHER_ON_NODES = ("__init__.py", "config.py", "errors.py", "problems.py", "records/*.py", "node/*.py")
 """Files of the launcher that jobs import; a test follows the imports."""
-_NOTABLE = ("torch", "deepspeed", "transformers", "datasets", "hydra-core", "submitit", "wandb", "numpy")
+_ENTRY = Path("launcher/node/entry.py")
+"""What a job of this version imports first."""
 
 
 def freeze_code(destination: Path) -> None:
@@ -31,6 +33,26 @@ def freeze_code(destination: Path) -> None:
         target = destination / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
+
+
+def can_start(code: Path) -> bool:
+    """Whether this version can start jobs on frozen sources: before, they were laid out in another way."""
+    return code.is_symlink() or not code.is_dir() or (code / _ENTRY).is_file()
+
+
+def freeze_again(code: Path) -> None:
+    """Replace frozen sources by those of this version; whole or not at all.
+
+    Raises:
+        Refused: the sources are larger than sources are.
+    """
+    staged, former = code.with_name(".code.staging"), code.with_name(".code.former")
+    for leftover in (staged, former):
+        shutil.rmtree(leftover, ignore_errors=True)
+    freeze_code(staged)
+    code.rename(former)
+    staged.rename(code)
+    shutil.rmtree(former)
 
 
 def zip_code(files: Mapping[str, bytes], destination: Path) -> None:
@@ -60,7 +82,7 @@ def frozen_files() -> dict[str, bytes]:
         "git_commit": _git(home, "rev-parse", "HEAD").strip() or None,
         "git_dirty": bool(_git(home, "status", "--porcelain", "--", *PACKAGES).strip()),
         "python": sys.version.split()[0],
-        "versions": {name: number for name, number in versions().items() if name in _NOTABLE},
+        "versions": {name: number for name, number in versions().items() if name in RECORDED},
         "all_versions": versions(),
     }
     return {**files, "code.json": json.dumps(origin, indent=2).encode()}

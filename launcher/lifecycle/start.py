@@ -112,7 +112,7 @@ def submit_once(name: str, request: SlurmRequest, function: Callable[[str], obje
     return patiently(submit)
 
 
-def _not_submitted(run: RunDir, said: str) -> Refused:
-    why = f"Slurm did not take the job: {said}"
+def _not_submitted(run: RunDir, stderr: str) -> Refused:
+    why = f"Slurm did not take the job: {stderr}"
     write_result(run, Failed(reason=why, exit_code=ExitCode.REFUSED))
     return refuse(NOT_SUBMITTED, "slurm", why, "mend the slurm settings and submit again", ExitCode.REFUSED)

@@ -5,26 +5,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
 from filelock import FileLock, Timeout
 
 from launcher.compose.run import Composed, compose_change
 from launcher.errors import Refused, refuse
 from launcher.lifecycle.changes import (
     LENGTH,
-    Change,
+    ConfigChange,
     changes_between,
     draw_changes,
     refusals,
     version_changes,
 )
 from launcher.lifecycle.secrets import refuse_secrets_in
-from launcher.lifecycle.snapshot import freeze_code, frozen_versions, versions
+from launcher.lifecycle.snapshot import can_start, freeze_again, freeze_code, frozen_versions, versions
 from launcher.lifecycle.start import NOT_SUBMITTED, start_job
 from launcher.planning.plan import RunPlan
 from launcher.planning.preflight import examine, exit_code_for
 from launcher.records.plans import write_plan
-from launcher.records.runs import ensure_ours, load_config, name_to_type, stage_run
+from launcher.records.runs import as_yaml, ensure_ours, load_config, name_to_type, stage_run
 from launcher.status.runs import read_status
+from launcher.status.state import ALIVE
+from train.config_names import as_frozen, unknown_keys
 from train.failures import ExitCode
 from train.job import read_training_plan
 from train.journal.events import Changed
@@ -33,17 +36,17 @@ from train.rundir import RunDir, write_atomic, write_json
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class SubmitResult:
     """What a submit or resume came to."""
 
     run: RunDir
     job_id: str | None
     """None when the run had already finished and nothing was started."""
-    changes: Sequence[Change] = ()
+    changes: Sequence[ConfigChange] = ()
     """What differs from the config that it was submitted with before."""
 
 
-def submit_run(composed: Composed) -> Submission:
+def submit_run(composed: Composed) -> SubmitResult:
     """Start a config's run, go on with it, or find it finished.
 
     Raises:
@@ -64,7 +67,7 @@ def submit_run(composed: Composed) -> Submission:
     return change_run(run, composed, plan)
 
 
-def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence[str] = ()) -> Submission:
+def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence[str] = ()) -> SubmitResult:
     """Go on with a run under the config that it is given now.
 
     Raises:
@@ -79,10 +82,20 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
             ExitCode.REFUSED,
         )
     changes = changes_between(load_config(run), composed.config)
+    frozen = yaml.safe_load(run.config.read_text())
+    unknown = unknown_keys([change.key for change in changes], frozen)
+    if unknown and can_start(run.code):
+        raise refuse(
+            "run.code",
+            unknown[0],
+            f"the code frozen in {run.root.name} has no key {', '.join(unknown)}",
+            "leave the key at its default, or submit a new run under another name=",
+            ExitCode.REFUSED,
+        )
     changes += draw_changes(read_training_plan(run).fold, plan.training.fold, changes)
     if problems := refusals(changes, allowed):
         raise Refused(problems)
-    return resume_run(run, _Change(composed, plan, changes, allowed), allowed)
+    return resume_run(run, _NewConfig(composed, plan, changes, allowed), allowed)
 
 
 def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path]) -> tuple[Composed, RunPlan]:
@@ -114,12 +127,12 @@ def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class _NewConfig:
     """Another config for a run, and what differs."""
 
     composed: Composed
     plan: RunPlan
-    changes: Sequence[Change]
+    changes: Sequence[ConfigChange]
     insisted: Sequence[str]
 
     @property
@@ -129,7 +142,9 @@ class _Change:
 
     def apply(self, run: RunDir) -> None:
         """Write it into the run directory, and down in the journal."""
-        write_atomic(run.config, self.composed.yaml)
+        frozen = yaml.safe_load(run.config.read_text())
+        values = self.composed.config.model_dump(mode="json")
+        write_atomic(run.config, as_yaml(as_frozen(values, frozen)))
         write_plan(run, self.plan)
         write_json(run.deepspeed, self.plan.deepspeed)
         if self.changes:
@@ -139,7 +154,7 @@ class _Change:
             run.predictions.unlink(missing_ok=True)
 
 
-def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str] = ()) -> Submission:
+def resume_run(run: RunDir, change: _NewConfig | None = None, allowed: Sequence[str] = ()) -> SubmitResult:
     """Start a run that is not running; it goes on from its newest verified checkpoint.
 
     Raises:
@@ -153,10 +168,10 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
         # Two commands must not both find it stopped and both start it.
         with FileLock(run.root / ".start.lock", timeout=0):
             status = read_status(run)
-            if status.state in ("RUNNING", "PENDING"):
+            if status.state in ALIVE:
                 raise _active(run, f"is {status.state.lower()} already")
             if status.state == "COMPLETED" and not (change and change.longer):
-                return Submission(run, None)
+                return SubmitResult(run, None)
             if change and _ends_early_again(run, change):
                 raise refuse(
                     "resume.ended_early",
@@ -166,16 +181,19 @@ def resume_run(run: RunDir, change: _Change | None = None, allowed: Sequence[str
                 )
             run.adopt_umask()
             run.result.unlink(missing_ok=True)
+            if not can_start(run.code):
+                freeze_again(run.code)
+                run.log(Changed(keys=["code: frozen again, its layout was older"], insisted=[]))
             if change:
                 change.apply(run)
             if moved:
                 run.log(Changed(keys=[entry.text for entry in moved], insisted=allowed))
-            return Submission(run, start_job(run), [*(change.changes if change else ()), *moved])
+            return SubmitResult(run, start_job(run), [*(change.changes if change else ()), *moved])
     except Timeout:
         raise _active(run, "is being started by another command") from None
 
 
-def _ends_early_again(run: RunDir, change: _Change) -> bool:
+def _ends_early_again(run: RunDir, change: _NewConfig) -> bool:
     """Whether a run that ran out of patience gets none that is longer."""
     result = finished_result(run)
     if result is None or not result.ended_early:

@@ -20,7 +20,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class RungDecision:
     """What follows a rung."""
 
     step: int
@@ -36,7 +36,7 @@ def shrunk(trials: int, settings: int, keep: float) -> tuple[int, int]:
     return math.ceil(trials / settings) * kept, kept
 
 
-def decide(standings: Sequence[Standing], step: int, keep: float) -> Decision:
+def decide(standings: Sequence[Standing], step: int, keep: float) -> RungDecision:
     """Keep the settings with the lowest mean loss over their seeds and folds."""
     groups: dict[str, list[Standing]] = {}
     for standing in standings:
@@ -50,7 +50,7 @@ def decide(standings: Sequence[Standing], step: int, keep: float) -> Decision:
             reason = _why(scores[key], scores[kept[-1]] if kept else None, len(kept), len(groups), step)
             dropped |= {standing.trial: reason for standing in group}
     going = [standing.trial for key in kept for standing in groups[key] if standing.loss is not None]
-    return Decision(step=step, kept=going, dropped=dropped)
+    return RungDecision(step=step, kept=going, dropped=dropped)
 
 
 def setting_key(point: Point) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from launcher.node.halving import Decision, Standing, decide
+from launcher.node.halving import RungDecision, Standing, decide
 from launcher.records.sweep_journal import RungDecided, SweepRestarted
-from launcher.records.sweeps import Slice, SweepDir
+from launcher.records.sweeps import ArrayJob, SweepDir
 from train.journal.events import Validated
 from train.journal.reading import of_kind, read_journal
 from train.metrics import latest_by_step, read_metrics
@@ -20,26 +20,26 @@ _TRAINING_SHARE = 0.1
 """Without a validation set, the newest tenth of the training losses is compared."""
 
 
-def assigned(sweep: SweepDir, portion: Slice) -> Sequence[str]:
-    """The trials of a slice by index; after a rung, those that go on, which the first to ask decides."""
-    if not portion.rung:
-        return portion.trials
+def assigned(sweep: SweepDir, array: ArrayJob) -> Sequence[str]:
+    """The trials of an array by index; after a rung, those that go on, which the first to ask decides."""
+    if not array.rung:
+        return array.trials
     with sweep.locked():
-        return _kept(sweep, portion, portion.rung - 1)
+        return _kept(sweep, array, array.rung - 1)
 
 
-def step_of(sweep: SweepDir, portion: Slice) -> int | None:
-    """At which step the trials of a slice stop; None: at their end."""
+def step_of(sweep: SweepDir, array: ArrayJob) -> int | None:
+    """At which step the trials of an array stop; None: at their end."""
     halving = _halving(sweep)
-    if halving is None or portion.rung is None or portion.rung >= len(halving.rungs):
+    if halving is None or array.rung is None or array.rung >= len(halving.rungs):
         return None
-    return halving.rungs[portion.rung]
+    return halving.rungs[array.rung]
 
 
-def decisions(sweep: SweepDir) -> list[Decision]:
+def decisions(sweep: SweepDir) -> list[RungDecision]:
     """All that was decided so far, oldest first."""
     return [
-        Decision(step=event.step, kept=list(event.kept), dropped=dict(event.dropped))
+        RungDecision(step=event.step, kept=list(event.kept), dropped=dict(event.dropped))
         for event in halving_events(sweep)
     ]
 
@@ -55,11 +55,11 @@ def halving_events(sweep: SweepDir) -> list[RungDecided]:
     return found
 
 
-def _kept(sweep: SweepDir, portion: Slice, rung: int) -> list[str]:
+def _kept(sweep: SweepDir, array: ArrayJob, rung: int) -> list[str]:
     for event in halving_events(sweep):
-        if (event.chain, event.rung) == (portion.chain, rung):
+        if (event.chain, event.rung) == (array.chain, rung):
             return list(event.kept)
-    candidates = _kept(sweep, portion, rung - 1) if rung else portion.trials
+    candidates = _kept(sweep, array, rung - 1) if rung else array.trials
     halving = _halving(sweep)
     assert halving is not None
     points = {trial.name: trial.point for trial in sweep.read().trials}
@@ -70,7 +70,7 @@ def _kept(sweep: SweepDir, portion: Slice, rung: int) -> list[str]:
     decision = decide(standings, halving.rungs[rung], halving.keep)
     sweep.log(
         RungDecided(
-            chain=portion.chain,
+            chain=array.chain,
             rung=rung,
             step=decision.step,
             kept=decision.kept,

@@ -43,9 +43,9 @@ def run_trial(root: str) -> None:
 def trial_at(sweep: SweepDir, place: TaskPlace) -> str | None:
     """The trial of an element of an array; None when it has none."""
     key = str(place.job_name)
-    portion = next(portion for portion in sweep.slices() if portion.name == job_name_of(key))
-    index = int(key.removeprefix(portion.name).strip("[]"))
-    trials = assigned(sweep, portion)
+    array = next(array for array in sweep.arrays() if array.name == job_name_of(key))
+    index = int(key.removeprefix(array.name).strip("[]"))
+    trials = assigned(sweep, array)
     return trials[index] if index < len(trials) else None
 
 
@@ -80,8 +80,8 @@ def _begin(sweep: SweepDir, run: RunDir, key: str) -> None:
     """What a submit does for a single run; a requeued element goes on without it."""
     if latest_name(run) == key:
         return
-    portion = next(portion for portion in sweep.slices() if portion.name == job_name_of(key))
-    run.ask_to_pause(step_of(sweep, portion))
+    array = next(array for array in sweep.arrays() if array.name == job_name_of(key))
+    run.ask_to_pause(step_of(sweep, array))
     run.stop_request.unlink(missing_ok=True)
     run.result.unlink(missing_ok=True)
     run.log(Submitted(executor="slurm", name=key))

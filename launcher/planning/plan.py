@@ -226,7 +226,7 @@ def _speed(config: RunConfig, shape: ModelShape | None) -> SpeedPlan | None:
 
 def _time(config: RunConfig, facts: Facts, shape: ModelShape | None, placement: Placement) -> TimePlan:
     train, data = config.train, config.data
-    counted = "train" in facts.data and not data.packing and data.overlong == "cut"
+    counted = "train" in facts.data and not data.packing and data.overlong == "truncate"
     sequences = facts.data["train"].rows if counted else 0
     limits = []
     if train.max_steps is not None:

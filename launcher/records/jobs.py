@@ -30,7 +30,7 @@ class Intent(Record):
 
 @record
 class Job(Record):
-    """The job that works on a run or on a slice of a sweep."""
+    """The job that works on a run or on an array of a sweep."""
 
     time: float = field(default_factory=now)
     job_id: str

@@ -10,6 +10,7 @@ import yaml
 
 from launcher.errors import nearest, refuse
 from launcher.records.sweeps import SweepDir
+from train.config_names import with_current_names
 from train.rundir import JournaledDir, RunDir
 
 if TYPE_CHECKING:  # looking at runs does without pydantic, half of the time that it would take
@@ -136,11 +137,16 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=False)
 
 
+def config_values(run: RunDir) -> dict[str, Any]:
+    """The plain values of run.yaml, under the current names of their keys."""
+    return with_current_names(yaml.safe_load(run.config.read_text()))
+
+
 def load_config(run: RunDir) -> "RunConfig":
     """What a run was last submitted with."""
     from launcher.config import RunConfig
 
-    return RunConfig.model_validate(yaml.safe_load(run.config.read_text()))
+    return RunConfig.model_validate(config_values(run))
 
 
 def name_to_type(place: JournaledDir) -> str:

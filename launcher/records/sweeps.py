@@ -17,6 +17,7 @@ import yaml
 from launcher.records.jobs import Executor, Job, append_row, read_rows
 from launcher.records.points import label
 from launcher.records.sweep_journal import SWEEP_KINDS, SweepEvent
+from train.config_names import as_frozen, with_current_names
 from train.records.base import Record, event_row, now, record
 from train.rundir import JournaledDir, RunDir, append_line, new_lines, write_atomic
 
@@ -28,7 +29,7 @@ _DERIVED = ("run", "identity", "wandb_id", "label")
 """What a plan says of a trial's config: worked out again rather than written down for each."""
 Document = dict[str, Any]
 """What a run directory is made of: `config` (run.yaml) and `plan` (plan.json)."""
-Change = tuple[list[str], Any]
+DocumentChange = tuple[list[str], Any]
 """Path of a value in a document, and the value."""
 
 
@@ -40,7 +41,7 @@ class Trial:
     """Of the run directory: the hash of the config is in it."""
     point: dict[str, Any]
     """A value for each swept key."""
-    changes: list[Change]
+    changes: list[DocumentChange]
     """What differs from the base document."""
 
 
@@ -74,14 +75,14 @@ class SweepFile:
 
     def config(self, trial: Trial) -> dict[str, Any]:
         """A trial's config, as plain values."""
-        config: dict[str, Any] = patched(self.base, trial.changes)["config"]
-        return config
+        return with_current_names(patched(self.base, trial.changes)["config"])
 
     def document(self, trial: Trial) -> Document:
         """What a trial's run directory is made of."""
         from launcher.config import RunConfig
 
         document = patched(self.base, trial.changes)
+        document["config"] = with_current_names(document["config"])
         config = RunConfig.model_validate(document["config"])
         plan = document["plan"]
         plan |= {"run": trial.name, "identity": config.identity}
@@ -94,7 +95,7 @@ class SweepFile:
 
 
 @record
-class Slice(Record):
+class ArrayJob(Record):
     """Trials that were handed over together: one job array, or one runner on this machine."""
 
     intent: Literal["submit"] = "submit"
@@ -107,13 +108,13 @@ class Slice(Record):
     rung: int | None
     """Which stop of successive halving they run to, from 0; None: to the end."""
     chain: str | None
-    """Of successive halving: the name of the slice that began it."""
+    """Of successive halving: the name of the array that began it."""
     places: int
     """How many elements there are."""
 
 
 @record
-class LostSlice(Record):
+class LostArray(Record):
     """A slice that never became a job."""
 
     time: float = field(default_factory=now)
@@ -122,9 +123,9 @@ class LostSlice(Record):
     """Why."""
 
 
-_KINDS: dict[str, type[Slice] | type[LostSlice] | type[Job]] = {
-    "intent": Slice,
-    "lost": LostSlice,
+_KINDS: dict[str, type[ArrayJob] | type[LostArray] | type[Job]] = {
+    "intent": ArrayJob,
+    "lost": LostArray,
     "job_id": Job,
 }
 
@@ -179,28 +180,28 @@ class SweepDir(JournaledDir):
         """Write the file, whole."""
         write_atomic(self.file, sweep_text(file))
 
-    def slices(self) -> list[Slice]:
+    def arrays(self) -> list[ArrayJob]:
         """All that was ever handed over, oldest first."""
-        return [row for row in read_rows(self.jobs, _KINDS) if isinstance(row, Slice)]
+        return [row for row in read_rows(self.jobs, _KINDS) if isinstance(row, ArrayJob)]
 
-    def record_slice(self, portion: Slice) -> None:
+    def record_array(self, array: ArrayJob) -> None:
         """Say what is about to be handed over."""
-        append_row(self.jobs, portion)
+        append_row(self.jobs, array)
 
     def record_lost(self, name: str, why: str) -> None:
-        """Say that a slice never became a job."""
-        append_row(self.jobs, LostSlice(name=name, lost=why))
+        """Say that an array never became a job."""
+        append_row(self.jobs, LostArray(name=name, lost=why))
 
     def record_job(self, job: Job) -> None:
-        """Note which job a slice became."""
+        """Note which job an array became."""
         append_row(self.jobs, job)
 
     def lost(self) -> set[str]:
-        """Slices that never became jobs."""
-        return {row.name for row in read_rows(self.jobs, _KINDS) if isinstance(row, LostSlice)}
+        """Arrays that never became jobs."""
+        return {row.name for row in read_rows(self.jobs, _KINDS) if isinstance(row, LostArray)}
 
-    def slice_jobs(self) -> dict[str, Job]:
-        """By slice: the job that it became."""
+    def array_jobs(self) -> dict[str, Job]:
+        """By array: the job that it became."""
         rows = read_rows(self.jobs, _KINDS)
         return {row.name: row for row in rows if isinstance(row, Job) and row.name}
 
@@ -222,14 +223,15 @@ def sweep_text(file: SweepFile) -> str:
 
 def trial_of(name: str, point: dict[str, Any], base: Document, document: Document) -> Trial:
     """The line of a trial, from its document."""
+    document = {**document, "config": as_frozen(document["config"], base["config"])}
     found = difference(base, document)
     changes = [(path, value) for path, value in found if path[0] == "config" or path[-1] not in _DERIVED]
     return Trial(name=name, point=point, changes=changes)
 
 
-def difference(base: Document, other: Document) -> list[Change]:
+def difference(base: Document, other: Document) -> list[DocumentChange]:
     """Paths and values by which a document differs from another; sections with other keys are replaced."""
-    changes: list[Change] = []
+    changes: list[DocumentChange] = []
     for key, value in other.items():
         old = base[key]
         if isinstance(value, dict) and isinstance(old, dict) and value.keys() == old.keys():
@@ -239,7 +241,7 @@ def difference(base: Document, other: Document) -> list[Change]:
     return changes
 
 
-def patched(base: Document, changes: Sequence[Change]) -> Document:
+def patched(base: Document, changes: Sequence[DocumentChange]) -> Document:
     """A document with some values replaced; the base stays as it is."""
     result: Document = json.loads(json.dumps(base))
     for (*sections, name), value in changes:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.node.halving import Decision
+from launcher.node.halving import RungDecision
 from launcher.sweep.leaderboard import Leaderboard
 from launcher.sweep.results import Direction, TrialResult
 
@@ -211,7 +211,7 @@ class SweepReport:
     overrides: tuple[str, ...]
     board: Leaderboard
     trials: tuple[TrialReport, ...]
-    decisions: Sequence[Decision]
+    decisions: Sequence[RungDecision]
     """Of successive halving, oldest first."""
     halving: bool
     """Whether the sweep is halved at all."""

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from launcher.lifecycle.changes import leaves
 from launcher.lifecycle.snapshot import frozen_origin
 from launcher.node.rungs import decisions
 from launcher.records.history import attempts_of
 from launcher.records.points import label
+from launcher.records.runs import config_values
 from launcher.records.sweeps import SweepDir, SweepFile
 from launcher.report.contents import (
     Answer,
@@ -29,7 +28,7 @@ from launcher.status.runs import RunStatus
 from launcher.sweep.leaderboard import Leaderboard
 from launcher.sweep.results import METRICS, TrialResult
 from launcher.words import note
-from train.checkpoint.manifest import Verdict
+from train.checkpoint.manifest import CheckpointVerdict
 from train.checkpoint.store import CheckpointStore
 from train.journal.events import CheckpointSaved, KernelsChosen, Submitted, Validated
 from train.journal.reading import newest, of_kind, read_journal
@@ -70,7 +69,7 @@ def gather_run(run: RunDir, status: RunStatus) -> RunReport:
             Note(time=event.time, event=event.event, text=text) for event in events if (text := note(event))
         ),
         kernels=_kernels(events),
-        config=dict(leaves(yaml.safe_load(run.config.read_text()))) if run.config.exists() else {},
+        config=dict(leaves(config_values(run))) if run.config.exists() else {},
         origin=_origin(run),
     )
 
@@ -160,7 +159,7 @@ def _cost(result: Finished) -> Cost:
     )
 
 
-def _checkpoint(verdict: Verdict) -> CheckpointFact:
+def _checkpoint(verdict: CheckpointVerdict) -> CheckpointFact:
     manifest = verdict.manifest
     return CheckpointFact(
         step=int(verdict.path.name.rpartition("_")[2]),

@@ -45,7 +45,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class PageSection:
     """A part of the page with a heading."""
 
     anchor: str
@@ -78,7 +78,7 @@ class Page:
     verdict: tuple[str, ...]
     """The answer in words; the first sentence stands out."""
     tiles: tuple[Tile, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[PageSection, ...]
     place: str
 
     @property

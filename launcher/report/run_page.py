@@ -2,7 +2,7 @@
 
 from launcher.report.charts import NORM, RATE, SPEED, run_loss, run_measure
 from launcher.report.contents import RunReport
-from launcher.report.layout import Cell, Figure, Page, Section, Table, Tile, table
+from launcher.report.layout import Cell, Figure, Page, PageSection, Table, Tile, table
 from launcher.report.words import (
     MEASURE_NAMES,
     SET_NAMES,
@@ -16,9 +16,8 @@ from launcher.report.words import (
     series_table,
     starts_table,
 )
+from launcher.status.state import ALIVE
 from launcher.words import duration
-
-_ALIVE = ("RUNNING", "PENDING")
 
 
 def run_page(report: RunReport) -> Page:
@@ -50,7 +49,7 @@ def _verdict(report: RunReport) -> tuple[str, ...]:
         told = score_sentence(report.scores)
         first = f"{told[0].upper()}{told[1:]}." if told else "Finished; there was no set to assess it on."
         return (first, _chosen(report))
-    if report.state in _ALIVE:
+    if report.state in ALIVE:
         return (f"No verdict yet: {report.state.lower()}, {of}.", *_because(report), _best(report))
     return (f"No verdict: {report.state.lower()} at {of}.", *_because(report), _best(report))
 
@@ -104,7 +103,7 @@ def _tiles(report: RunReport) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
-def _scores(report: RunReport) -> Section:
+def _scores(report: RunReport) -> PageSection:
     title = "Base against tuned"
     if not report.scores:
         ended = report.state == "COMPLETED"
@@ -113,7 +112,7 @@ def _scores(report: RunReport) -> Section:
             if ended
             else "The comparison comes with the end of the run; it has not got there."
         )
-        return Section(anchor="scores", title=title, text=(why,))
+        return PageSection(anchor="scores", title=title, text=(why,))
     rows = [
         (
             Cell(SET_NAMES[score.of]),
@@ -126,21 +125,21 @@ def _scores(report: RunReport) -> Section:
         for score in report.scores
     ]
     head = ("set", "rows", "measure", "base", "tuned", "change")
-    return Section(anchor="scores", title=title, tables=(table("Held-out rows", head, rows),))
+    return PageSection(anchor="scores", title=title, tables=(table("Held-out rows", head, rows),))
 
 
-def _answers(report: RunReport) -> Section | None:
+def _answers(report: RunReport) -> PageSection | None:
     if not report.answers:
         return None
     text = ("Held-out questions, answered by the model before and after.",)
-    return Section(anchor="answers", title="Answers", text=text, answers=report.answers)
+    return PageSection(anchor="answers", title="Answers", text=text, answers=report.answers)
 
 
-def _curves(report: RunReport) -> Section:
+def _curves(report: RunReport) -> PageSection:
     curves = report.curves
     if not curves.loss and not curves.validation:
         why = "No step has been logged yet." if not curves.rows else "No logged step has a finite loss."
-        return Section(anchor="loss", title="Loss", text=(why,))
+        return PageSection(anchor="loss", title="Loss", text=(why,))
     text = [
         "The thin line is the loss of each logged global batch, the strong one its running mean over a"
         " fiftieth of the run."
@@ -156,10 +155,10 @@ def _curves(report: RunReport) -> Section:
         Figure(chart=run_loss(report, x), table=series_table(f"Losses by {x}", columns, x))
         for x in ("step", "tokens")
     )
-    return Section(anchor="loss", title="Loss", text=tuple(text), figures=figures)
+    return PageSection(anchor="loss", title="Loss", text=tuple(text), figures=figures)
 
 
-def _measures(report: RunReport) -> Section | None:
+def _measures(report: RunReport) -> PageSection | None:
     curves = report.curves
     figures = [
         Figure(
@@ -170,20 +169,20 @@ def _measures(report: RunReport) -> Section | None:
         if series
     ]
     return (
-        Section(anchor="measures", title="Rate, speed, gradient", figures=tuple(figures), small=True)
+        PageSection(anchor="measures", title="Rate, speed, gradient", figures=tuple(figures), small=True)
         if figures
         else None
     )
 
 
-def _starts(report: RunReport) -> Section:
-    tables = (starts_table(report.starts, alive=report.state in _ALIVE),) if report.starts else ()
-    return Section(
+def _starts(report: RunReport) -> PageSection:
+    tables = (starts_table(report.starts, alive=report.state in ALIVE),) if report.starts else ()
+    return PageSection(
         anchor="starts", title="Attempts and lost time", text=(lost_sentence(report.starts),), tables=tables
     )
 
 
-def _checkpoints(report: RunReport) -> Section:
+def _checkpoints(report: RunReport) -> PageSection:
     saves = report.saves
     text = [
         f"{saves.count} save(s); writing took {duration(saves.written_s)} in the background, and the training"
@@ -206,15 +205,15 @@ def _checkpoints(report: RunReport) -> Section:
         text.append("No checkpoint is left on disk.")
     head = ("checkpoint", "made", "size", "ranks", "training loss", "state")
     tables = (table("On disk now", head, rows),) if rows else ()
-    return Section(anchor="checkpoints", title="Checkpoints", text=tuple(text), tables=tables)
+    return PageSection(anchor="checkpoints", title="Checkpoints", text=tuple(text), tables=tables)
 
 
-def _journal(report: RunReport) -> Section | None:
+def _journal(report: RunReport) -> PageSection | None:
     if not report.notes:
         return None
     rows = [(moment(note.time), Cell(note.event.replace("_", " ")), Cell(note.text)) for note in report.notes]
     notes = table("What the journal says besides", ("at", "event", "what"), rows)
-    return Section(anchor="journal", title="Worth knowing", tables=(notes,))
+    return PageSection(anchor="journal", title="Worth knowing", tables=(notes,))
 
 
 def _kernels(report: RunReport) -> tuple[Table, ...]:
@@ -224,9 +223,9 @@ def _kernels(report: RunReport) -> tuple[Table, ...]:
     return (table("Kernels", ("what", "computed by", "why"), rows, folded=True),)
 
 
-def _config(report: RunReport) -> Section:
+def _config(report: RunReport) -> PageSection:
     submitted = f"Submitted {moment(report.submitted).text}." if report.submitted else "Never submitted."
-    return Section(
+    return PageSection(
         anchor="config",
         title="Config and versions",
         text=(submitted, f"It lives in {report.place}."),

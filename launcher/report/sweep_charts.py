@@ -23,10 +23,10 @@ from launcher.sweep.leaderboard import Effect
 _SPREAD_SETTINGS = 30
 """The best so many settings are drawn."""
 _DOT: Spec = {"type": "point", "filled": True, "size": 50, "opacity": 0.65, "color": "var(--c1)"}
-Kind = Literal["training", "validation"]
+CurveKind = Literal["training", "validation"]
 
 
-def sweep_loss(report: SweepReport, of: Kind, x: str) -> Chart | None:
+def sweep_loss(report: SweepReport, of: CurveKind, x: str) -> Chart | None:
     """Loss of every trial over steps or tokens; None if no trial has any.
 
     Args:
@@ -138,7 +138,7 @@ def spread_chart(report: SweepReport) -> Chart | None:
     )
 
 
-def series_of(trial: TrialReport, of: Kind) -> Series:
+def series_of(trial: TrialReport, of: CurveKind) -> Series:
     """The curve that is drawn of a trial."""
     return trial.curves.trend if of == "training" else trial.curves.validation
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from launcher.report.contents import SweepReport, TrialReport
-from launcher.report.layout import Figure, Page, Section, Table, Tile
+from launcher.report.layout import Figure, Page, PageSection, Table, Tile
 from launcher.report.parallel import parallel_coordinates
 from launcher.report.scales import text_of
-from launcher.report.sweep_charts import Kind, effect_chart, spread_chart, sweep_loss
+from launcher.report.sweep_charts import CurveKind, effect_chart, spread_chart, sweep_loss
 from launcher.report.sweep_tables import (
     board_table,
     common_table,
@@ -19,6 +19,7 @@ from launcher.report.sweep_tables import (
     spread_table,
     trials_table,
 )
+from launcher.status.state import ALIVE
 from launcher.words import duration
 from train.rundir import STOPPED_AT_RUNG
 
@@ -51,7 +52,7 @@ def _state(report: SweepReport) -> str:
     states = report.board.states
     if not states:
         return "EMPTY"
-    if any(state in states for state in ("RUNNING", "PENDING")):
+    if any(state in states for state in ALIVE):
         return "RUNNING"
     return "COMPLETED" if set(states) == {"COMPLETED"} else "ENDED"
 
@@ -99,7 +100,7 @@ def _tiles(report: SweepReport) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
-def _board(report: SweepReport) -> Section:
+def _board(report: SweepReport) -> PageSection:
     board = report.board
     way = "lowest" if board.direction == "min" else "highest"
     text = [f"Ranked by {board.metric}, the {way} first; sd is over seeds and folds."]
@@ -108,13 +109,13 @@ def _board(report: SweepReport) -> Section:
     if not any(setting.score is not None for setting in board.settings):
         text.append("No setting has a score yet.")
     tables = (board_table(board), trials_table(report))
-    return Section(anchor="leaderboard", title="Leaderboard", text=tuple(text), tables=tables)
+    return PageSection(anchor="leaderboard", title="Leaderboard", text=tuple(text), tables=tables)
 
 
-def _curves(report: SweepReport) -> Section:
+def _curves(report: SweepReport) -> PageSection:
     text: list[str] = []
     figures: list[Figure] = []
-    kinds: tuple[Kind, ...] = ("training", "validation")
+    kinds: tuple[CurveKind, ...] = ("training", "validation")
     for of in kinds:
         charts = [sweep_loss(report, of, x) for x in ("step", "tokens")]
         figures += [Figure(chart=chart, table=curve_table(report, of)) for chart in charts if chart]
@@ -135,28 +136,28 @@ def _curves(report: SweepReport) -> Section:
             text.append(f"{silent} trial(s) have logged nothing and are missing here.")
     # Training beside validation, over steps and then over tokens.
     ordered = [*figures[0::2], *figures[1::2]]
-    return Section(anchor="curves", title="Loss curves", text=tuple(text), figures=tuple(ordered))
+    return PageSection(anchor="curves", title="Loss curves", text=tuple(text), figures=tuple(ordered))
 
 
-def _parallel(report: SweepReport) -> Section:
+def _parallel(report: SweepReport) -> PageSection:
     chart = parallel_coordinates(report)
     title = "Values and outcome"
     if chart is None:
         text = (f"This takes two finished trials with {report.board.metric}.",)
-        return Section(anchor="parallel", title=title, text=text)
+        return PageSection(anchor="parallel", title=title, text=text)
     missing = sum(report.board.metric not in trial.result.scores for trial in report.trials)
     left_out = f" {missing} trial(s) without {report.board.metric} are left out." if missing else ""
     text = (f"Each line is a trial: through its values, to what it came to.{left_out}",)
     figure = Figure(chart=chart, table=trials_table(report))
-    return Section(anchor="parallel", title=title, text=text, figures=(figure,))
+    return PageSection(anchor="parallel", title=title, text=text, figures=(figure,))
 
 
-def _effects(report: SweepReport) -> Section:
+def _effects(report: SweepReport) -> PageSection:
     board = report.board
     title = "What each key does"
     if not board.effects:
         text = ("This takes finished trials with two values of some key.",)
-        return Section(anchor="effects", title=title, text=text)
+        return PageSection(anchor="effects", title=title, text=text)
     text = (
         f"Points are trials, bars the mean {board.metric} of a value. The share is that part of the variance"
         " between trials that goes with the key (eta squared); with few trials it is large by chance.",
@@ -165,17 +166,17 @@ def _effects(report: SweepReport) -> Section:
         Figure(chart=effect_chart(report, effect), table=effect_table(board, effect))
         for effect in board.effects
     )
-    return Section(anchor="effects", title=title, text=text, figures=figures, small=True)
+    return PageSection(anchor="effects", title=title, text=text, figures=figures, small=True)
 
 
-def _spread(report: SweepReport) -> Section:
+def _spread(report: SweepReport) -> PageSection:
     chart = spread_chart(report)
     title = "Seeds and folds"
     if chart is None:
         text = ("No setting has two finished trials, so there is no spread to show: add seed=0,1,2.",)
-        return Section(anchor="spread", title=title, text=text)
+        return PageSection(anchor="spread", title=title, text=text)
     text = ("Points are single seeds or folds, bars their mean. What overlaps here is not decided.",)
-    return Section(
+    return PageSection(
         anchor="spread",
         title=title,
         text=text,
@@ -183,7 +184,7 @@ def _spread(report: SweepReport) -> Section:
     )
 
 
-def _halving(report: SweepReport) -> Section | None:
+def _halving(report: SweepReport) -> PageSection | None:
     if not report.halving:
         return None
     text = (
@@ -191,21 +192,21 @@ def _halving(report: SweepReport) -> Section | None:
         if report.decisions
         else ("No rung has been decided yet.",)
     )
-    return Section(anchor="halving", title="Halving", text=text, tables=halving_tables(report))
+    return PageSection(anchor="halving", title="Halving", text=text, tables=halving_tables(report))
 
 
-def _scores(report: SweepReport) -> Section:
+def _scores(report: SweepReport) -> PageSection:
     title = "Base against tuned"
     found = scores_table(report)
     if found is None:
-        return Section(
+        return PageSection(
             anchor="scores", title=title, text=("No finished trial was assessed on a held-out set.",)
         )
     text = ("Means over the finished trials of each setting, with the change from the base model.",)
-    return Section(anchor="scores", title=title, text=text, tables=(found,))
+    return PageSection(anchor="scores", title=title, text=text, tables=(found,))
 
 
-def _starts(report: SweepReport) -> Section:
+def _starts(report: SweepReport) -> PageSection:
     started = [trial for trial in report.trials if trial.starts]
     smooth = [trial for trial in started if _went_well(trial)]
     rough = [trial for trial in report.trials if trial not in smooth]
@@ -218,19 +219,21 @@ def _starts(report: SweepReport) -> Section:
     tables = [lost_table("Trials that were interrupted, or are not finished", rough)] if rough else []
     if smooth:
         tables.append(lost_table("Trials that went through", smooth, folded=True))
-    return Section(anchor="starts", title="Attempts and lost time", text=tuple(text), tables=tuple(tables))
+    return PageSection(
+        anchor="starts", title="Attempts and lost time", text=tuple(text), tables=tuple(tables)
+    )
 
 
 def _went_well(trial: TrialReport) -> bool:
     return trial.result.state == "COMPLETED" and len(trial.starts) == 1
 
 
-def _configs(report: SweepReport) -> Section:
+def _configs(report: SweepReport) -> PageSection:
     swept = "; ".join(f"{key} = {_listed(values)}" for key, values in report.board.axes.items())
     said = f"The command line said: {' '.join(report.overrides)}." if report.overrides else ""
     text = (f"Created {report.created} in {report.place}.", f"Swept: {swept}.", said)
     tables: Sequence[Table] = (difference_table(report), common_table(report))
-    return Section(
+    return PageSection(
         anchor="configs", title="Configs", text=tuple(line for line in text if line), tables=tuple(tables)
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from launcher.node.halving import Decision
+from launcher.node.halving import RungDecision
 from launcher.records.points import REPEATS
 from launcher.report.by_trial import setting_text
 from launcher.report.contents import Score, SweepReport, TrialReport
@@ -13,6 +13,7 @@ from launcher.report.layout import MISSING, Cell, Table, table
 from launcher.report.scales import is_number, text_of
 from launcher.report.starts import name_of
 from launcher.report.words import MEASURE_NAMES, SILENT, change, config_table, config_text, number, seconds
+from launcher.status.state import ALIVE
 from launcher.sweep.leaderboard import Effect, Leaderboard, Setting
 from launcher.sweep.results import TrialResult
 
@@ -99,7 +100,7 @@ def halving_tables(report: SweepReport) -> tuple[Table, ...]:
     return tuple(_decision(decision, labels) for decision in report.decisions)
 
 
-def _decision(decision: Decision, labels: Mapping[str, str]) -> Table:
+def _decision(decision: RungDecision, labels: Mapping[str, str]) -> Table:
     rows = [(Cell(labels[name]), Cell("goes on"), Cell("among the best")) for name in decision.kept]
     rows += [(Cell(labels[name]), Cell("stopped"), Cell(why)) for name, why in decision.dropped.items()]
     kept = f"{len(decision.kept)} of {len(rows)} went on"
@@ -235,7 +236,7 @@ def _tuned(founds: Sequence[Sequence[Score]], kind: tuple[str, str]) -> Cell:
 def _endings(trial: TrialReport) -> str:
     if not trial.starts:
         return trial.result.why
-    alive = trial.result.state in ("RUNNING", "PENDING")
+    alive = trial.result.state in ALIVE
     told = []
     for start in trial.starts:
         going = alive and start is trial.starts[-1]

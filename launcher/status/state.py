@@ -19,6 +19,8 @@ from train.rundir import RunDir
 
 _START_S = 60.0
 State = Literal["PENDING", "RUNNING", "PREEMPTED", "COMPLETED", "FAILED", "CANCELLED"]
+ALIVE: tuple[State, ...] = ("PENDING", "RUNNING")
+"""States of a run that a job waits for or works on: it needs no resume, and can be cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

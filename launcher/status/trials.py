@@ -7,7 +7,7 @@ from launcher.node.rungs import halving_events
 from launcher.records.history import since_last_submit
 from launcher.records.jobs import Job, intents, latest_name
 from launcher.records.sweep_journal import SweepCancelled
-from launcher.records.sweeps import Slice, SweepDir, SweepFile
+from launcher.records.sweeps import ArrayJob, SweepDir, SweepFile
 from launcher.status.queue import look
 from launcher.status.runs import Look, RunStatus, read_statuses
 from launcher.status.state import Unstarted
@@ -19,9 +19,9 @@ from train.rundir import STOPPED_AT_RUNG, RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Handover:
-    """The newest slice that a trial is, or may become, part of."""
+    """The newest array that a trial is, or may become, part of."""
 
-    portion: Slice
+    array: ArrayJob
     index: int
     job: Job | None
     decided: bool = True
@@ -30,7 +30,7 @@ class _Handover:
     @property
     def key(self) -> str | None:
         """Of the element of the array; None on this machine."""
-        return job_key(self.portion.name, self.index) if self.portion.executor == "slurm" else None
+        return job_key(self.array.name, self.index) if self.array.executor == "slurm" else None
 
 
 def sweep_runs(sweep: SweepDir, file: SweepFile) -> list[RunDir | Unstarted]:
@@ -43,7 +43,7 @@ def sweep_runs(sweep: SweepDir, file: SweepFile) -> list[RunDir | Unstarted]:
     for trial in file.trials:
         run, handover = sweep.run(trial.name), handovers.get(trial.name)
         paused = _paused_at(run, handover) if trial.name in there and handover else None
-        begun = trial.name in there and (handover is None or _begun_since(run, handover.portion.time))
+        begun = trial.name in there and (handover is None or _begun_since(run, handover.array.time))
         if begun and paused is None:
             runs.append(run)
         else:
@@ -57,28 +57,28 @@ def read_sweep(sweep: SweepDir, file: SweepFile, ask: Look = look) -> list[RunSt
 
 
 def _handovers(sweep: SweepDir) -> dict[str, _Handover]:
-    jobs, lost = sweep.slice_jobs(), sweep.lost()
+    jobs, lost = sweep.array_jobs(), sweep.lost()
     going = {(event.chain, event.rung + 1): event.kept for event in halving_events(sweep)}
     found: dict[str, _Handover] = {}
-    for portion in sweep.slices():
-        if portion.name in lost:
+    for array in sweep.arrays():
+        if array.name in lost:
             continue
-        job = jobs.get(portion.name)
-        if not portion.rung or (portion.chain, portion.rung) in going:
-            trials = going[portion.chain, portion.rung] if portion.rung else portion.trials
+        job = jobs.get(array.name)
+        if not array.rung or (array.chain, array.rung) in going:
+            trials = going[array.chain, array.rung] if array.rung else array.trials
             for index, trial in enumerate(trials):
-                found[trial] = _Handover(portion=portion, index=index, job=job)
+                found[trial] = _Handover(array=array, index=index, job=job)
             continue
         # The first rung that is not decided: any of those in the one before may get there.
-        before = portion.trials if portion.rung == 1 else going.get((portion.chain, portion.rung - 1))
+        before = array.trials if array.rung == 1 else going.get((array.chain, array.rung - 1))
         for trial in before or ():
-            found[trial] = _Handover(portion=portion, index=0, job=job, decided=False)
+            found[trial] = _Handover(array=array, index=0, job=job, decided=False)
     return found
 
 
 def _paused_at(run: RunDir, handover: _Handover) -> int | None:
     """The step at which a trial waits for a later rung; None if it does something else."""
-    if not handover.portion.rung or run.result.exists():
+    if not handover.array.rung or run.result.exists():
         return None
     if handover.decided and handover.key and latest_name(run) == handover.key:
         return None
@@ -94,8 +94,8 @@ def _unstarted(
         root=run.root,
         key=handover.key if handover else None,
         job=handover.job if handover else None,
-        handed_over=handover.portion.time if handover else None,
-        cancelled=handover is not None and cancelled_at > handover.portion.time,
+        handed_over=handover.array.time if handover else None,
+        cancelled=handover is not None and cancelled_at > handover.array.time,
         paused_at=paused_at,
     )
 

@@ -11,6 +11,7 @@ from launcher.records.runs import ensure_ours
 from launcher.records.sweep_journal import SweepCancelled
 from launcher.records.sweeps import SweepDir
 from launcher.status.runs import RunStatus
+from launcher.status.state import ALIVE
 from launcher.status.trials import read_sweep
 from slurm.client import SlurmError, cancel, queue
 from slurm.environment import job_name_of
@@ -21,7 +22,7 @@ from train.journal.events import Cancelled
 def cancel_sweep(sweep: SweepDir) -> int:
     """Kill every trial that waits or runs; returns how many there were."""
     alive = _alive(sweep)
-    names = {portion.name for portion in sweep.slices()}
+    names = {array.name for array in sweep.arrays()}
     apart = []
     for status in alive:
         run = sweep.run(status.run)
@@ -50,18 +51,18 @@ def _alive(sweep: SweepDir) -> list[RunStatus]:
     ensure_ours(sweep)
     sweep.adopt_umask()
     statuses = read_sweep(sweep, sweep.read())
-    return [status for status in statuses if status.state in ("RUNNING", "PENDING")]
+    return [status for status in statuses if status.state in ALIVE]
 
 
 def _end_jobs(sweep: SweepDir, *, waiting_only: bool) -> None:
     """Journaled first: a trial whose job is gone was cancelled, not lost."""
     sweep.log(SweepCancelled(waiting_only=waiting_only))
-    for job in sweep.slice_jobs().values():
+    for job in sweep.array_jobs().values():
         if is_alive(job):
             # Its trials have sessions of their own.
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(int(job.job_id)).kill()
-    names = {portion.name for portion in sweep.slices() if portion.executor == "slurm"}
+    names = {array.name for array in sweep.arrays() if array.executor == "slurm"}
     try:
         # By the arrays' names, which are this sweep's alone: an id in a file could be anybody's.
         records = [record for record in queue() if record.name in names] if names else []

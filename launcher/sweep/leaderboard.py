@@ -44,7 +44,7 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class SweepVerdict:
     """Which setting to take, and how sure that is."""
 
     kind: Literal["decided", "within_noise", "unrepeated", "only_one", "none"]
@@ -68,7 +68,7 @@ class Leaderboard:
     """Best first; those without a score at the end."""
     effects: tuple[Effect, ...]
     """The key that matters most first."""
-    verdict: Verdict
+    verdict: SweepVerdict
     states: Mapping[str, int]
     """How many trials are in which state."""
 
@@ -181,12 +181,14 @@ def _effect(key: str, values: Sequence[Any], trials: Sequence[TrialResult], metr
     )
 
 
-def _verdict(settings: Sequence[Setting], metric: str, direction: Direction) -> Verdict:
+def _verdict(settings: Sequence[Setting], metric: str, direction: Direction) -> SweepVerdict:
     scored = [setting for setting in settings if setting.score is not None]
     if not scored:
-        return Verdict(kind="none", margin=None, noise=None, text="no trial has finished yet")
+        return SweepVerdict(kind="none", margin=None, noise=None, text="no trial has finished yet")
     if len(scored) == 1:
-        return Verdict(kind="only_one", margin=None, noise=None, text="only one setting has a score so far")
+        return SweepVerdict(
+            kind="only_one", margin=None, noise=None, text="only one setting has a score so far"
+        )
     best, second = scored[:2]
     assert best.score is not None
     assert second.score is not None
@@ -195,12 +197,12 @@ def _verdict(settings: Sequence[Setting], metric: str, direction: Direction) -> 
     lead = f"best by {metric}: {_named(best)} with {best.score:.4g}, {margin:.3g} ahead of {_named(second)}"
     if noise is None:
         text = f"{lead}; each setting ran once, so how much of that is chance is unknown"
-        return Verdict(kind="unrepeated", margin=margin, noise=None, text=text)
+        return SweepVerdict(kind="unrepeated", margin=margin, noise=None, text=text)
     if margin > noise:
         text = f"{lead}; chance alone would give more than {noise:.3g} in one case of twenty"
-        return Verdict(kind="decided", margin=margin, noise=noise, text=text)
+        return SweepVerdict(kind="decided", margin=margin, noise=noise, text=text)
     text = f"{lead}; that is within the noise ({noise:.3g}): more seeds would tell"
-    return Verdict(kind="within_noise", margin=margin, noise=noise, text=text)
+    return SweepVerdict(kind="within_noise", margin=margin, noise=noise, text=text)
 
 
 def _named(setting: Setting) -> str:

@@ -9,7 +9,7 @@ from launcher.lifecycle.start import start_job
 from launcher.node.rungs import assigned, step_of
 from launcher.node.trial import open_trial
 from launcher.records.jobs import Job, is_alive, read_jobs
-from launcher.records.sweeps import Slice, SweepDir
+from launcher.records.sweeps import ArrayJob, SweepDir
 from launcher.status.runs import read_status
 from train.node.signals import die_with_parent
 from train.rundir import RunDir
@@ -17,23 +17,24 @@ from train.rundir import RunDir
 _LOOK_EVERY_S = 0.2
 
 
+# Frozen code of sweeps made before is entered by this name.
 def run_slices(root: str, names: Sequence[str], parallel: int) -> None:
-    """Entry of the process: slices in their order, the later rungs with whatever goes on."""
+    """Entry of the process: arrays in their order, the later rungs with whatever goes on."""
     die_with_parent()
     sweep = SweepDir(Path(root))
     sweep.adopt_umask()
     # What Submitit tells its own job must not look like a trial's.
     for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
         del os.environ[name]
-    slices = {portion.name: portion for portion in sweep.slices()}
+    arrays = {array.name: array for array in sweep.arrays()}
     for name in names:
-        _run_slice(sweep, slices[name], parallel)
+        _run_array(sweep, arrays[name], parallel)
 
 
-def _run_slice(sweep: SweepDir, portion: Slice, parallel: int) -> None:
+def _run_array(sweep: SweepDir, array: ArrayJob, parallel: int) -> None:
     running: list[RunDir] = []
-    stop_at_step = step_of(sweep, portion)
-    for name in assigned(sweep, portion):
+    stop_at_step = step_of(sweep, array)
+    for name in assigned(sweep, array):
         run = open_trial(sweep, name)
         if run.result.exists() and read_status(run).state == "COMPLETED":
             continue

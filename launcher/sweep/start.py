@@ -14,13 +14,13 @@ from launcher.records.runs import ensure_ours, stage_directory
 from launcher.records.sweep_journal import SweepRestarted, TrialArchived
 from launcher.records.sweeps import SweepDir, SweepFile, sweep_text, trial_of
 from launcher.status.runs import RunStatus
+from launcher.status.state import ALIVE
 from launcher.status.trials import read_sweep
 from launcher.sweep.plan import PlannedTrial, SweepPlan
 from launcher.sweep.submit_arrays import hand_over, settle_silent
 from train.failures import ExitCode
 
 Which = Literal["missing", "failed", "all"]
-_ALIVE = ("RUNNING", "PENDING")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +38,11 @@ class SweepSubmission:
     """Of them, those that halving stopped before: resume continues them one by one."""
     started: int
     jobs: list[str]
-    """Job ids, one for each slice."""
+    """Job ids, one for each array."""
     other_code: bool
     """Whether the sources changed since the sweep was made: its trials all run the frozen ones."""
     refused: Problem | None
-    """Why not all slices were taken; submitting again continues."""
+    """Why not all arrays were taken; submitting again continues."""
 
 
 def submit_sweep(plan: SweepPlan, which: Which = "missing") -> SweepSubmission:
@@ -77,7 +77,7 @@ def submit_sweep(plan: SweepPlan, which: Which = "missing") -> SweepSubmission:
         sweep=sweep,
         trials=len(mine),
         finished=finished,
-        alive=sum(status.state in _ALIVE for status in mine),
+        alive=sum(status.state in ALIVE for status in mine),
         stopped=sum(status.run in stopped for status in mine),
         started=len(chosen) if problem is None else sum(len(part) for _, part in jobs),
         jobs=[job_id for job_id, _ in jobs],
@@ -149,14 +149,14 @@ def _chosen(
     for trial, status in zip(plan.trials, statuses, strict=True):
         over = status.state == "COMPLETED" and which != "all"
         new = status.attempt == 0 and which == "failed"
-        if not over and not new and status.state not in _ALIVE and trial.name not in stopped:
+        if not over and not new and status.state not in ALIVE and trial.name not in stopped:
             chosen.append(trial)
     return chosen
 
 
 def _set_aside(sweep: SweepDir, statuses: Sequence[RunStatus]) -> None:
     """Make room for everything anew; what was trained stays, under another name."""
-    alive = [status.run for status in statuses if status.state in _ALIVE]
+    alive = [status.run for status in statuses if status.state in ALIVE]
     if alive:
         raise refuse(
             "sweep.active",

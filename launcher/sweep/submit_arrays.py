@@ -1,4 +1,4 @@
-"""Handing trials over: slices of a sweep to Slurm as job arrays, or to one process on this machine."""
+"""Handing trials over: trials of a sweep to Slurm as job arrays, or to one process on this machine."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from launcher.node.trial import run_trial
 from launcher.planning.plan import slurm_script
 from launcher.planning.rules.slurm import asks_the_queue
 from launcher.records.jobs import Executor, Job, local_job, next_name
-from launcher.records.sweeps import Slice, SweepDir
+from launcher.records.sweeps import ArrayJob, SweepDir
 from launcher.sweep.local import run_slices
 from launcher.sweep.plan import PlannedTrial, SweepPlan, by_shape
 from slurm.client import SlurmError, largest_array, queue
@@ -29,24 +29,24 @@ def hand_over(
     """Start the chosen trials.
 
     Returns:
-        One job for each slice, and why the queue did not take all of them, if so.
+        One job for each array, and why the queue did not take all of them, if so.
     """
     if not chosen:
         return [], None
     if plan.executor == "local":
-        portions = list(_rungs(sweep, plan, [trial.name for trial in chosen], "local"))
-        return [(_start_local(sweep, plan, portions), portions[0].trials)], None
+        arrays = list(_rungs(sweep, plan, [trial.name for trial in chosen], "local"))
+        return [(_start_local(sweep, plan, arrays), arrays[0].trials)], None
     done: list[Started] = []
     try:
         largest = largest_array()
     except SlurmError as error:
         return done, _refused(len(chosen), error)
-    for portion, trial in _arrays(sweep, plan, chosen, largest):
+    for array, trial in _arrays(sweep, plan, chosen, largest):
         try:
-            done.append((_start_array(sweep, plan, portion, trial, done), portion.trials))
+            done.append((_start_array(sweep, plan, array, trial, done), array.trials))
         except (SubmissionError, SlurmError) as error:
-            sweep.record_lost(portion.name, str(error))
-            return done, _refused(len(portion.trials), error)
+            sweep.record_lost(array.name, str(error))
+            return done, _refused(len(array.trials), error)
     return done, None
 
 
@@ -61,16 +61,16 @@ def _refused(trials: int, error: Exception) -> Problem:
 
 def _arrays(
     sweep: SweepDir, plan: SweepPlan, chosen: Sequence[PlannedTrial], largest: int
-) -> Iterator[tuple[Slice, PlannedTrial]]:
-    """Slices of at most so many trials, each with one whose resources are those of all."""
+) -> Iterator[tuple[ArrayJob, PlannedTrial]]:
+    """Arrays of at most so many trials, each with one whose resources are those of all."""
     for trials in by_shape(chosen):
         for start in range(0, len(trials), largest):
             part = trials[start : start + largest]
-            for portion in _rungs(sweep, plan, [trial.name for trial in part], "slurm"):
-                yield portion, part[0]
+            for array in _rungs(sweep, plan, [trial.name for trial in part], "slurm"):
+                yield array, part[0]
 
 
-def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: Executor) -> Iterator[Slice]:
+def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: Executor) -> Iterator[ArrayJob]:
     """One slice, or with halving one for each rung and one for the end."""
     halving = None if decisions(sweep) else plan.settings.halving
     settings = len({setting_key(trial.point) for trial in plan.trials if trial.name in trials})
@@ -78,9 +78,9 @@ def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: Execut
     for rung in range(len(halving.rungs) + 1) if halving else (None,):
         if rung and halving:
             places, settings = shrunk(places, settings, halving.keep)
-        name = next_name(sweep.root.name, str(sweep.root), len(sweep.slices()))
+        name = next_name(sweep.root.name, str(sweep.root), len(sweep.arrays()))
         chain = chain or (name if halving else None)
-        portion = Slice(
+        array = ArrayJob(
             time=now(),
             executor=executor,
             name=name,
@@ -89,39 +89,39 @@ def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: Execut
             chain=chain,
             places=places,
         )
-        sweep.record_slice(portion)
-        yield portion
+        sweep.record_array(array)
+        yield array
 
 
-def _start_local(sweep: SweepDir, plan: SweepPlan, portions: Sequence[Slice]) -> str:
+def _start_local(sweep: SweepDir, plan: SweepPlan, arrays: Sequence[ArrayJob]) -> str:
     first = plan.trials[0].config
     job_id = submit_local(
         LocalRequest(
             folder=sweep.submitit,
             # Each trial has a limit of its own.
-            time_min=first.slurm.time_min * sum(portion.places for portion in portions),
+            time_min=first.slurm.time_min * sum(array.places for array in arrays),
             signal_delay_s=30,
             gpus=0,
             environ={"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"},
         ),
         run_slices,
         str(sweep.root),
-        [portion.name for portion in portions],
+        [array.name for array in arrays],
         plan.settings.parallel or 1,
     )
-    for portion in portions:
-        sweep.record_job(local_job(job_id, portion.name))
+    for array in arrays:
+        sweep.record_job(local_job(job_id, array.name))
     return job_id
 
 
 def _start_array(
-    sweep: SweepDir, plan: SweepPlan, portion: Slice, trial: PlannedTrial, before: Sequence[Started]
+    sweep: SweepDir, plan: SweepPlan, array: ArrayJob, trial: PlannedTrial, before: Sequence[Started]
 ) -> str:
-    after = before[-1][0] if portion.rung else None
-    script = _script(sweep.root, plan, trial, name=portion.name, places=portion.places, after=after)
+    after = before[-1][0] if array.rung else None
+    script = _script(sweep.root, plan, trial, name=array.name, places=array.places, after=after)
     request = SlurmRequest(folder=sweep.submitit, script=script, nodes=trial.plan.placement.nodes)
-    job_id = submit_once(portion.name, request, run_trial, str(sweep.root))
-    sweep.record_job(Job(job_id=job_id, name=portion.name))
+    job_id = submit_once(array.name, request, run_trial, str(sweep.root))
+    sweep.record_job(Job(job_id=job_id, name=array.name))
     return job_id
 
 
@@ -170,8 +170,8 @@ def _fits_one_array(plan: SweepPlan) -> Iterator[Problem]:
 
 def settle_silent(sweep: SweepDir) -> None:
     """Slices of a command that was killed before it had an answer: the queue knows them, or they are lost."""
-    known = sweep.slice_jobs().keys() | sweep.lost()
-    silent = {part.name: part for part in sweep.slices() if part.name not in known}
+    known = sweep.array_jobs().keys() | sweep.lost()
+    silent = {part.name: part for part in sweep.arrays() if part.name not in known}
     for record in queue() if any(part.executor == "slurm" for part in silent.values()) else ():
         if silent.pop(record.name, None):
             sweep.record_job(Job(job_id=record.job_id.partition("_")[0], name=record.name))

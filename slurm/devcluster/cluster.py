@@ -17,14 +17,14 @@ from slurm.devcluster.packages import ensure_programs
 _MARKER = ".shardline-devcluster"
 _LONGEST_SOCKET = 100
 """A Unix socket's path may have 107 characters."""
-Say = Callable[[str], None]
+ProgressReport = Callable[[str], None]
 
 
 class ClusterError(Exception):
     """The directory cannot be used; the message says why and what to do."""
 
 
-def up(root: Path, *, nodes: int, accounting: bool, say: Say) -> ClusterLayout:
+def up(root: Path, *, nodes: int, accounting: bool, report_progress: ProgressReport) -> ClusterLayout:
     """Start munge, the controller, the nodes and, with accounting, a private database.
 
     Raises:
@@ -33,7 +33,7 @@ def up(root: Path, *, nodes: int, accounting: bool, say: Say) -> ClusterLayout:
         DaemonError: something did not start; nothing is left running.
     """
     _claim(root)
-    say("programs")
+    report_progress("programs")
     ensure_programs(accounting=accounting)
     layout = ClusterLayout(
         root=root,
@@ -47,9 +47,9 @@ def up(root: Path, *, nodes: int, accounting: bool, say: Say) -> ClusterLayout:
         _write(layout)
         _start_munge(layout)
         if accounting:
-            say("database and slurmdbd")
+            report_progress("database and slurmdbd")
             _start_accounting(layout)
-        say(f"slurmctld and {nodes} nodes")
+        report_progress(f"slurmctld and {nodes} nodes")
         _start_slurm(layout)
     except BaseException:
         end_all(root)

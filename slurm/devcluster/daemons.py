@@ -46,8 +46,8 @@ def wait_until(answers: Callable[[], bool], what: str, log: Path) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while not answers():
         if time.monotonic() > deadline:
-            said = log.read_text(errors="replace")[-1500:] if log.exists() else "no log"
-            raise DaemonError(f"{what} does not answer; {log}:\n{said}")
+            output = log.read_text(errors="replace")[-1500:] if log.exists() else "no log"
+            raise DaemonError(f"{what} does not answer; {log}:\n{output}")
         time.sleep(_POLL_S)
 
 

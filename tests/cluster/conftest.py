@@ -29,7 +29,7 @@ def bring_up(*, accounting: bool) -> Iterator[ClusterLayout]:
     root = Path(tempfile.mkdtemp(prefix="shardline-", dir="/tmp")).resolve()
     shutil.rmtree(root)
     try:
-        layout = up(root, nodes=4, accounting=accounting, say=lambda _: None)
+        layout = up(root, nodes=4, accounting=accounting, report_progress=lambda _: None)
     except MissingProgramsError as error:
         pytest.skip(f"NO CLUSTER TESTS WERE RUN: {error}")
     outside = os.environ.get("SLURM_CONF")

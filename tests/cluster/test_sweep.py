@@ -92,7 +92,7 @@ def test_failed_requeued_and_cancelled_trials(cluster: ClusterLayout, tmp_path: 
     same, second = submit(*settings)
     assert same.root == sweep.root
     assert (second["started"], second["finished"]) == (2, 2)
-    assert sweep.slices()[-1].trials == [failing, cancelled]
+    assert sweep.arrays()[-1].trials == [failing, cancelled]
     wait(lambda: ended(sweep), lambda: states(sweep))
     assert set(states(sweep).values()) == {"COMPLETED"}
     assert_pooled(sweep)

@@ -22,11 +22,12 @@ from slurm.environment import TaskPlace
 from tests.multiprocess.forked import be_rank, fork, free_port, rank_environ, wait_for_all
 from tests.multiprocess.runs import Run, call
 from train.failures import Failure, first_cause, read_failures
-from train.faults import VARIABLE as FAULTS
+from train.faults import FAULT_VARIABLE as FAULTS
 from train.job import load_job
 from train.journal.events import Submitted
 from train.kernels.ops import extensions_folder
-from train.node.heartbeat import VARIABLE as HEARTBEATS
+from train.node.heartbeat import HEARTBEAT_VARIABLE as HEARTBEATS
+from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 _WITHIN_S = 240.0
@@ -123,8 +124,7 @@ class DrivenRun(Run):
             old.unlink()
         of_this_start = {
             HEARTBEATS: tempfile.mkdtemp(prefix="shardline-"),
-            "SHARDLINE_ATTEMPT": str(self.attempt),
-            "SHARDLINE_RESTART": str(self.restart),
+            **RankStart(attempt=self.attempt, restart=self.restart).as_environ(),
             "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
         }
         self._ranks = [

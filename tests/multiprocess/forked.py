@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from train.node.signals import die_with_parent
+from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ def be_rank(run_dir: RunDir) -> None:
 
     run_dir.adopt_umask()
     rank = os.environ["RANK"]
-    logs = run_dir.attempt_logs(int(os.environ["SHARDLINE_ATTEMPT"]))
+    logs = run_dir.attempt_logs(RankStart.from_environ(os.environ).attempt)
     redirect_output(str(logs / f"rank_{rank}.log"))
     train.worker.main([str(run_dir.root), rank])
 

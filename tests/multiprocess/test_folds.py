@@ -33,7 +33,7 @@ def settings(module_runs: Path) -> tuple[str, ...]:
         "checkpoint.every_steps=5",
         "optim.warmup_steps=3",
         "eval.batch_size=3",
-        "eval.answers=2",
+        "eval.num_samples=2",
         "eval.answer_tokens=4",
         "cv.folds=2",
     )

@@ -41,7 +41,7 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
 
     from train.batch import solve_batch
     from train.data.collate import TokenSet
-    from train.data.sampler import share_out
+    from train.data.sampler import assign_micro_batches
     from train.engine.engine import Engine
     from train.model.optim import build_optimizer
 
@@ -58,7 +58,7 @@ def gradients(group: Any, model_dir: str, stage: int, micro: int) -> dict[str, t
         for ids in ROWS
     ]
     rows = TokenSet(datasets.Dataset.from_list(entries), pad_id=1, labels_per_token=True)
-    shares = share_out(list(range(8)), np.array([len(ids) for ids in ROWS]), batch, env.rank)
+    shares = assign_micro_batches(list(range(8)), np.array([len(ids) for ids in ROWS]), batch, env.rank)
     for number, numbers in enumerate(shares, 1):
         loss_sum = engine.loss_sum(rows.collate(numbers, env.device))
         engine.backward(loss_sum, int(rows.trained_tokens.sum()))

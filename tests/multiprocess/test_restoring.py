@@ -64,7 +64,7 @@ def resume_after_each_accident(rank: int, folder: str) -> dict[str, Answer]:
     """On every rank: train and save three times, then damage, resume and mend, over and over."""
     import torch
 
-    from train.checkpoint.progress import Progress, Shape
+    from train.checkpoint.progress import Progress, Topology
     from train.checkpoint.restoring import Restorer
     from train.checkpoint.saving import Saver
     from train.checkpoint.scope import CheckpointScope
@@ -81,7 +81,7 @@ def resume_after_each_accident(rank: int, folder: str) -> dict[str, Answer]:
         run_dir=run_dir,
         group=group,
         store=CheckpointStore(run_dir.checkpoints),
-        shape=Shape(world_size=RANKS, zero_stage=2, precision="bf16"),
+        topology=Topology(world_size=RANKS, zero_stage=2, precision="bf16"),
         attempt=1,
         faults=NO_FAULTS,
     )

@@ -74,7 +74,7 @@ def test_a_killed_runner_loses_nothing(settings: tuple[str, ...]):
     sweep, _ = submit(*axes)
     first, _, last = (sweep.run(trial.name) for trial in sweep.read().trials)
     wait(first.result.exists, sweep)
-    [job] = sweep.slice_jobs().values()
+    [job] = sweep.array_jobs().values()
     psutil.Process(int(job.job_id)).kill()
     wait(lambda: not {"RUNNING", "PENDING"} & set(states(sweep)), sweep)
     assert states(sweep)[-1] == "FAILED"

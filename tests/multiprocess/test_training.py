@@ -76,7 +76,7 @@ def test_answers_are_shown_without_a_base_too(runs: Path):
         *SMALL,
         "train.max_steps=2",
         "eval.base=false",
-        "eval.answers=2",
+        "eval.num_samples=2",
         "eval.answer_tokens=4",
     )
     assert [entry["base"] for entry in run.result["answers"]] == [None, None]

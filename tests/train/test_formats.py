@@ -146,7 +146,7 @@ QUESTIONS = [{"q": f"What is node {n // 2}?", "a": f"It is number {n}."} for n i
 
 def plan_codes(path: Path, experiment: str, format_name: str) -> list[tuple[str, str]]:
     """Problems of a plan. Composing knows the formats of the start, so a new one is put in afterwards."""
-    alone = ["data.validation=null", "data.test=null", "eval.general=null", "eval.answers=0"]
+    alone = ["data.validation=null", "data.test=null", "eval.general=null", "eval.num_samples=0"]
     run = compose_run([f"experiment={experiment}", f"data.train={path}", *alone, "optim.warmup_steps=0"])
     data = run.config.data.model_copy(update={"format": format_name})
     run = replace(run, config=run.config.model_copy(update={"data": data}))

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.records.jobs import Intent, Job, read_jobs, record_intent, record_job
 from launcher.records.plans import read_planned_length
-from launcher.records.sweeps import Slice, SweepDir
+from launcher.records.sweeps import ArrayJob, SweepDir
 from tests.rows import finished, metrics_row
 from train.evaluate.assessment import Answered, Assessment, read_assessment, write_assessment
 from train.failures import ExitCode
@@ -228,18 +228,18 @@ def test_jobs_come_back_with_what_tells_them_apart(tmp_path: Path):
 
 def test_the_jobs_of_a_sweep_tell_slices_jobs_and_losses_apart(tmp_path: Path):
     sweep = SweepDir(tmp_path)
-    portion = Slice(
+    portion = ArrayJob(
         time=1.0, executor="slurm", name="s.1", trials=["a", "b"], rung=None, chain=None, places=2
     )
-    sweep.record_slice(portion)
+    sweep.record_array(portion)
     sweep.record_job(Job(job_id="1001", name="s.1"))
     sweep.record_lost("s.2", "QOSMaxSubmitJobPerUserLimit")
-    assert sweep.slices() == [portion]
-    assert {name: job.job_id for name, job in sweep.slice_jobs().items()} == {"s.1": "1001"}
+    assert sweep.arrays() == [portion]
+    assert {name: job.job_id for name, job in sweep.array_jobs().items()} == {"s.1": "1001"}
     assert sweep.lost() == {"s.2"}
     # As written before jobs had a type: without an executor under Slurm.
     sweep.jobs.write_text('{"time": 1.0, "name": "s.1", "job_id": "1001"}\n')
-    assert sweep.slice_jobs()["s.1"].executor == "slurm"
+    assert sweep.array_jobs()["s.1"].executor == "slurm"
 
 
 def test_a_plan_without_the_part_that_is_asked_for_is_refused(tmp_path: Path):

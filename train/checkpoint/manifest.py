@@ -68,7 +68,7 @@ def _seal(manifest: Manifest) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckpointVerdict:
     """Whether a checkpoint can be used, and why not."""
 
     path: Path
@@ -88,21 +88,21 @@ def record(path: Path) -> FileRecord:
     return FileRecord(size=path.stat().st_size, sha256=digest)
 
 
-def inspect(path: Path) -> Verdict:
+def inspect(path: Path) -> CheckpointVerdict:
     """Judge a checkpoint by its manifest and its files' sizes and owners, without reading them."""
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
-        return Verdict(path, None, "it was never committed (no manifest)")
+        return CheckpointVerdict(path, None, "it was never committed (no manifest)")
     try:
         manifest = SealedManifest.model_validate_json(manifest_path.read_bytes())
     except (ValidationError, OSError):
-        return Verdict(path, None, "its manifest cannot be read")
+        return CheckpointVerdict(path, None, "its manifest cannot be read")
     if not manifest.intact:
-        return Verdict(path, None, "its manifest differs from what was committed")
+        return CheckpointVerdict(path, None, "its manifest differs from what was committed")
     for name, expected in manifest.files.items():
         if problem := _look_at(path / name, name, expected.size):
-            return Verdict(path, manifest, problem)
-    return Verdict(path, manifest, None)
+            return CheckpointVerdict(path, manifest, problem)
+    return CheckpointVerdict(path, manifest, None)
 
 
 def _look_at(file: Path, name: str, size: int) -> str | None:
@@ -122,7 +122,7 @@ def _look_at(file: Path, name: str, size: int) -> str | None:
     return None
 
 
-def verify(verdict: Verdict, *, share: int = 0, shares: int = 1) -> Verdict:
+def verify(verdict: CheckpointVerdict, *, share: int = 0, shares: int = 1) -> CheckpointVerdict:
     """Also read every byte of a checkpoint; with `shares` ranks, each reads its part of the files."""
     if verdict.manifest is None or not verdict.usable:
         return verdict
@@ -131,7 +131,11 @@ def verify(verdict: Verdict, *, share: int = 0, shares: int = 1) -> Verdict:
         try:
             same = record(verdict.path / name) == verdict.manifest.files[name]
         except OSError as error:
-            return Verdict(verdict.path, verdict.manifest, f"{name} cannot be read: {error.strerror}")
+            return CheckpointVerdict(
+                verdict.path, verdict.manifest, f"{name} cannot be read: {error.strerror}"
+            )
         if not same:
-            return Verdict(verdict.path, verdict.manifest, f"{name} differs from what was committed")
+            return CheckpointVerdict(
+                verdict.path, verdict.manifest, f"{name} differs from what was committed"
+            )
     return verdict

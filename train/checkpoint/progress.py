@@ -25,6 +25,12 @@ class Progress:
     loss: float | None = None
     """Of the newest logged step."""
 
+    def count_step(self, *, samples: int, tokens: int) -> None:
+        """Count a global batch that was trained."""
+        self.step += 1
+        self.samples += samples
+        self.tokens += tokens
+
     def note_validation(self, loss: float) -> bool:
         """Count a validation of this step; whether it is the best so far. NaN and infinity never are."""
         improved = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
@@ -39,7 +45,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Topology:
     """On what the states of a checkpoint depend besides the model."""
 
     world_size: int
@@ -47,7 +53,7 @@ class Shape:
     precision: str
 
     @property
-    def plain(self) -> bool:
+    def unsharded(self) -> bool:
         """Without ZeRO every rank holds everything: their number does not matter."""
         return self.zero_stage == 0
 
@@ -57,13 +63,15 @@ class Resumed:
     """What a resume found."""
 
     progress: Progress
-    converted_from: Shape | None = None
-    """Set when the checkpoint was another shape's."""
+    converted_from: Topology | None = None
+    """Set when the checkpoint had another topology."""
 
 
-def shape_of(manifest: Manifest) -> Shape:
-    """The shape that a checkpoint was saved in."""
-    return Shape(world_size=manifest.world_size, zero_stage=manifest.zero_stage, precision=manifest.precision)
+def topology_of(manifest: Manifest) -> Topology:
+    """The topology that a checkpoint was saved in."""
+    return Topology(
+        world_size=manifest.world_size, zero_stage=manifest.zero_stage, precision=manifest.precision
+    )
 
 
 def read_progress(checkpoint: Path) -> Progress:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.cache import made_once
-from train.checkpoint.manifest import Manifest, Verdict, inspect, verify
-from train.checkpoint.progress import Progress, Resumed, Shape, read_progress, shape_of
+from train.checkpoint.manifest import CheckpointVerdict, Manifest, inspect, verify
+from train.checkpoint.progress import Progress, Resumed, Topology, read_progress, topology_of
 from train.checkpoint.scope import CheckpointScope
 from train.engine.engine import SHARDS, Engine
-from train.engine.universal import take_apart
+from train.engine.universal import to_universal
 from train.failures import NoUsableCheckpointError
 from train.journal.events import SkippedCheckpoints
 from train.journal.reading import read_journal, step_saved
@@ -55,29 +55,29 @@ class Restorer:
         self._load(engine, verdict.path, verdict.manifest)
         return progress.best_step
 
-    def _load(self, engine: Engine, path: Path, manifest: Manifest) -> Shape | None:
-        """Load a checkpoint, as it is or dealt out anew; the shape that it had in the second case."""
-        found, wanted = shape_of(manifest), self._scope.shape
-        if found == wanted or (found.plain and wanted.plain):
+    def _load(self, engine: Engine, path: Path, manifest: Manifest) -> Topology | None:
+        """Load a checkpoint, as it is or converted; returns its topology in the second case."""
+        found, wanted = topology_of(manifest), self._scope.topology
+        if found == wanted or (found.unsharded and wanted.unsharded):
             engine.load(path)
             return None
-        self._load_converted(engine, path, manifest)
+        self._load_universal(engine, path, manifest)
         return found
 
-    def _load_converted(self, engine: Engine, path: Path, manifest: Manifest) -> None:
-        """Take a checkpoint apart, once, and give each rank its part."""
+    def _load_universal(self, engine: Engine, path: Path, manifest: Manifest) -> None:
+        """Convert a checkpoint, once, and load each rank's part."""
         universal = self._scope.store.universal_path(manifest.step)
         if self._scope.group.env.is_main:
             self._scope.store.discard_universal(but_step=manifest.step)
             made_once(
                 universal,
-                lambda out: take_apart(path / SHARDS, out, plain=shape_of(manifest).plain),
+                lambda out: to_universal(path / SHARDS, out, unsharded=topology_of(manifest).unsharded),
                 lock=self._scope.store.root / ".convert.lock",
             )
         self._scope.group.barrier()
-        engine.load_converted(universal, manifest.optimizer_step)
+        engine.load_universal(universal, manifest.optimizer_step)
 
-    def _verify(self, step: int) -> tuple[Verdict, str | None]:
+    def _verify(self, step: int) -> tuple[CheckpointVerdict, str | None]:
         """Every rank reads its share of a checkpoint; the first problem that any of them found."""
         env = self._scope.group.env
         verdict = self._scope.group.from_main(inspect(self._scope.store.path(step)) if env.is_main else None)
@@ -89,7 +89,7 @@ class Restorer:
     def _note_skipped(self, reasons: Sequence[str]) -> None:
         self._scope.run_dir.log(SkippedCheckpoints(attempt=self._scope.attempt, reason="; ".join(reasons)))
 
-    def _newest_verified(self) -> Verdict | None:
+    def _newest_verified(self) -> CheckpointVerdict | None:
         main = self._scope.group.env.is_main
         if main:
             self._scope.store.discard_staging()

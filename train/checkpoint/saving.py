@@ -14,9 +14,9 @@ from train.config import CheckpointConfig
 from train.engine.engine import SHARDS, Engine
 from train.failures import SavesFailedError
 from train.journal.events import CheckpointSaved, SaveFailed
+from train.packages import COMPUTING
 from train.rundir import write_json
 
-_PACKAGES = ("torch", "deepspeed", "transformers")
 FAILED_SAVES = 3
 """In a row: then the run ends rather than train on with nothing saved."""
 
@@ -69,7 +69,7 @@ class Saver:
             problem=copied,
         )
         self._running.start()
-        if not self._config.asynchronous:
+        if not self._config.async_save:
             self.join()
         return time.monotonic() - started
 
@@ -171,12 +171,12 @@ class Saver:
             step=progress.step,
             samples=progress.samples,
             attempt=self._scope.attempt,
-            world_size=self._scope.shape.world_size,
-            zero_stage=self._scope.shape.zero_stage,
-            precision=self._scope.shape.precision,
+            world_size=self._scope.topology.world_size,
+            zero_stage=self._scope.topology.zero_stage,
+            precision=self._scope.topology.precision,
             optimizer_step=engine.optimizer_step(),
             loss=progress.loss,
             time=time.time(),
-            versions={name: version(name) for name in _PACKAGES},
+            versions={name: version(name) for name in COMPUTING},
             files={},
         )

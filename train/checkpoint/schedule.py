@@ -32,6 +32,10 @@ class SaveSchedule:
         self._saved_at = self._looked_at = clock()
         self._interval_s: float | None = None
 
+    def restart_clock(self) -> None:
+        """Count minutes from now: the training begins, and what came before it was not trained."""
+        self._saved_at = self._looked_at = self._clock()
+
     def due(self, step: int) -> bool:
         """Whether the state after `step` is to be saved."""
         waited_s = self._clock() - self._saved_at
@@ -47,7 +51,7 @@ class SaveSchedule:
     def saved(self, stall_s: float) -> None:
         """A save has begun, and held the training up for so long."""
         self._saved_at = self._clock()
-        self._interval_s = best_interval_s(max(stall_s, 1e-3), self._config.kill_every_min * 60)
+        self._interval_s = best_interval_s(max(stall_s, 1e-3), self._config.mtbf_min * 60)
 
     def _is_asked(self) -> bool:
         now = self._clock()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from train.checkpoint.progress import Shape
+from train.checkpoint.progress import Topology
 from train.checkpoint.store import CheckpointStore
 from train.dist import Group
 from train.faults import Faults
@@ -16,6 +16,6 @@ class CheckpointScope:
     run_dir: RunDir
     group: Group
     store: CheckpointStore
-    shape: Shape
+    topology: Topology
     attempt: int
     faults: Faults

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.checkpoint.manifest import MANIFEST, Manifest, SealedManifest, Verdict, inspect
+from train.checkpoint.manifest import MANIFEST, CheckpointVerdict, Manifest, SealedManifest, inspect
 from train.faults import NO_FAULTS, Faults
 from train.rundir import sync_directory, write_atomic, write_json
 
@@ -76,7 +76,7 @@ class CheckpointStore:
         ]
         return sorted(numbers, reverse=True)
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[CheckpointVerdict]:
         """All checkpoints, newest first, judged without reading their bytes."""
         return [inspect(self.path(step)) for step in self.steps()]
 

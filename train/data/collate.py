@@ -29,7 +29,7 @@ class Batch:
     input_ids_BT: torch.Tensor
     labels: torch.Tensor
     """N for decoders, the trained tokens of all rows; B for classes, where `IGNORED` is not trained."""
-    places_N: torch.Tensor | None = None
+    target_positions_N: torch.Tensor | None = None
     """Where a decoder predicts each label: at the token before it, rows counted one after another (B x T)."""
     attention_mask_BT: torch.Tensor | None = None
     """0 hides the padding of rows with a class. A decoder's comes last, where no token sees it: all are 1,
@@ -99,17 +99,17 @@ class TokenSet:
         return Batch(ids_BT, _moved(np.array(labels), device), attention_mask_BT=_moved(mask, device))
 
     def collate_packs(
-        self, packs: Sequence[Sequence[int]], device: torch.device, *, one_row: bool = False
+        self, packs: Sequence[Sequence[int]], device: torch.device, *, flatten_packs: bool = False
     ) -> Batch:
         """Several documents of a decoder in a row, none of which sees or predicts another.
 
         Args:
             packs: The documents of each row.
             device: Where the tensors go.
-            one_row: Join all packs, B = 1: the form in which flash attention takes documents of any length,
-                without padding between them.
+            flatten_packs: Join all packs, B = 1: the form in which flash attention takes documents of any
+                length, without padding between them.
         """
-        if one_row:
+        if flatten_packs:
             packs = [[document for pack in packs for document in pack]]
         rows = [[self._document(document) for document in pack] for pack in packs]
 
@@ -119,7 +119,7 @@ class TokenSet:
         # Every token of the padding is a document of its own.
         positions = joined(lambda entry: [*range(len(entry["input_ids"]))], 0)
         flash = {}
-        if one_row:
+        if flatten_packs:
             limits = np.append(np.flatnonzero(positions == 0), positions.size).astype(np.int32)
             flash = documents_for_flash(_moved(limits, device), int(np.diff(limits).max()))
         return Batch(
@@ -146,11 +146,11 @@ def _padded(rows: list[list[int]], fill: int) -> np.ndarray:
 
 
 def _targets(labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels that are trained, N, and the places before them, N."""
+    """Labels that are trained, N, and the positions before them, N."""
     following = np.full_like(labels, IGNORED)
     following[:, :-1] = labels[:, 1:]
-    places = np.flatnonzero(following != IGNORED)
-    return _moved(following.ravel()[places], device), _moved(places, device)
+    positions = np.flatnonzero(following != IGNORED)
+    return _moved(following.ravel()[positions], device), _moved(positions, device)
 
 
 def _moved(values: np.ndarray, device: torch.device) -> torch.Tensor:

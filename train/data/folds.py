@@ -62,7 +62,7 @@ def read_samples(path: Path, format_name: str, group: str | None) -> list[Sample
             continue
         total_bad += 1
         if total_bad <= _SHOWN_ROWS:
-            bad.append(f"{row.place}: {problem}")
+            bad.append(f"{row.location}: {problem}")
     if total_bad > _SHOWN_ROWS:
         bad.append(f"{path}: {total_bad - _SHOWN_ROWS} more rows like these")
     if bad:

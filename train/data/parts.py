@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from train.cache import cache_dir, key_of, made_once
-from train.config import CrossValidationConfig
+from train.config import CrossValidationConfig, DataRole
 from train.data.folds import draw_folds, folds_sha256, read_samples
 from train.failures import DataError
 from train.job import DataFile, TrainJob
@@ -46,7 +46,7 @@ def fold_of_each_row(file: DataFile, format_name: str, cv: CrossValidationConfig
     return fold_of_row
 
 
-def parts_by_role(job: TrainJob) -> dict[str, np.ndarray]:
+def parts_by_role(job: TrainJob) -> dict[DataRole, np.ndarray]:
     """Rows of the training file for the roles `train` and `held_out`; empty for a run that holds none out.
 
     Raises:

@@ -88,7 +88,7 @@ def _write(directory: Path, path: Path, data: DataConfig, tokenizer: Any, labels
                 useful = [entry for entry in entries if entry["trained_tokens"]]
                 dropped = data.overlong == "drop" and any(entry["overlong"] for entry in entries)
                 if not (useful or dropped):
-                    problems.append(row.place)
+                    problems.append(row.location)
                 number = next(numbers)
                 yield from ({**entry, "row": number} for entry in (entries if dropped else useful))
 
@@ -116,7 +116,7 @@ def _checked_rows(path: Path, format_name: str) -> Iterator[Row]:
     for row in read_rows(path):
         problem = check_row(row, format_name)
         if problem:
-            raise DataError(f"{row.place}: {problem}")
+            raise DataError(f"{row.location}: {problem}")
         yield row
 
 

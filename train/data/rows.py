@@ -24,7 +24,7 @@ class Row:
     problem: str | None = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """`file:line`, as editors open it."""
         return f"{self.path}:{self.line}"
 

@@ -115,7 +115,9 @@ def _sequences_for_tokens(max_tokens: int, global_batch_size: int, order: Order)
     return math.ceil(sequences / global_batch_size) * global_batch_size
 
 
-def share_out(sequences: list[int], tokens: np.ndarray, batch: BatchPlan, rank: int) -> list[list[int]]:
+def assign_micro_batches(
+    sequences: list[int], tokens: np.ndarray, batch: BatchPlan, rank: int
+) -> list[list[int]]:
     """This rank's micro-batches of a global batch: `accumulation` lists of `micro_batch_size` sequences.
 
     Sequences of like length travel together, so that little is padding. The loss is a sum over the whole

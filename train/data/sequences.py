@@ -15,17 +15,19 @@ from train.journal.parts import DataReport
 class Sequences:
     """What is trained on, by sequence."""
 
-    def __init__(self, documents: TokenSet, packs: Packs | None = None, *, one_row: bool = False) -> None:
+    def __init__(
+        self, documents: TokenSet, packs: Packs | None = None, *, flatten_packs: bool = False
+    ) -> None:
         """Without packs every document is a sequence.
 
         Args:
             documents: The training set.
             packs: Of its documents, counted within the set.
-            one_row: How packs are collated, see `TokenSet.collate_packs`.
+            flatten_packs: How packs are collated, see `TokenSet.collate_packs`.
         """
         self._documents = documents
         self._packs = packs
-        self._one_row = one_row
+        self._flatten_packs = flatten_packs
         tokens, trained = (
             values[documents.numbers] for values in (documents.tokens, documents.trained_tokens)
         )
@@ -50,7 +52,7 @@ class Sequences:
         parts = [[FILLER] if number == FILLER else self.documents([number]) for number in sequences]
         if self._packs is None:
             return self._documents.collate([document for [document] in parts], device)
-        return self._documents.collate_packs(parts, device, one_row=self._one_row)
+        return self._documents.collate_packs(parts, device, flatten_packs=self._flatten_packs)
 
 
 def report_on(sequences: Sequences, documents: TokenSet, data: DataConfig, rows: int) -> DataReport:

@@ -16,7 +16,7 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 
 from train.data.collate import Batch
 from train.engine.host_copy import HostCopy, PendingFile
-from train.engine.universal import CONVERTIBLE, OPTIMIZER_ORDER, share_out_states
+from train.engine.universal import CONVERTIBLE, OPTIMIZER_ORDER, load_universal
 from train.kernels.adamw import adopt_states
 from train.model.compiling import uncompiled
 from train.model.loss import class_loss_sum
@@ -72,13 +72,15 @@ class Engine:
         """Sum of the loss over what is trained in this rank's rows, fp32 scalar."""
         if not self._causal:
             return class_loss_sum(self.logits(batch), batch.labels)
-        loss: torch.Tensor = self._engine(**batch.inputs, labels=batch.labels, places=batch.places_N)
+        loss: torch.Tensor = self._engine(
+            **batch.inputs, labels=batch.labels, target_positions=batch.target_positions_N
+        )
         return loss
 
     def row_losses(self, batch: Batch) -> torch.Tensor:
         """Sum of the loss over what is trained in each row of a decoder's batch, B, fp32."""
         losses: torch.Tensor = self._engine(
-            **batch.inputs, labels=batch.labels, places=batch.places_N, each_row=True
+            **batch.inputs, labels=batch.labels, target_positions=batch.target_positions_N, each_row=True
         )
         return losses
 
@@ -102,7 +104,7 @@ class Engine:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         # Plain stage 0 in fp32 is the one engine that clips without telling the norm.
-        self._own_norm = self._plain_gradient_norm()
+        self._own_norm = self._unsharded_gradient_norm()
         finite = self._own_norm is None or math.isfinite(float(self._own_norm))
         if not finite:
             # AdamW passes over parameters without a gradient.
@@ -146,15 +148,15 @@ class Engine:
         return self._copies.nbytes
 
     def load(self, directory: Path) -> None:
-        """Read model and optimizer back from what the same shape wrote."""
+        """Read model and optimizer back from what the same topology wrote."""
         path, _ = self._engine.load_checkpoint(str(directory), tag=SHARDS)
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
         adopt_states(self._inner_optimizer())
 
-    def load_converted(self, directory: Path, optimizer_step: float) -> None:
-        """Read states that were taken apart (`train/engine/universal.py`)."""
-        share_out_states(self._engine, directory, optimizer_step)
+    def load_universal(self, directory: Path, optimizer_step: float) -> None:
+        """Read states that were converted (`train/engine/universal.py`)."""
+        load_universal(self._engine, directory, optimizer_step)
         adopt_states(self._inner_optimizer())
 
     def optimizer_step(self) -> float:
@@ -174,7 +176,7 @@ class Engine:
         inner: torch.optim.Optimizer = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
         return inner
 
-    def _plain_gradient_norm(self) -> torch.Tensor | None:
+    def _unsharded_gradient_norm(self) -> torch.Tensor | None:
         if isinstance(self._engine.optimizer, torch.optim.Optimizer):
             grads = [p.grad for p in self.module.parameters() if p.grad is not None]
             return torch.nn.utils.get_total_norm(grads)

@@ -27,17 +27,17 @@ CONVERTIBLE: dict[str, Any] = {
 """What a save must carry so that its shards can be taken apart."""
 
 
-def take_apart(shards: Path, out: Path, *, plain: bool) -> None:
+def to_universal(shards: Path, out: Path, *, unsharded: bool) -> None:
     """Write `out/zero/PARAMETER/{fp32,exp_avg,exp_avg_sq}.pt`.
 
     Args:
         shards: DeepSpeed's directory of one checkpoint.
         out: A new directory.
-        plain: Written without ZeRO: there are no shards, only the optimizer's own states.
+        unsharded: Written without ZeRO: there are no shards, only the optimizer's own states.
     """
     out.mkdir(parents=True)
-    if plain:
-        _take_apart_plain(shards, out)
+    if unsharded:
+        _unsharded_to_universal(shards, out)
         return
     from deepspeed.checkpoint import ds_to_universal
 
@@ -55,7 +55,7 @@ def take_apart(shards: Path, out: Path, *, plain: bool) -> None:
         ds_to_universal.main(arguments)
 
 
-def _take_apart_plain(shards: Path, out: Path) -> None:
+def _unsharded_to_universal(shards: Path, out: Path) -> None:
     # The manifest's hash was checked before: these are the bytes that we wrote.
     state = torch.load(shards / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
     optimizer = state["optimizer"]
@@ -69,12 +69,12 @@ def _take_apart_plain(shards: Path, out: Path) -> None:
             torch.save(tensor, folder / f"{key}.pt")
 
 
-def share_out_states(engine: Any, folder: Path, optimizer_step: float) -> None:
+def load_universal(engine: Any, folder: Path, optimizer_step: float) -> None:
     """Give every rank its part of the states in `folder`. Collective.
 
     Args:
         engine: DeepSpeed's engine, fresh from `initialize`.
-        folder: What `take_apart` wrote.
+        folder: What `to_universal` wrote.
         optimizer_step: AdamW's own count of applied steps.
     """
     stage = engine.zero_optimization_stage()
@@ -82,13 +82,13 @@ def share_out_states(engine: Any, folder: Path, optimizer_step: float) -> None:
     if stage == 3:
         _fill_stage_3(engine, folder, optimizer_step)
     elif stage == 0:
-        _fill_plain(engine, folder, optimizer_step)
+        _fill_unsharded(engine, folder, optimizer_step)
     else:
         _fill_flat(engine, optimizer.single_partition_of_fp32_groups, folder, optimizer_step)
 
 
 def read_weights(folder: Path, name: str) -> torch.Tensor:
-    """One parameter's fp32 weights, flat, from what `take_apart` wrote."""
+    """One parameter's fp32 weights, flat, from what `to_universal` wrote."""
     return _read(folder, name, "fp32")
 
 
@@ -106,7 +106,7 @@ def _new_state(flat: torch.Tensor, optimizer_step: float) -> dict[str, torch.Ten
     return {"step": step, **{key: torch.zeros_like(flat.data) for key in MOMENTS}}
 
 
-def _fill_plain(engine: Any, folder: Path, optimizer_step: float) -> None:
+def _fill_unsharded(engine: Any, folder: Path, optimizer_step: float) -> None:
     """Every rank has everything; in mixed precision a list of fp32 masters stands beside the weights."""
     optimizer = engine.optimizer
     inner = getattr(optimizer, "optimizer", optimizer)

@@ -1,12 +1,17 @@
 """The assessment that base and tuned model both pass: task set, general set, held-out questions."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from train.context import RankContext
+from train.config import DataRole
+from train.data.collate import TokenSet
 from train.data.rows import read_rows
+from train.dist import Group
+from train.engine.engine import Engine
 from train.evaluate.answers import answer
 from train.evaluate.assessment import (
     Answered,
@@ -19,73 +24,86 @@ from train.evaluate.predictions import write_predictions
 from train.evaluate.scores import score_rows, summarise
 from train.formats.base import Format, Turns
 from train.formats.registry import format_named
+from train.job import TrainJob
 from train.journal.phases import Phase
+from train.measure.phases import PhaseTimer
 from train.result import SetScores
 
-SETS = {"task": ("held_out", "test", "validation"), "general": ("general",)}
+SETS: dict[str, tuple[DataRole, ...]] = {
+    "task": ("held_out", "test", "validation"),
+    "general": ("general",),
+}
 """Name in the verdict, and the data roles that serve for it: the first that the config names."""
 _PHASES = {"base": Phase.ASSESS_BASE, "tuned": Phase.ASSESS_TUNED}
 
 
-def assess_once(context: RankContext, name: Model) -> Assessment:
-    """Assess the weights as they stand and keep the outcome as eval/NAME.json; reuse it when it is there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessor:
+    """Assesses the weights that an engine holds, and keeps the outcome as eval/NAME.json."""
 
-    What the tuned model made of held-out rows is written before, so whoever finds tuned.json finds it too.
-    """
-    run_dir = context.job.run_dir
-    known: Assessment | None = context.group.from_main(
-        read_assessment(run_dir, name) if context.is_main else None
-    )
-    if known is not None:
-        return known
-    context.announce(_PHASES[name])
-    if context.is_main:
-        run_dir.evaluations.mkdir(exist_ok=True)
-    outcome = _assess(context, keep_predictions=name == "tuned")
-    if context.is_main:
-        write_assessment(run_dir, name, outcome)
-    return outcome
+    job: TrainJob
+    engine: Engine
+    tokenizer: Any
+    sets: Mapping[DataRole, TokenSet]
+    group: Group
+    phases: PhaseTimer
 
+    def once(self, name: Model) -> Assessment:
+        """Assess the weights as they stand, or read the outcome that an earlier attempt kept. Collective.
 
-def _assess(context: RankContext, *, keep_predictions: bool) -> Assessment:
-    config = context.job.config
-    scores: dict[str, SetScores] = {}
-    answered: list[Answered] = []
-    for name, roles in SETS.items():
-        role = next((role for role in roles if role in context.sets), None)
-        if role:
-            mine = score_rows(
-                context.engine,
-                context.sets[role],
-                context.group,
-                config.eval.batch_size,
-                causal=context.causal,
-            )
-            found = summarise(mine, context.group, causal=context.causal)
-            scores[name] = SetScores(set=role, **asdict(found))
-            if keep_predictions and role == "held_out":
-                write_predictions(context, mine)
-    if config.eval.answers:
-        role = "held_out" if "held_out" in context.sets else "test"
+        Predictions of the tuned model for held-out rows are written first, so whoever finds tuned.json finds
+        them too.
+        """
+        run_dir, main = self.job.run_dir, self.group.env.is_main
+        known: Assessment | None = self.group.from_main(read_assessment(run_dir, name) if main else None)
+        if known is not None:
+            return known
+        self.phases.begin(_PHASES[name])
+        if main:
+            run_dir.evaluations.mkdir(exist_ok=True)
+        outcome = self._assess(keep_predictions=name == "tuned")
+        if main:
+            write_assessment(run_dir, name, outcome)
+        return outcome
+
+    def _assess(self, *, keep_predictions: bool) -> Assessment:
+        config = self.job.config
+        causal = config.model.task == "causal"
+        scores: dict[str, SetScores] = {}
+        for name, roles in SETS.items():
+            role = next((role for role in roles if role in self.sets), None)
+            if role:
+                mine = score_rows(
+                    self.engine, self.sets[role], self.group, config.eval.batch_size, causal=causal
+                )
+                found = summarise(mine, self.group, causal=causal)
+                scores[name] = SetScores(set=role, **asdict(found))
+                if keep_predictions and role == "held_out":
+                    write_predictions(self.job.run_dir.predictions, mine, self.group, self.job.plan.labels)
+        return Assessment(scores=scores, answers=self._answers() if config.eval.num_samples else ())
+
+    def _answers(self) -> list[Answered]:
+        """Questions, their references, and how the model answers them."""
+        config = self.job.config
+        role: DataRole = "held_out" if "held_out" in self.sets else "test"
         questions = held_out_questions(
-            Path(context.job.plan.data[role].path),
+            Path(self.job.plan.data[role].path),
             format_named(config.data.format),
-            context.sets[role].numbers,
-            config.eval.answers,
+            self.sets[role].numbers,
+            config.eval.num_samples,
         )
         answers = answer(
-            context.engine,
-            context.tokenizer,
+            self.engine,
+            self.tokenizer,
             [turns for turns, _ in questions],
-            context.group,
+            self.group,
             config.eval.answer_tokens,
             sharded=config.zero.stage == 3,
         )
-        answered = [
+        return [
             Answered(question=turns[-1]["content"], reference=reference, answer=text)
             for (turns, reference), text in zip(questions, answers, strict=True)
         ]
-    return Assessment(scores=scores, answers=answered)
 
 
 def held_out_questions(

@@ -28,7 +28,7 @@ class Assessment(Record):
     scores: Mapping[str, SetScores]
     """By set: `task`, `general`."""
     answers: Sequence[Answered] = ()
-    """Empty with eval.answers=0."""
+    """Empty with eval.num_samples=0."""
 
 
 def write_assessment(run: RunDir, model: Model, found: Assessment) -> None:

@@ -85,8 +85,10 @@ def _my_batches(rows: TokenSet, batch_size: int, group: Group) -> list[list[int]
 
 def _score_causal(engine: Engine, batch: Batch, numbers: list[int]) -> list[RowScore]:
     losses_B = engine.row_losses(batch)
-    assert batch.places_N is not None
-    tokens_B = torch.bincount(batch.places_N // batch.input_ids_BT.shape[1], minlength=len(losses_B))
+    assert batch.target_positions_N is not None
+    tokens_B = torch.bincount(
+        batch.target_positions_N // batch.input_ids_BT.shape[1], minlength=len(losses_B)
+    )
     return [RowScore(*values) for values in zip(numbers, losses_B.tolist(), tokens_B.tolist(), strict=True)]
 
 

@@ -45,8 +45,8 @@ class Format:
     """Whether the tokenizer's chat template writes the text, special tokens included. Otherwise the tokenizer
     adds its special tokens."""
     question: Callable[[Value], tuple[Turns, str]] | None = None
-    """The turns up to a row's first question, which eval.answers asks, and the reference answer; None where
-    rows hold no questions."""
+    """The turns up to a row's first question, which eval.num_samples asks, and the reference answer; None
+    where rows hold no questions."""
 
     def __post_init__(self) -> None:
         """Check that the task and the label belong together.

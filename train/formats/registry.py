@@ -21,7 +21,7 @@ def format_named(name: str) -> Format:
 
 
 def formats_with_questions() -> tuple[str, ...]:
-    """Names of the formats whose rows eval.answers can ask."""
+    """Names of the formats whose rows eval.num_samples can ask."""
     return tuple(entry.name for entry in FORMATS if entry.question)
 
 

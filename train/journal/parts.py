@@ -12,7 +12,7 @@ class DataReport(Record):
     """What became of the training rows."""
 
     rows: int
-    overlong: Literal["cut", "split", "drop"]
+    overlong: Literal["truncate", "split", "drop", "cut"]
     """What is done with rows of more than data.max_length tokens."""
     overlong_rows: int
     documents: int

@@ -25,8 +25,8 @@ def main() -> None:
             build(op)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to who asked
             # Ninja repeats whole command lines, which nobody reads.
-            said = [line for line in str(error).splitlines() if _IN_A_COMMAND not in line]
-            sys.stderr.write("\n".join(said) or str(error))
+            lines = [line for line in str(error).splitlines() if _IN_A_COMMAND not in line]
+            sys.stderr.write("\n".join(lines) or str(error))
             sys.exit(2)
 
 

@@ -9,19 +9,21 @@ from train.journal.events import PhaseBegun, StartTimed
 from train.journal.phases import Phase
 from train.node.forkserver import IMPORT_S_VARIABLE
 from train.node.heartbeat import Heartbeat
+from train.observer import StepDone, StepObserver
+from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 logger = logging.getLogger(__name__)
 
 
-class Announcer:
-    """Tells the watchdog and, on rank 0, the journal which phase begins; times the start."""
+class PhaseTimer(StepObserver):
+    """Reports to the watchdog and, on rank 0, to the journal which phase begins; times the start."""
 
-    def __init__(self, run_dir: RunDir, heart: Heartbeat, *, attempt: int, main: bool) -> None:
-        """Everything until the first phase was imports."""
+    def __init__(self, run_dir: RunDir, heart: Heartbeat, start: RankStart, *, main: bool) -> None:
+        """Count all time before the first phase as imports."""
         self._run_dir = run_dir
         self._heart = heart
-        self.attempt = attempt
+        self._start = start
         self._main = main
         before_s = process_age_s() + float(os.environ.get(IMPORT_S_VARIABLE, "0"))
         self._begun: list[tuple[Phase, float]] = [(Phase.IMPORTS, time.monotonic() - before_s)]
@@ -33,10 +35,10 @@ class Announcer:
         if self._starting:
             self._begun.append((phase, time.monotonic()))
         if self._main:
-            self._run_dir.log(PhaseBegun(attempt=self.attempt, phase=phase))
+            self._run_dir.log(PhaseBegun(attempt=self._start.attempt, phase=phase))
 
-    def step_made(self) -> None:
-        """The first one ends the start: one line in the journal, one in the log."""
+    def after(self, done: StepDone) -> None:
+        """End the start with the first step: one line in the journal, one in the log."""
         if not self._starting:
             return
         self._starting = False
@@ -46,8 +48,8 @@ class Announcer:
         if self._main:
             self._run_dir.log(
                 StartTimed(
-                    attempt=self.attempt,
-                    restart=int(os.environ.get("SHARDLINE_RESTART", "0")),
+                    attempt=self._start.attempt,
+                    restart=self._start.restart,
                     seconds=seconds,
                     total_s=round(sum(seconds.values()), 3),
                 )

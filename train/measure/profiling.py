@@ -6,10 +6,11 @@ from train.config import TrainConfig
 from train.dist import DistEnv
 from train.failures import UserError
 from train.journal.events import Profiled, ProfileFailed
+from train.observer import StepDone, StepObserver
 from train.rundir import RunDir
 
 
-class StepProfiler:
+class StepProfiler(StepObserver):
     """Records the steps of train.profile_steps; does nothing elsewhere and without them."""
 
     def __init__(self, config: TrainConfig, run_dir: RunDir, env: DistEnv, attempt: int) -> None:
@@ -32,10 +33,10 @@ class StepProfiler:
             self._recording.start()
             self._from = step
 
-    def after(self, step: int) -> None:
+    def after(self, done: StepDone) -> None:
         """End with the last one."""
-        self._until = step
-        if self._recording is not None and step >= self._last:
+        self._until = done.step
+        if self._recording is not None and done.step >= self._last:
             self.close()
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from train.cache import cache_dir
 from train.failures import UserError
 from train.journal.events import Compiled
 from train.machine.toolchain import compiler_obstacle
+from train.observer import StepDone, StepObserver
 from train.rundir import RunDir
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def uncompiled() -> AbstractContextManager[None]:
     return stance
 
 
-class CompilationJournal:
+class CompilationJournal(StepObserver):
     """Tells what was compiled, after the first step and whenever a later one added to it. For rank 0."""
 
     def __init__(self, run_dir: RunDir, *, attempt: int, layers: int) -> None:
@@ -85,7 +86,7 @@ class CompilationJournal:
         self._layers = layers
         self._told = (0, 0, 0)
 
-    def step_made(self, step: int) -> None:
+    def after(self, done: StepDone) -> None:
         """Look at the compiler's counters, which cost nothing where they stand still."""
         from torch._dynamo.utils import counters
 
@@ -97,16 +98,16 @@ class CompilationJournal:
         if seen == self._told:
             return
         self._told = seen
-        done = compilation(self._layers)
-        self._run_dir.log(Compiled(attempt=self._attempt, step=step, **asdict(done)))
+        compiled = compilation(self._layers)
+        self._run_dir.log(Compiled(attempt=self._attempt, step=done.step, **asdict(compiled)))
         logger.info(
             "compiled %d layers by step %d in %.1f s: %d graphs, graph breaks: %s, left to Python: %s",
-            done.layers,
-            step,
-            done.seconds,
-            done.graphs,
-            _in_words(done.graph_breaks),
-            _in_words(done.left_to_python),
+            compiled.layers,
+            done.step,
+            compiled.seconds,
+            compiled.graphs,
+            _in_words(compiled.graph_breaks),
+            _in_words(compiled.left_to_python),
         )
 
 

@@ -140,7 +140,7 @@ def load_model(
 
 
 def _attach_loss(model: Any) -> None:
-    """Let `model(..., labels=, places=)` return the summed loss, or each row's.
+    """Let `model(..., labels=, target_positions=)` return the summed loss, or each row's.
 
     Only trained positions are projected (`train/model/loss.py`), and inside the model's own forward, so that
     DeepSpeed's hooks see every module as usual. Without labels the model answers as transformers made it.
@@ -151,16 +151,16 @@ def _attach_loss(model: Any) -> None:
     def forward(
         *args: Any,
         labels: torch.Tensor | None = None,
-        places: torch.Tensor | None = None,
+        target_positions: torch.Tensor | None = None,
         each_row: bool = False,
         **inputs: Any,
     ) -> Any:
         if labels is None:
             return original(*args, **inputs)
-        assert places is not None
+        assert target_positions is not None
         hidden_BTD = model.base_model(**inputs).last_hidden_state
         loss = token_losses if each_row else token_loss_sum
-        return loss(hidden_BTD, model.get_output_embeddings(), labels, places)
+        return loss(hidden_BTD, model.get_output_embeddings(), labels, target_positions)
 
     model.forward = forward
 

@@ -15,7 +15,7 @@ def token_loss_sum(
     hidden_BTD: torch.Tensor,
     head: Callable[..., torch.Tensor],
     labels_N: torch.Tensor,
-    places_N: torch.Tensor,
+    target_positions_N: torch.Tensor,
 ) -> torch.Tensor:
     """Sum over trained tokens of -ln p(token | what precedes it), in fp32.
 
@@ -28,19 +28,19 @@ def token_loss_sum(
         hidden_BTD: What the model's last layer made.
         head: The projection.
         labels_N: The trained tokens.
-        places_N: Of the token before each, in B x T.
+        target_positions_N: Of the token before each, in B x T.
     """
     hidden = hidden_BTD.flatten(0, 1)
     if not len(labels_N):
         return head(hidden[:1]).float().sum() * 0.0
-    return head(hidden.index_select(0, places_N), labels_N)
+    return head(hidden.index_select(0, target_positions_N), labels_N)
 
 
 def token_losses(
     hidden_BTD: torch.Tensor,
     head: Callable[..., torch.Tensor],
     labels_N: torch.Tensor,
-    places_N: torch.Tensor,
+    target_positions_N: torch.Tensor,
 ) -> torch.Tensor:
     """`token_loss_sum` of each row, B, for evaluation; a row without a trained token has 0."""
     rows, length, _ = hidden_BTD.shape
@@ -48,8 +48,8 @@ def token_losses(
     sums_B = torch.zeros(rows, device=hidden.device)
     if not len(labels_N):
         return sums_B + head(hidden[:1]).float().sum() * 0.0
-    losses_N = head(hidden.index_select(0, places_N), labels_N, each_token=True)
-    return sums_B.index_add(0, places_N // length, losses_N)
+    losses_N = head(hidden.index_select(0, target_positions_N), labels_N, each_token=True)
+    return sums_B.index_add(0, target_positions_N // length, losses_N)
 
 
 def class_loss_sum(logits_BV: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,7 @@ from train.node.signals import StopWatch
 from train.node.starter import ImportsFailedError, ServerDiedError, Starter
 from train.node.supervise import Ended, supervise
 from train.node.watchdog import LONG_PHASE_FACTOR, Watchdog
+from train.rank_environment import RankStart
 from train.result import Failed, write_result
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class NodePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decision:
+class _JobDecision:
     """What all nodes do next."""
 
     then: Then | None
@@ -143,12 +144,12 @@ class _Agent:
     def _build_ops(self) -> Failure | None:
         """What ranks will load is compiled before they start, once for all nodes that are alike."""
         for op in ops_of(self._job.plan.kernels):
-            said = build_in_child(op)
-            if said is not None:
-                return self._failure("user", f"{op} could not be compiled on {node_name()}: {said}")
+            stderr = build_in_child(op)
+            if stderr is not None:
+                return self._failure("user", f"{op} could not be compiled on {node_name()}: {stderr}")
         return None
 
-    def _agree(self, topic: str, failure: Failure | None, within_s: float = _REPORT_WITHIN_S) -> _Decision:
+    def _agree(self, topic: str, failure: Failure | None, within_s: float = _REPORT_WITHIN_S) -> _JobDecision:
         """Report how this node fared and learn what all nodes do."""
         report = {"failed": failure is not None, "failure": asdict(failure) if failure else None}
         self._rendezvous.report(topic, report)
@@ -157,9 +158,9 @@ class _Agent:
             self._rendezvous.announce(topic, asdict(decision))
             return decision
         heard = self._rendezvous.hear(topic, _HEAR_WITHIN_S)
-        return _Decision(heard["then"], ExitCode(heard["code"]))
+        return _JobDecision(heard["then"], ExitCode(heard["code"]))
 
-    def _decide(self, topic: str, reports: list[Any]) -> _Decision:
+    def _decide(self, topic: str, reports: list[Any]) -> _JobDecision:
         """Node 0: from all reports to what follows, journaled."""
         failures = [Failure(**report["failure"]) for report in reports if report and report["failed"]]
         silent = [str(node) for node, report in enumerate(reports) if report is None]
@@ -167,7 +168,7 @@ class _Agent:
             failures.append(self._failure("network", f"node {', '.join(silent)} of the job did not report"))
         cause = first_cause(failures)
         if cause is None:
-            return _Decision(None, ExitCode.DONE if topic in ("health", "build") else self._ended_as())
+            return _JobDecision(None, ExitCode.DONE if topic in ("health", "build") else self._ended_as())
         then = what_follows(
             cause.failure_class,
             restarts=self._restarts_since_checkpoint(),
@@ -186,7 +187,7 @@ class _Agent:
         )
         if then == "stop":
             self._write_failure(cause)
-        return _Decision(then, cause.exit_code)
+        return _JobDecision(then, cause.exit_code)
 
     def _run_ranks(self, restarts: int) -> Failure | None:
         """Start the ranks once and wait for them; None when all ended well."""
@@ -225,7 +226,7 @@ class _Agent:
             pid = self._starter.start(
                 [str(self._job.run_dir.root), str(rank)],
                 self._rank_environment(rank, local_rank, restarts, endpoint)
-                | {heartbeat.VARIABLE: str(scratch), IMPORT_S_VARIABLE: str(import_s)},
+                | {heartbeat.HEARTBEAT_VARIABLE: str(scratch), IMPORT_S_VARIABLE: str(import_s)},
                 self._logs / f"rank_{rank}.log",
             )
             ranks[pid] = rank
@@ -288,8 +289,7 @@ class _Agent:
             "TORCHELASTIC_MAX_RESTARTS": "0",
             "TORCHELASTIC_RUN_ID": f"{self._place.token}-{restarts}",
             "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
-            "SHARDLINE_ATTEMPT": str(self._attempt),
-            "SHARDLINE_RESTART": str(restarts),
+            **RankStart(attempt=self._attempt, restart=restarts).as_environ(),
         }
 
     def _restarts_since_checkpoint(self) -> int:

@@ -69,5 +69,5 @@ def _own_check(program: str | None) -> Iterator[str]:
         yield f"hardware.node_check {program} could not be run: {error}"
         return
     if done.returncode:
-        said = (done.stdout + done.stderr).strip()[-300:]
-        yield f"hardware.node_check ended with {done.returncode}{': ' if said else ''}{said}"
+        output = (done.stdout + done.stderr).strip()[-300:]
+        yield f"hardware.node_check ended with {done.returncode}{': ' if output else ''}{output}"

@@ -8,7 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-VARIABLE = "SHARDLINE_HEARTBEATS"
+from train.step_number import StepNumber
+
+HEARTBEAT_VARIABLE = "SHARDLINE_HEARTBEATS"
 """Names the folder of this node's heartbeats."""
 _WIDTH = 96
 
@@ -33,7 +35,8 @@ class Heartbeat:
     def __init__(self, folder: Path, rank: int) -> None:
         """Open this rank's file and give the first sign."""
         self._file = os.open(folder / f"rank_{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        self.step = 0
+        self.number = StepNumber()
+        """Written into every beat."""
         self.warm = False
         """Whether a step was made: the first one may compile and take long."""
         self.beat("start")
@@ -47,7 +50,7 @@ class Heartbeat:
         self._write(phase, steady=self.warm)
 
     def _write(self, phase: str, *, steady: bool) -> None:
-        line = f"{os.getpid()} {time.monotonic():.3f} {int(steady)} {self.step} {phase}"
+        line = f"{os.getpid()} {time.monotonic():.3f} {int(steady)} {self.number.value} {phase}"
         os.pwrite(self._file, line[: _WIDTH - 1].ljust(_WIDTH - 1).encode() + b"\n", 0)
 
 

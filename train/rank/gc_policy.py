@@ -4,6 +4,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from train.observer import StepDone, StepObserver
+
 COLLECT_EVERY_STEPS = 50
 """Cycles hold little here: tensors go with their last reference. What was made before the first step is
 frozen, so that a collection looks at young objects only."""
@@ -41,3 +43,11 @@ def collect_if_due(step: int) -> None:
     """Collect at the steps at which all ranks do."""
     if step % COLLECT_EVERY_STEPS == 0:
         gc.collect()
+
+
+class CollectionSteps(StepObserver):
+    """Collects garbage after the steps at which all ranks do."""
+
+    def after(self, done: StepDone) -> None:
+        """Collect if it is one of these steps."""
+        collect_if_due(done.step)

@@ -22,7 +22,7 @@ Window = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class StepVerdict:
     """What a step came to."""
 
     kind: Literal["fine", "skipped", "spike"]
@@ -32,7 +32,7 @@ class Judgement:
     """How many of the newest steps were bad."""
 
 
-class Guard:
+class LossGuard:
     """Watches one attempt's steps."""
 
     def __init__(self, config: TrainConfig) -> None:
@@ -42,7 +42,7 @@ class Guard:
         self._seen = 0
         self._mean = self._deviation = 0.0
 
-    def judge(self, *, applied: bool, loss: float | None) -> Judgement:
+    def judge(self, *, applied: bool, loss: float | None) -> StepVerdict:
         """One step.
 
         Args:
@@ -52,15 +52,15 @@ class Guard:
         if not applied or (loss is not None and not math.isfinite(loss)):
             self._bad += 1
             reason = f"gradients were not finite in {self._bad} step(s) in a row"
-            return Judgement("skipped", self._bad >= self._config.bad_steps, reason, self._bad)
+            return StepVerdict("skipped", self._bad >= self._config.bad_steps, reason, self._bad)
         self._bad = 0
         if loss is None:
-            return Judgement("fine", roll_back=False)
+            return StepVerdict("fine", roll_back=False)
         if self._is_spike(loss):
             reason = f"the loss jumped to {loss:.3f} from about {self._mean:.3f}"
-            return Judgement("spike", self._config.spike == "rollback", reason, 1)
+            return StepVerdict("spike", self._config.spike == "rollback", reason, 1)
         self._learn(loss)
-        return Judgement("fine", roll_back=False)
+        return StepVerdict("fine", roll_back=False)
 
     def _is_spike(self, loss: float) -> bool:
         if self._config.spike == "none" or self._seen < _SETTLED_AFTER:

@@ -4,47 +4,51 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from train.checkpoint.progress import Progress
-from train.context import RankContext
+from train.dist import Group
+from train.engine.engine import Engine
 from train.flops import SpeedPlan, utilisation
 from train.measure.clock import Part, step_clock
 from train.measure.memory import memory_gb
+from train.measure.tracking import Tracker
 from train.metrics import MetricsRow
+from train.observer import StepDone, StepObserver, StepSize
 
 Pause = Literal["save", "evaluate"]
 """What the training waits for between two steps."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepSize:
-    """What global batches held, over all ranks."""
+class Meter(StepObserver):
+    """Adds up what the steps since the last report held, and where their time went."""
 
-    tokens: int = 0
-    """Without padding."""
-    trained: int = 0
-    pairs: int = 0
-    """Sum over documents of the square of their length, for the FLOPs of attention."""
+    def __init__(
+        self,
+        engine: Engine,
+        group: Group,
+        tracker: Tracker | None,
+        *,
+        attempt: int,
+        speed: SpeedPlan | None,
+    ) -> None:
+        """Start with empty sums.
 
-    def __add__(self, other: "StepSize") -> "StepSize":
-        return StepSize(
-            tokens=self.tokens + other.tokens,
-            trained=self.trained + other.trained,
-            pairs=self.pairs + other.pairs,
-        )
-
-
-class Meter:
-    """Adds up what the steps since the last report were worth, and where their time went."""
-
-    def __init__(self, context: RankContext) -> None:
-        """Start from nothing."""
-        self._context = context
-        self._clock = step_clock(context.group.env.device)
+        Args:
+            engine: Asked for the learning rate and the gradients' norm.
+            group: All ranks, whose losses and memory make one line.
+            tracker: Writes the lines; on rank 0 only.
+            attempt: Written into the lines.
+            speed: For MFU; None where the hardware's peak is unknown.
+        """
+        self._engine = engine
+        self._group = group
+        self._tracker = tracker
+        self._attempt = attempt
+        self._speed = speed
+        self._clock = step_clock(group.env.device)
         self._step_started = 0.0
         self.last_step_s = 0.0
         """Seconds of the newest step, as the host saw it."""
@@ -53,12 +57,12 @@ class Meter:
     def forget(self) -> None:
         """Start anew."""
         self._clock.take()
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._context.group.env.device)
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._group.env.device)
         self._size = StepSize()
         self._pauses: dict[Pause, float] = {}
 
-    def start_step(self) -> None:
-        """A step begins, with its data."""
+    def before(self, step: int) -> None:
+        """Start the clock; the first part of a step is its data."""
         self._step_started = time.perf_counter()
         self._clock.enter("data")
 
@@ -70,11 +74,11 @@ class Meter:
         """One micro-batch's summed loss."""
         self._loss_sum += loss_sum.detach()
 
-    def end_step(self, size: StepSize) -> None:
-        """A step is done."""
+    def after(self, done: StepDone) -> None:
+        """Stop the clock and add what the step held."""
         self._clock.enter(None)
         self.last_step_s = time.perf_counter() - self._step_started
-        self._size += size
+        self._size += done.size
 
     @contextmanager
     def pause(self, kind: Pause) -> Iterator[None]:
@@ -85,27 +89,26 @@ class Meter:
 
     def report(self, progress: Progress) -> float:
         """Write a line of metrics; returns the mean loss per trained token, the same on all ranks."""
-        context = self._context
         # Reading the loss waits for the device; nothing else of a step does because of the metrics.
-        mine = [float(self._loss_sum), *memory_gb(context.group.env.device)]
-        losses, memory, peak_memory = zip(*context.group.gather_numbers(mine), strict=True)
+        mine = [float(self._loss_sum), *memory_gb(self._group.env.device)]
+        losses, memory, peak_memory = zip(*self._group.gather_numbers(mine), strict=True)
         loss: float = sum(losses) / self._size.trained
-        if context.is_main and context.tracker:
+        if self._tracker:
             parts = self._clock.take()
-            context.tracker.log_step(
+            self._tracker.log_step(
                 MetricsRow(
-                    attempt=context.attempt,
+                    attempt=self._attempt,
                     step=progress.step,
                     loss=_finite(loss),
-                    lr=context.engine.current_lr(),
+                    lr=self._engine.current_lr(),
                     tokens=progress.tokens,
                     samples=progress.samples,
-                    grad_norm=_finite(context.engine.gradient_norm()),
+                    grad_norm=_finite(self._engine.gradient_norm()),
                     **speeds(
                         self._size,
                         sum(parts.values()),
-                        context.job.plan.speed,
-                        ranks=context.group.env.world_size,
+                        self._speed,
+                        ranks=self._group.env.world_size,
                     ),
                     **time_fields(parts, self._pauses),
                     memory_gb=round(max(memory), 3),

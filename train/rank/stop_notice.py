@@ -1,24 +1,33 @@
 """The warning that a stop may come too late to save."""
 
-from train.context import RankContext
 from train.journal.events import ShortNotice
+from train.rundir import RunDir
 
 
-class Notice:
-    """Whether the time between being asked to stop and being killed is enough, by what was measured."""
+class PreemptionNotice:
+    """Compares the time between a request to stop and the kill with the time that a stop takes."""
 
-    def __init__(self, context: RankContext) -> None:
-        """Nothing is measured yet."""
-        self._context = context
+    def __init__(self, run_dir: RunDir, *, attempt: int, main: bool, notice_s: int | None) -> None:
+        """Start without a measurement.
+
+        Args:
+            run_dir: Whose journal holds the warnings.
+            attempt: The attempt that the warnings belong to.
+            main: Whether this is rank 0, which writes them.
+            notice_s: Seconds from the request to the kill; None without a scheduler.
+        """
+        self._run_dir = run_dir
+        self._attempt = attempt
+        self._main = main
+        self._notice_s = notice_s
         self._needed_s = 0.0
 
     def check(self, step_s: float, save_s: float) -> None:
-        """Journal it once, and again when it gets worse by half."""
-        notice_s = self._context.job.plan.notice_s
+        """Journal a notice that is too short, once, and again when the time needed has grown by half."""
         needed_s = step_s + save_s
-        if notice_s is None or needed_s <= max(notice_s, 1.5 * self._needed_s) or not self._context.is_main:
+        if self._notice_s is None or needed_s <= max(self._notice_s, 1.5 * self._needed_s) or not self._main:
             return
         self._needed_s = needed_s
-        self._context.job.run_dir.log(
-            ShortNotice(attempt=self._context.attempt, needed_s=round(needed_s, 1), notice_s=notice_s)
+        self._run_dir.log(
+            ShortNotice(attempt=self._attempt, needed_s=round(needed_s, 1), notice_s=self._notice_s)
         )

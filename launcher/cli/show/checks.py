@@ -10,10 +10,10 @@ from rich.table import Table
 from launcher.doctor.machine import Finding
 from launcher.lifecycle.rehearse import Item
 from launcher.words import duration
-from train.checkpoint.manifest import Verdict
+from train.checkpoint.manifest import CheckpointVerdict
 
 
-def show_checkpoints(console: Console, verdicts: Sequence[Verdict], *, verified: bool) -> None:
+def show_checkpoints(console: Console, verdicts: Sequence[CheckpointVerdict], *, verified: bool) -> None:
     """Print a table of checkpoints, newest first."""
     if not verdicts:
         console.print("no checkpoints yet")

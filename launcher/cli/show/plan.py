@@ -10,6 +10,7 @@ from rich.table import Table
 
 from launcher.planning.plan import RunPlan, batch_summary
 from launcher.words import counted, duration
+from train.config import DataRole
 from train.job import DataFile, FoldPlan
 from train.kernels.table import KernelChoice, title_of
 
@@ -100,7 +101,7 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
     }
 
 
-def _fold(plan: FoldPlan, data: Mapping[str, DataFile]) -> str:
+def _fold(plan: FoldPlan, data: Mapping[DataRole, DataFile]) -> str:
     """The fold in words."""
     if plan.fold is None:
         return f"none of {plan.folds} held out: training on all {data['train'].rows} rows"

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from launcher.status.overview import Overview
 from launcher.status.runs import RunStatus
+from launcher.status.state import ALIVE
 from launcher.words import duration
 from train.journal.phases import Phase
 
@@ -110,7 +111,7 @@ def _show_attempts(console: Console, status: RunStatus) -> None:
     for name in ("ATTEMPT", "STARTED", "FIRST STEP", "JOB", "NODES", "ENDED"):
         table.add_column(name, overflow="fold")
     for attempt in status.attempts:
-        last = attempt is status.attempts[-1] and status.state in ("RUNNING", "PENDING")
+        last = attempt is status.attempts[-1] and status.state in ALIVE
         table.add_row(
             str(attempt.number),
             datetime.fromtimestamp(attempt.started).strftime("%Y-%m-%d %H:%M:%S"),

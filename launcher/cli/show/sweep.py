@@ -159,7 +159,9 @@ def show_board(console: Console, sweep: SweepDir, board: Leaderboard) -> None:
             f" {len(decision.dropped)} stopped (to continue one: shardline resume TRIAL)",
             highlight=False,
         )
-    console.print(f"\n[bold]Verdict[/] {escape(board.verdict.text)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"\n[bold]CheckpointVerdict[/] {escape(board.verdict.text)}", highlight=False, soft_wrap=True
+    )
     failed = [t for s in board.settings for t in s.trials if t.state in ("FAILED", "CANCELLED")]
     for trial in failed[:_SHOWN_TRIALS]:
         console.print(

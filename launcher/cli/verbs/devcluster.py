@@ -17,13 +17,18 @@ def devcluster(options: argparse.Namespace) -> int:
     root = options.dir.expanduser().resolve()
     console = make_console()
 
-    def say(line: str) -> None:
+    def report_progress(line: str) -> None:
         if not options.json:
             console.print(f"starting {line}", highlight=False)
 
     try:
         if options.action == "up":
-            up(root, nodes=options.nodes, accounting=not options.no_accounting, say=say)
+            up(
+                root,
+                nodes=options.nodes,
+                accounting=not options.no_accounting,
+                report_progress=report_progress,
+            )
         elif options.action == "down":
             down(root)
     except (ClusterError, DaemonError, MissingProgramsError) as error:

@@ -14,12 +14,12 @@ def doctor(options: argparse.Namespace) -> int:
 
     console = make_console()
 
-    def say(line: str) -> None:
+    def report_progress(line: str) -> None:
         if not options.json:
             console.print(line, highlight=False)
 
     findings = check_here()
-    findings += build_ops(say) if options.build_ops else check_ops()
+    findings += build_ops(report_progress) if options.build_ops else check_ops()
     if options.job:
         from launcher.compose.run import compose_run
 

@@ -14,13 +14,14 @@ def logs(options: argparse.Namespace) -> int:
     from launcher.status.logs import as_json, attempts_with_logs, first_error, follow, line_filter, log_files
     from launcher.status.queue import RecentView
     from launcher.status.runs import read_status
+    from launcher.status.state import ALIVE
 
     run = find_run(options.run)
     recent = RecentView()
     wanted = line_filter(options.grep)
 
     def alive() -> bool:
-        return options.follow and read_status(run, recent.look).state in ("RUNNING", "PENDING")
+        return options.follow and read_status(run, recent.look).state in ALIVE
 
     while not any(run.attempt_logs(1).glob("rank_*.log")) and alive():
         time.sleep(0.2)

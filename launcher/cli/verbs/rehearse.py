@@ -14,12 +14,14 @@ def rehearse(options: argparse.Namespace) -> int:
 
     console = make_console()
 
-    def say(line: str) -> None:
+    def report_progress(line: str) -> None:
         if not options.json:
             console.print(line, style="dim", markup=False, highlight=False)
 
     composed = compose_run(options.overrides, options.conf)
-    items = drill(composed, steps=options.steps, within_min=options.within_min, say=say)
+    items = drill(
+        composed, steps=options.steps, within_min=options.within_min, report_progress=report_progress
+    )
     if options.json:
         print_json(items)
     else:

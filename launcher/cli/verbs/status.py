@@ -14,6 +14,7 @@ def status(options: argparse.Namespace) -> int:
     from launcher.cli.output import make_console, print_json
     from launcher.cli.show.runs import show_overview
     from launcher.status.overview import read_overview
+    from launcher.status.state import ALIVE
 
     def show(console: "Console") -> bool:
         overview = read_overview(options.run)
@@ -21,7 +22,7 @@ def status(options: argparse.Namespace) -> int:
             print_json(overview.statuses)
         else:
             show_overview(console, overview, everything=options.all)
-        return any(status.state in ("RUNNING", "PENDING") for status in overview.statuses)
+        return any(status.state in ALIVE for status in overview.statuses)
 
     if options.watch:
         from launcher.cli.follow import repeat

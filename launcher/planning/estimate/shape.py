@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from train.families import Family, Kind, family_of, model_kind
+from train.families import Family, ModelKind, family_of, model_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """What memory and time depend on."""
 
-    kind: Kind
+    kind: ModelKind
     layers: int
     hidden: int
     ffn: int

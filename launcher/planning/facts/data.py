@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launcher.config import RunConfig
 from launcher.errors import Problem
+from train.config import DataRole
 from train.data.rows import SUFFIXES, check_row, file_sha256, read_rows
 from train.formats.registry import format_named
 from train.job import DataFile
@@ -13,16 +14,16 @@ from train.job import DataFile
 _SHOWN_ROWS = 10
 
 
-def look_at_data(config: RunConfig) -> tuple[dict[str, DataFile], list[str], list[Problem]]:
+def look_at_data(config: RunConfig) -> tuple[dict[DataRole, DataFile], list[str], list[Problem]]:
     """Describe every file by role, the labels of the training rows, and what is wrong with any row."""
-    named = {
+    named: dict[DataRole, tuple[str, str | None]] = {
         "train": ("data.train", config.data.train),
         "validation": ("data.validation", config.data.validation),
         # Left for the final model: a run with a fold assesses the rows that it holds out.
         "test": ("data.test", config.data.test if config.cv.fold is None else None),
         "general": ("eval.general", config.eval.general),
     }
-    files: dict[str, DataFile] = {}
+    files: dict[DataRole, DataFile] = {}
     problems: list[Problem] = []
     labels: set[str] = set()
     example = json.dumps(format_named(config.data.format).example)
@@ -83,7 +84,7 @@ def _look_at_rows(path: Path, format_name: str) -> tuple[int, list[str], set[str
             continue
         total_bad += 1
         if total_bad <= _SHOWN_ROWS:
-            bad.append(f"{row.place}: {problem}")
+            bad.append(f"{row.location}: {problem}")
     if total_bad > _SHOWN_ROWS:
         bad.append(f"{path}: {total_bad - _SHOWN_ROWS} more rows like these")
     return good, bad, labels

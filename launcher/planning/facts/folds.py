@@ -7,6 +7,7 @@ import numpy as np
 
 from launcher.config import RunConfig
 from launcher.errors import Problem
+from train.config import DataRole
 from train.data.folds import FoldError, folds_sha256
 from train.data.parts import fold_of_each_row
 from train.job import DataFile, FoldPlan
@@ -17,10 +18,10 @@ class FoldFacts:
     """The draw as the plan records it, and the data files with the rows that this run takes of each."""
 
     plan: FoldPlan | None
-    data: dict[str, DataFile]
+    data: dict[DataRole, DataFile]
 
 
-def look_at_folds(config: RunConfig, data: Mapping[str, DataFile]) -> tuple[FoldFacts, list[Problem]]:
+def look_at_folds(config: RunConfig, data: Mapping[DataRole, DataFile]) -> tuple[FoldFacts, list[Problem]]:
     """Draw the folds that a config asks for.
 
     Args:
@@ -42,7 +43,7 @@ def look_at_folds(config: RunConfig, data: Mapping[str, DataFile]) -> tuple[Fold
     if cv.fold is None:
         return FoldFacts(plan=plan, data=dict(data)), []
     held_out = int(np.count_nonzero(fold_of_row == cv.fold))
-    parts = {
+    parts: dict[DataRole, DataFile] = {
         "train": file.model_copy(update={"rows": file.rows - held_out}),
         "held_out": file.model_copy(update={"rows": held_out}),
     }

@@ -18,6 +18,7 @@ from launcher.planning.facts.data import look_at_data
 from launcher.planning.facts.folds import look_at_folds
 from launcher.planning.facts.model import look_at_model
 from launcher.records.jobs import intents
+from train.config import DataRole
 from train.job import DataFile, FoldPlan
 from train.kernels.ops import OPS, why_not_buildable
 from train.kernels.table import IMPLEMENTATIONS
@@ -52,7 +53,7 @@ class Facts:
     """The nearest existing ancestor of the runs directory, or that itself."""
     disk_free_gb: float
     model: ModelFiles | None
-    data: dict[str, DataFile]
+    data: dict[DataRole, DataFile]
     fold: FoldPlan | None
     """None without a cross-validation, or when its folds cannot be drawn."""
     labels: list[str]

@@ -45,5 +45,5 @@ def splits_text_only(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
             code="data.overlong",
             field="data.overlong",
             message="data.overlong=split makes several documents of a row; a label belongs to the whole row",
-            fix="set data.overlong=cut or drop",
+            fix="set data.overlong=truncate or drop",
         )

@@ -36,13 +36,13 @@ def format_serves_task(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
             f" or model.task={row_format.task}",
         )
     held_out = config.data.test is not None or config.cv.fold is not None
-    if config.eval.answers and not (row_format.question and held_out):
+    if config.eval.num_samples and not (row_format.question and held_out):
         formats = " or ".join(formats_with_questions())
         yield Problem(
-            code="eval.answers",
-            field="eval.answers",
-            message=f"eval.answers asks questions from data.test or a held-out fold, in the format {formats}",
-            fix="set data.test or cv.fold, or eval.answers=0",
+            code="eval.num_samples",
+            field="eval.num_samples",
+            message=f"eval.num_samples needs data.test or a held-out fold, in the format {formats}",
+            fix="set data.test or cv.fold, or eval.num_samples=0",
         )
 
 

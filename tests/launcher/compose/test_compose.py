@@ -6,6 +6,7 @@ import pytest
 
 from launcher.compose.run import compose_run
 from launcher.errors import Problem, Refused
+from train.config_names import RENAMED_KEYS
 
 
 def problems_of(*overrides: str, conf_dirs: tuple[Path, ...] = ()) -> list[Problem]:
@@ -195,3 +196,11 @@ def test_a_mapping_of_ones_own_takes_any_name():
         compose_run(["experiment=smoke", "slurm.environment.knd=conda"])
     with pytest.raises(Refused, match="unknown key"):
         compose_run(["experiment=smoke", "optim.lr.x=1"])
+
+
+@pytest.mark.parametrize(("former", "current"), sorted(RENAMED_KEYS.items()))
+def test_a_key_that_was_renamed_is_unknown_and_its_new_name_is_the_hint(former: str, current: str):
+    with pytest.raises(Refused) as caught:
+        compose_run(["experiment=smoke", f"{former}=1"])
+    [problem] = caught.value.problems
+    assert (problem.code, problem.fix) == ("config.unknown_key", f"did you mean {current}?")

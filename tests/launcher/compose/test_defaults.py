@@ -13,7 +13,7 @@ from launcher.compose.defaults import defaults_of, section_of
 from launcher.compose.roots import packaged
 from launcher.compose.run import compose_change, compose_run
 from launcher.compose.sweep import compose_sweep
-from launcher.config import Submission
+from launcher.config import CommandConfig
 
 ABOUT_THE_OPTION = {
     "runs_dir": "conf/config.yaml: depends on the environment variable SHARDLINE_RUNS",
@@ -43,12 +43,12 @@ def leaves(section: type[BaseModel], values: dict[str, Any], prefix: str = "") -
 
 
 def class_defaults() -> dict[str, Any]:
-    return leaves(Submission, defaults_of(Submission))
+    return leaves(CommandConfig, defaults_of(CommandConfig))
 
 
 def test_a_run_without_overrides_has_the_defaults_of_the_classes():
-    composed = leaves(Submission, compose_run([]).config.model_dump())
-    composed |= leaves(Submission, {"sweep": compose_sweep(["seed=0,1"]).settings.model_dump()})
+    composed = leaves(CommandConfig, compose_run([]).config.model_dump())
+    composed |= leaves(CommandConfig, {"sweep": compose_sweep(["seed=0,1"]).settings.model_dump()})
     missing = object()
     differ = {key for key, value in composed.items() if class_defaults().get(key, missing) != value}
     assert differ == ABOUT_THE_OPTION.keys()
@@ -60,7 +60,7 @@ def test_default_options_repeat_no_default():
     for entry in yaml.safe_load((conf / "config.yaml").read_text())["defaults"]:
         for group, option in entry.items() if isinstance(entry, dict) else ():
             if (path := conf / group / f"{option}.yaml").exists() and group != "optional site":
-                values = leaves(Submission, {group: yaml.safe_load(path.read_text())})
+                values = leaves(CommandConfig, {group: yaml.safe_load(path.read_text())})
                 assert values.keys() <= ABOUT_THE_OPTION.keys() | NAMED_BY_THE_OPTION, path
                 same = {key for key, value in values.items() if class_defaults().get(key) == value}
                 assert same <= NAMED_BY_THE_OPTION, path

@@ -1,10 +1,13 @@
 """What may differ when a run goes on: free, with a notice, refused."""
 
+from pathlib import Path
+
 import pytest
 
 from launcher.compose.run import compose_change, compose_run
 from launcher.errors import Refused
 from launcher.lifecycle.changes import changes_between, refusals, version_changes
+from launcher.lifecycle.snapshot import can_start, freeze_again
 
 OLD = compose_run(["experiment=smoke"])
 
@@ -79,3 +82,14 @@ def test_an_experiment_cannot_be_changed_and_unknown_keys_are_named():
         compose_change(OLD.yaml, ["experiment=demo"])
     with pytest.raises(Refused, match=r"optim\.rl"):
         compose_change(OLD.yaml, ["optim.rl=1"])
+
+
+def test_sources_frozen_in_an_older_layout_are_frozen_again(tmp_path: Path):
+    code = tmp_path / "code"
+    (code / "launcher").mkdir(parents=True)
+    (code / "launcher" / "node.py").touch()
+    assert not can_start(code)
+    freeze_again(code)
+    assert can_start(code)
+    assert not (code / "launcher" / "node.py").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["code"]

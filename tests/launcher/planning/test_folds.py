@@ -80,9 +80,9 @@ def test_the_test_set_is_left_for_the_final_model(tmp_path: Path):
             "416 rows make 8 groups, duplicates joined: too few for 9 folds",
         ),
         (
-            "cv.folds=2 data.test=null eval.answers=1",
-            "eval.answers",
-            "eval.answers asks questions from data.test or a held-out fold, in the format messages",
+            "cv.folds=2 data.test=null eval.num_samples=1",
+            "eval.num_samples",
+            "eval.num_samples needs data.test or a held-out fold, in the format messages",
         ),
     ],
 )
@@ -116,7 +116,7 @@ def test_bad_rows_are_told_before_folds_are_drawn(write_rows: Callable[..., Path
 
 
 def test_answers_may_be_asked_from_the_fold():
-    plan_of("experiment=smoke", "cv.folds=3", "cv.fold=0", "data.test=null", "eval.answers=1")
+    plan_of("experiment=smoke", "cv.folds=3", "cv.fold=0", "data.test=null", "eval.num_samples=1")
 
 
 def test_folds_that_come_out_otherwise_are_refused_on_resume():

@@ -245,7 +245,7 @@ def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("hardware.nodes=2", "hardware.nodes"),
         ("hardware=h100x8", "hardware.gpus"),
         ("data.max_length=513", "data.max_length"),
-        ("eval.answers=1 data.test=null", "eval.answers"),
+        ("eval.num_samples=1 data.test=null", "eval.num_samples"),
         ("eval.patience=3", "eval.patience"),
         ("eval.patience=3 eval.every_steps=5 data.validation=null", "eval.patience"),
         ("model.chat_template=none.jinja", "model.chat_template"),

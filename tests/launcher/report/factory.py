@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from launcher.records.sweeps import Slice, SweepDir, SweepFile, Trial
+from launcher.records.sweeps import ArrayJob, SweepDir, SweepFile, Trial
 from train.rundir import RunDir, append_line, write_json
 
 BEGAN = 1_800_000_000.0
@@ -222,8 +222,8 @@ def make_sweep(root: Path, axes: Mapping[str, Sequence[Any]], **settings: Any) -
     )
     sweep = SweepDir(root)
     sweep.write(file)
-    sweep.record_slice(
-        Slice(
+    sweep.record_array(
+        ArrayJob(
             time=BEGAN - 10,
             executor="local",
             name="slice",

@@ -13,7 +13,7 @@ from launcher.cli.verbs.report import report
 from launcher.errors import Refused
 from launcher.records.sweeps import SweepDir
 from launcher.report.charts import Chart
-from launcher.report.layout import Cell, Page, Section, table
+from launcher.report.layout import Cell, Page, PageSection, table
 from launcher.report.page import data_script, render
 from tests.launcher.report.conftest import Write
 from tests.launcher.report.factory import HOSTILE, Writer, make_sweep, train_trial
@@ -240,7 +240,7 @@ def test_columns_of_numbers_sort_as_numbers():
         state="COMPLETED",
         verdict=("Done.",),
         tiles=(),
-        sections=(Section(anchor="s", title="S", tables=(cells,)),),
+        sections=(PageSection(anchor="s", title="S", tables=(cells,)),),
         place="/r",
     )
     found = [a for tag, a in Parsed(render(page)).tags if tag == "td"]

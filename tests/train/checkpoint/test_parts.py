@@ -11,6 +11,8 @@ from train.checkpoint.store import droppable
 from train.config import CheckpointConfig
 from train.engine.host_copy import HostCopy, all_finite
 from train.faults import Faults, flip_one_bit, parse_faults
+from train.rank_environment import RankStart
+from train.step_number import StepNumber
 
 
 def test_a_copy_shares_nothing_and_uses_its_buffers_again():
@@ -78,7 +80,7 @@ def test_saves_by_step_by_time_and_on_request(tmp_path: Path):
 def test_the_interval_that_loses_least():
     assert best_interval_s(2.0, 8 * 3600) == pytest.approx(339.4, abs=0.1)
     clock = Clock()
-    schedule = SaveSchedule(CheckpointConfig(every_steps="auto", kill_every_min=480), Path("/none"), clock)
+    schedule = SaveSchedule(CheckpointConfig(every_steps="auto", mtbf_min=480), Path("/none"), clock)
     assert schedule.due(1), "the first save measures"
     schedule.saved(2.0)
     clock.now = 339
@@ -120,7 +122,7 @@ def test_a_fault_that_does_not_exist_is_refused(text: str):
 
 
 def test_without_the_variable_nothing_strikes():
-    faults = Faults.from_environ({"RANK": "0"})
+    faults = Faults.from_environ({}, rank=0, start=RankStart(), number=StepNumber())
     assert faults.hit("backward") is False
 
 

@@ -19,7 +19,7 @@ from train.data.collate import TokenSet
 from train.data.prepare import documents_of, prepare
 from train.data.render import IGNORED, label_tokens
 from train.data.rows import check_row, file_sha256, read_rows
-from train.data.sampler import FILLER, Order, Sampler, plan_sequences, share_out
+from train.data.sampler import FILLER, Order, Sampler, assign_micro_batches, plan_sequences
 from train.data.sequences import Sequences, report_on
 from train.failures import DataError
 from train.formats.base import Rendered
@@ -186,7 +186,7 @@ def test_grouped_batches_hold_rows_of_like_length_and_every_row_once_an_epoch(ro
 def test_all_ranks_together_take_each_row_once(world_size: int, micro: int):
     batch = solve_batch(global_batch_size=8, micro_batch_size=micro, world_size=world_size)
     tokens = np.arange(100)
-    shares = [share_out([5, 90, 3, 40, 41, 7], tokens, batch, rank) for rank in range(world_size)]
+    shares = [assign_micro_batches([5, 90, 3, 40, 41, 7], tokens, batch, rank) for rank in range(world_size)]
     assert {len(share) for share in shares} == {batch.accumulation}
     assert {len(rows) for share in shares for rows in share} == {micro}
     rows = [row for share in shares for rows in share for row in rows]
@@ -196,7 +196,7 @@ def test_all_ranks_together_take_each_row_once(world_size: int, micro: int):
 
 def test_rows_of_like_length_share_a_forward_pass():
     batch = BatchPlan(global_batch_size=4, micro_batch_size=2, accumulation=2, world_size=1)
-    assert share_out([0, 1, 2, 3], np.array([9, 1, 8, 2]), batch, 0) == [[0, 2], [3, 1]]
+    assert assign_micro_batches([0, 1, 2, 3], np.array([9, 1, 8, 2]), batch, 0) == [[0, 2], [3, 1]]
 
 
 def test_rows_are_padded_and_a_filler_is_not_trained():
@@ -210,9 +210,9 @@ def test_rows_are_padded_and_a_filler_is_not_trained():
     )
     batch = TokenSet(rows, pad_id=1, labels_per_token=True).collate([0, FILLER, 1], torch.device("cpu"))
     assert batch.input_ids_BT.tolist() == [[5, 6, 7, 1, 1, 1, 1, 1], [1] * 8, [5, 8, 1, 1, 1, 1, 1, 1]]
-    assert batch.places_N is not None
+    assert batch.target_positions_N is not None
     assert batch.labels.tolist() == [6, 7, 8]
-    assert batch.places_N.tolist() == [0, 1, 16]
+    assert batch.target_positions_N.tolist() == [0, 1, 16]
     assert batch.inputs["attention_mask"].all(), "padding comes last, where no token of a decoder sees it"
 
 
@@ -227,7 +227,7 @@ def test_padding_is_hidden_from_an_encoder():
     assert batch.labels.tolist() == [2, IGNORED]
 
 
-@pytest.mark.parametrize("policy", ["cut", "split", "drop"])
+@pytest.mark.parametrize("policy", ["truncate", "split", "drop"])
 def test_what_becomes_of_rows_that_are_too_long(policy: Overlong, tokenizer, write_rows: Callable[..., Path]):
     """The second of three rows has 40 tokens, of which 16 fit; it is the only one that is too long."""
     texts = ["a b c", " a" * 39, "c b a"]
@@ -243,13 +243,13 @@ def test_what_becomes_of_rows_that_are_too_long(policy: Overlong, tokenizer, wri
     assert (
         found
         == {
-            "cut": [whole[0], long[:16], whole[2]],
+            "truncate": [whole[0], long[:16], whole[2]],
             "split": [whole[0], long[:16], long[16:32], long[32:], whole[2]],
             "drop": [whole[0], whole[2]],
         }[policy]
     )
     assert [dataset[int(number)]["row"] for number in numbers] == {
-        "cut": [0, 1, 2],
+        "truncate": [0, 1, 2],
         "split": [0, 1, 1, 1, 2],
         "drop": [0, 2],
     }[policy]

@@ -88,12 +88,12 @@ def test_rows_hold_documents_that_start_at_0_and_are_not_trained_from_each_other
     batch = documents.collate_packs(PACKS, CPU)
     assert batch.position_ids_BT is not None
     assert batch.position_ids_BT[0].tolist() == [*range(12), *range(1), *range(7), *[0] * 4]
-    assert batch.places_N is not None
-    assert batch.places_N[:17].tolist() == [*range(11), *range(13, 19)]
-    assert len(batch.labels) == len(batch.places_N) == int(documents.trained_tokens.sum())
-    assert batch.labels.tolist() == batch.input_ids_BT.flatten()[batch.places_N + 1].tolist()
+    assert batch.target_positions_N is not None
+    assert batch.target_positions_N[:17].tolist() == [*range(11), *range(13, 19)]
+    assert len(batch.labels) == len(batch.target_positions_N) == int(documents.trained_tokens.sum())
+    assert batch.labels.tolist() == batch.input_ids_BT.flatten()[batch.target_positions_N + 1].tolist()
     assert batch.input_ids_BT.shape == (3, 24)
-    assert documents.collate_packs(PACKS, CPU, one_row=True).input_ids_BT.shape == (1, 48)
+    assert documents.collate_packs(PACKS, CPU, flatten_packs=True).input_ids_BT.shape == (1, 48)
     assert set(batch.inputs) == {"input_ids", "position_ids"}, "a mask would hide the documents' limits"
 
 
@@ -136,7 +136,9 @@ def tiny_model(model_type: str, attention: str, folder: Path) -> Any:
 
 
 def loss_of(model: Any, batch: Batch, *, each_row: bool = False) -> torch.Tensor:
-    loss: torch.Tensor = model(**batch.inputs, labels=batch.labels, places=batch.places_N, each_row=each_row)
+    loss: torch.Tensor = model(
+        **batch.inputs, labels=batch.labels, target_positions=batch.target_positions_N, each_row=each_row
+    )
     return loss
 
 
@@ -223,7 +225,7 @@ def test_flash_attention_is_told_where_documents_end(
     model = tiny_model(model_type, "eager", tmp_path)
     documents = documents_of(LENGTHS)
     alone = documents.collate(range(len(LENGTHS)), CPU)
-    packed = documents.collate_packs(PACKS, CPU, one_row=True)
+    packed = documents.collate_packs(PACKS, CPU, flatten_packs=True)
     with torch.no_grad():
         losses = loss_of(model, alone, each_row=True)
         # transformers would convert fp32, which the kernel does not know.
@@ -267,7 +269,7 @@ def test_neither_the_loss_nor_a_layer_asks_the_device_for_anything(
     if form == "alone":
         batch = documents.collate(range(len(LENGTHS)), CPU)
     else:
-        batch = documents.collate_packs(PACKS, CPU, one_row=form == "flash")
+        batch = documents.collate_packs(PACKS, CPU, flatten_packs=form == "flash")
     if form == "flash":
         model.double().config._attn_implementation = "flash_attention_2"
     with Questions() as questions:

@@ -11,8 +11,10 @@ from launcher.records.history import attempts_of
 from train.journal.events import PhaseBegun, StartTimed
 from train.journal.phases import Phase
 from train.journal.reading import of_kind, read_journal
-from train.measure.phases import Announcer, phase_seconds, process_age_s
+from train.measure.phases import PhaseTimer, phase_seconds, process_age_s
 from train.node.heartbeat import Heartbeat
+from train.observer import StepDone, StepSize
+from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 
@@ -39,12 +41,12 @@ def test_a_process_knows_when_it_was_started():
 @pytest.mark.parametrize("main", [True, False])
 def test_rank_0_journals_the_start_once(tmp_path: Path, main: bool):
     run = RunDir(tmp_path)
-    announcer = Announcer(run, Heartbeat(tmp_path, 0), attempt=2, main=main)
-    for name in (Phase.PREPARE_DATA, Phase.LOAD_MODEL, Phase.TRAIN):
-        announcer.begin(name)
-    announcer.step_made()
-    announcer.step_made()
-    announcer.begin(Phase.EXPORT)
+    phases = PhaseTimer(run, Heartbeat(tmp_path, 0), RankStart(attempt=2), main=main)
+    for phase in (Phase.PREPARE_DATA, Phase.LOAD_MODEL, Phase.TRAIN):
+        phases.begin(phase)
+    for step in (1, 2):
+        phases.after(StepDone(step=step, sample_ids=[], size=StepSize(), applied=True))
+    phases.begin(Phase.EXPORT)
     rows = read_journal(run.events)
     if not main:
         assert rows == []

@@ -15,6 +15,7 @@ from transformers import AutoModel, BertConfig
 from train.failures import UserError
 from train.machine.toolchain import compiler_obstacle
 from train.model.compiling import CompilationJournal, compile_layers, keep_compiled_code, layers_of
+from train.observer import StepDone, StepSize
 from train.rundir import RunDir, read_lines
 
 
@@ -53,7 +54,7 @@ def test_graphs_breaks_and_limits_are_journaled_when_there_are_new_ones(tmp_path
     with dynamo_config.patch(recompile_limit=2):
         for step, mode in enumerate(("whole", "whole", "broken", "one too many"), 1):
             layer(values, mode)
-            journal.step_made(step)
+            journal.after(StepDone(step=step, sample_ids=[], size=StepSize(), applied=True))
     rows = list(read_lines(run.events))
     assert [(row["event"], row["attempt"], row["step"], row["layers"]) for row in rows] == [
         ("compiled", 2, 1, 1),

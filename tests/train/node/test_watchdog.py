@@ -52,7 +52,7 @@ def test_a_stopped_rank_is_blamed_before_one_that_waits_for_it():
 
 def test_beats_are_read_back(tmp_path: Path):
     heart = Heartbeat(tmp_path, 3)
-    heart.step = 7
+    heart.number.value = 7
     heart.tick("optimizer step")
     [first] = read_beats(tmp_path)
     assert (first.rank, first.step, first.phase, first.steady) == (3, 7, "optimizer step", False)

@@ -5,14 +5,14 @@ import math
 import pytest
 
 from train.config import TrainConfig
-from train.rank.loss_guard import Guard, batch_number
+from train.rank.loss_guard import LossGuard, batch_number
 
 
-def guard(**settings: object) -> Guard:
-    return Guard(TrainConfig(**settings))
+def guard(**settings: object) -> LossGuard:
+    return LossGuard(TrainConfig(**settings))
 
 
-def kinds(watch: Guard, losses: list[float]) -> list[str]:
+def kinds(watch: LossGuard, losses: list[float]) -> list[str]:
     return [watch.judge(applied=True, loss=loss).kind for loss in losses]
 
 

@@ -12,7 +12,8 @@ from train.checkpoint.progress import Progress
 from train.flops import ModelWork, SpeedPlan, utilisation
 from train.measure.clock import DeviceClock, HostClock
 from train.metrics import MetricsRow
-from train.rank.meter import Meter, StepSize, speeds, time_fields
+from train.observer import StepDone, StepSize
+from train.rank.meter import Meter, speeds, time_fields
 
 LLAMA_LIKE = ModelWork(multiplied_parameters=1000, layers=2, hidden=10, causal=True)
 
@@ -149,34 +150,33 @@ class _Rows:
         self.rows.append(row)
 
 
-def _context(rows: _Rows) -> Any:
-    """Two ranks: the other one had twice the loss, and holds 500 GB."""
-    group = SimpleNamespace(
+def _meter(rows: _Rows) -> Meter:
+    """On rank 0 of two; the other one had twice the loss, and holds 500 GB."""
+    group: Any = SimpleNamespace(
         env=SimpleNamespace(device=torch.device("cpu"), world_size=2),
         gather_numbers=lambda mine: [mine, [2 * mine[0], 500.0, 600.0]],
     )
-    return SimpleNamespace(
-        group=group,
-        is_main=True,
-        attempt=1,
-        tracker=rows,
-        engine=SimpleNamespace(current_lr=lambda: 0.1, gradient_norm=lambda: float("nan")),
-        job=SimpleNamespace(plan=SimpleNamespace(speed=None)),
-    )
+    engine: Any = SimpleNamespace(current_lr=lambda: 0.1, gradient_norm=lambda: float("nan"))
+    tracker: Any = rows
+    return Meter(engine, group, tracker, attempt=1, speed=None)
+
+
+def _done(step: int) -> StepDone:
+    return StepDone(step=step, sample_ids=[], size=StepSize(tokens=30, trained=10, pairs=900), applied=True)
 
 
 def test_a_row_is_a_mean_over_trained_tokens_and_shows_the_fullest_rank():
     rows = _Rows()
-    meter = Meter(_context(rows))
-    for _ in range(2):
-        meter.start_step()
+    meter = _meter(rows)
+    for step in (1, 2):
+        meter.before(step)
         meter.add(torch.tensor(4.0))
-        meter.end_step(StepSize(tokens=30, trained=10, pairs=900))
+        meter.after(_done(step))
     with meter.pause("save"):
         pass
     assert meter.report(Progress(step=2, samples=6, tokens=60)) == pytest.approx((8 + 16) / 20)
-    meter.start_step()
-    meter.end_step(StepSize(tokens=30, trained=10, pairs=900))
+    meter.before(3)
+    meter.after(_done(3))
     meter.report(Progress(step=3))
     first, second = rows.rows
     assert (first.memory_gb, first.peak_memory_gb, first.grad_norm) == (500.0, 600.0, None)

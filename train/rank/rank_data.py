@@ -1,0 +1,92 @@
+"""What a rank trains on and scores: token sets by role, and the training set as sequences in an order."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from train.config import DataRole
+from train.data.collate import TokenSet
+from train.data.packing import pack_documents
+from train.data.parts import parts_by_role
+from train.data.prepare import documents_of, prepare
+from train.data.sampler import Order, Sampler, plan_sequences
+from train.data.sequences import Sequences, report_on
+from train.failures import DataError
+from train.job import TrainJob
+from train.journal.events import DataPrepared
+from train.journal.parts import DataReport
+from train.journal.reading import of_kind, read_journal
+from train.model.load import tokenizer_key
+
+
+@dataclass(frozen=True, slots=True)
+class RankData:
+    """The data of one run, equal on all ranks."""
+
+    sets: dict[DataRole, TokenSet]
+    """By what they serve for; the config decides which there are."""
+    sequences: Sequences
+    """The training set as it is trained."""
+    sampler: Sampler
+
+
+def prepare_data(job: TrainJob, directory: Path, tokenizer: Any) -> RankData:
+    """Tokenise what the plan names, or open what was tokenised before; no rank waits for another.
+
+    Args:
+        job: What was planned.
+        directory: Where the tokenizer's files are.
+        tokenizer: Loaded from there.
+    """
+    sets = _prepare_sets(job, directory, tokenizer)
+    sequences = _form_sequences(job, sets["train"])
+    return RankData(sets, sequences, _build_sampler(job, sequences))
+
+
+def report_data(job: TrainJob, data: RankData, attempt: int | None) -> DataReport:
+    """What became of the rows; journaled once for all attempts, by the rank that is given the attempt."""
+    report = report_on(data.sequences, data.sets["train"], job.config.data, job.plan.data["train"].rows)
+    if attempt is not None and not of_kind(read_journal(job.run_dir.events), DataPrepared):
+        job.run_dir.log(DataPrepared(attempt=attempt, **asdict(report)))
+    return report
+
+
+def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[DataRole, TokenSet]:
+    key = tokenizer_key(directory, job.plan.chat_template)
+    parts = parts_by_role(job)
+    sets: dict[DataRole, TokenSet] = {}
+    for role, file in job.plan.data.items():
+        # What is only scored keeps all its rows, as they are under any policy.
+        policy = job.config.data.overlong if role == "train" else "truncate"
+        data = job.config.data.model_copy(update={"overlong": policy})
+        dataset = prepare(file, data, tokenizer, key, job.plan.labels)
+        sets[role] = TokenSet(
+            dataset,
+            pad_id=tokenizer.pad_token_id,
+            labels_per_token=job.config.model.task == "causal",
+            numbers=documents_of(dataset, parts.get(role), drop_overlong=policy == "drop"),
+        )
+    return sets
+
+
+def _form_sequences(job: TrainJob, documents: TokenSet) -> Sequences:
+    data = job.config.data
+    if not len(documents):
+        raise DataError(
+            f"every training row has more than data.max_length={data.max_length} tokens, and"
+            " data.overlong=drop leaves it out; raise data.max_length, or set data.overlong=truncate or split"
+        )
+    if not data.packing:
+        return Sequences(documents)
+    lengths = documents.tokens[documents.numbers]
+    packs = pack_documents(lengths, capacity=data.max_length, seed=job.config.seed)
+    return Sequences(
+        documents, packs, flatten_packs=job.plan.kernels["attention"].name == "flash_attention_2"
+    )
+
+
+def _build_sampler(job: TrainJob, sequences: Sequences) -> Sampler:
+    train = job.config.train
+    group_by = train.global_batch_size if job.config.data.group_by_length else None
+    order = Order(sequences.tokens, job.config.seed, group_by)
+    return Sampler(order, train.global_batch_size, plan_sequences(train, order))
