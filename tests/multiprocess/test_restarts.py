@@ -36,7 +36,7 @@ def assert_no_step_twice_with_other_samples(run: Run) -> None:
     assert sorted(seen) == list(range(1, max(seen) + 1))
 
 
-def test_a_killed_rank_and_a_killed_server_are_started_again_in_place(runs: Path, tmp_path: Path):
+def test_a_killed_rank_and_a_killed_server_are_started_again_in_place(runs: Path, tmp_path: Path) -> None:
     run = start(*settings(tmp_path))
     run.wait_for_step(12)
     first, ranks = server(run), run.ranks()
@@ -64,7 +64,7 @@ def test_a_killed_rank_and_a_killed_server_are_started_again_in_place(runs: Path
     assert_no_step_twice_with_other_samples(run)
 
 
-def test_ranks_that_are_not_forked_are_started_again_too(runs: Path, tmp_path: Path):
+def test_ranks_that_are_not_forked_are_started_again_too(runs: Path, tmp_path: Path) -> None:
     run = start(*settings(tmp_path), "train.start_method=spawn")
     run.wait_for_step(12)
     run.ranks()[0].kill()

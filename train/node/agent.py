@@ -204,8 +204,10 @@ class _Agent:
             except ServerDiedError as error:
                 return self._failure("killed", f"{error} on {node_name()}")
             except TimeoutError as error:
+                self._starter.kill()
                 return self._failure("hang", f"{error} on {node_name()}")
             except Exception as error:  # noqa: BLE001 - the other nodes must learn of it, whatever it is
+                self._starter.kill()
                 failure = describe(error, rank=-1, time=time.time())
                 return failure.in_words(f"node agent on {node_name()}: {error}")
             finally:

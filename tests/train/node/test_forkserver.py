@@ -25,11 +25,12 @@ ROOT = Path(__file__).resolve().parents[3]
 MODULE = "tests.train.node.code_rank"
 ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OF_ALL": "all", "OF_SERVER": "server"}
 WITHIN_S = 20.0
+Make = Callable[..., Starter]
 SLEEP = "import time; time.sleep(60)"
 
 
 @pytest.fixture
-def starter() -> Iterator[Callable[..., Starter]]:
+def starter() -> Iterator[Make]:
     """Makes starters, and ends what a test left of them."""
     made = []
 
@@ -66,7 +67,9 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_rank_has_its_own_session_log_and_variables(starter, tmp_path: Path, method: StartMethod):
+def test_a_rank_has_its_own_session_log_and_variables(
+    starter: Make, tmp_path: Path, method: StartMethod
+) -> None:
     server, log = starter(method), tmp_path / "rank_3.log"
     code = "report(); import os; os.system('echo from a child; echo error >&2')"
     ended = run(server, log, code, RANK="3", OF_ALL="mine")
@@ -83,7 +86,7 @@ def test_a_rank_has_its_own_session_log_and_variables(starter, tmp_path: Path, m
     assert facts["threads"] == 1
 
 
-def test_a_rank_keeps_the_cores_of_its_agent(starter, tmp_path: Path):
+def test_a_rank_keeps_the_cores_of_its_agent(starter: Make, tmp_path: Path) -> None:
     cores = os.sched_getaffinity(0)
     one = {min(cores)}
     os.sched_setaffinity(0, one)
@@ -96,7 +99,7 @@ def test_a_rank_keeps_the_cores_of_its_agent(starter, tmp_path: Path):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_rank_is_shown_by_its_own_command(starter, tmp_path: Path, method: StartMethod):
+def test_a_rank_is_shown_by_its_own_command(starter: Make, tmp_path: Path, method: StartMethod) -> None:
     server = starter(method)
     pid = server.start([SLEEP, "7"], {}, tmp_path / "log")
     deadline = time.monotonic() + WITHIN_S
@@ -107,7 +110,7 @@ def test_a_rank_is_shown_by_its_own_command(starter, tmp_path: Path, method: Sta
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_how_a_rank_ended_is_reported(starter, tmp_path: Path, method: StartMethod):
+def test_how_a_rank_ended_is_reported(starter: Make, tmp_path: Path, method: StartMethod) -> None:
     server, log = starter(method), tmp_path / "log"
     assert run(server, log, "pass").code == 0
     assert run(server, log, "import os; os._exit(75)").code == 75
@@ -116,7 +119,7 @@ def test_how_a_rank_ended_is_reported(starter, tmp_path: Path, method: StartMeth
     assert "ValueError: lost" in log.read_text()
 
 
-def test_a_successor_starts_from_clean_memory(starter, tmp_path: Path):
+def test_a_successor_starts_from_clean_memory(starter: Make, tmp_path: Path) -> None:
     server, log = starter(), tmp_path / "log"
     code = "import os; print(STATE, flush=True); STATE.append('spoilt'); os.kill(os.getpid(), 9)"
     for _ in range(3):
@@ -124,19 +127,19 @@ def test_a_successor_starts_from_clean_memory(starter, tmp_path: Path):
     assert log.read_text().splitlines() == ["['preloaded']"] * 3
 
 
-def test_only_forked_ranks_are_preloaded(starter, tmp_path: Path):
+def test_only_forked_ranks_are_preloaded(starter: Make, tmp_path: Path) -> None:
     run(starter("spawn"), tmp_path / "log", "print(STATE)")
     assert (tmp_path / "log").read_text() == "[]\n"
 
 
-def test_forked_ranks_draw_their_own_numbers(starter, tmp_path: Path):
+def test_forked_ranks_draw_their_own_numbers(starter: Make, tmp_path: Path) -> None:
     server = starter()
     for name in ("a", "b"):
         run(server, tmp_path / name, "import random; print(random.random())")
     assert (tmp_path / "a").read_text() != (tmp_path / "b").read_text()
 
 
-def test_a_signal_reaches_every_rank(starter, tmp_path: Path):
+def test_a_signal_reaches_every_rank(starter: Make, tmp_path: Path) -> None:
     server = starter()
     code = (
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0) or None);"
@@ -150,7 +153,7 @@ def test_a_signal_reaches_every_rank(starter, tmp_path: Path):
     assert -signal.SIGTERM not in [found.code for found in ended if found]
 
 
-def test_sigkill_ends_what_a_rank_has_started_too(starter, tmp_path: Path):
+def test_sigkill_ends_what_a_rank_has_started_too(starter: Make, tmp_path: Path) -> None:
     server, log = starter(), tmp_path / "log"
     code = (
         f"import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); {SLEEP}"
@@ -166,7 +169,7 @@ def test_sigkill_ends_what_a_rank_has_started_too(starter, tmp_path: Path):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_killed_server_takes_its_ranks_along(starter, tmp_path: Path, method: StartMethod):
+def test_a_killed_server_takes_its_ranks_along(starter: Make, tmp_path: Path, method: StartMethod) -> None:
     server = starter(method)
     pid = server.start([SLEEP], {}, tmp_path / "log")
     os.kill(server.pid, signal.SIGKILL)
@@ -179,7 +182,7 @@ def test_a_killed_server_takes_its_ranks_along(starter, tmp_path: Path, method: 
         server.start([SLEEP], {}, tmp_path / "log")
 
 
-def test_a_killed_agent_takes_server_and_ranks_along(tmp_path: Path):
+def test_a_killed_agent_takes_server_and_ranks_along(tmp_path: Path) -> None:
     code = f"""
 import time
 from pathlib import Path
@@ -198,20 +201,20 @@ time.sleep(60)
     assert all(gone(pid) for pid in family)
 
 
-def test_imports_that_fail_are_reported(starter):
+def test_imports_that_fail_are_reported(starter: Make) -> None:
     with pytest.raises(ImportsFailedError, match="ValueError: no such library") as caught:
         starter(kind="fails")
     assert caught.value.failure.failure_class == "bug"
     assert "in preload" in caught.value.failure.detail
 
 
-def test_nothing_is_forked_beside_a_thread(starter):
+def test_nothing_is_forked_beside_a_thread(starter: Make) -> None:
     with pytest.raises(ImportsFailedError, match=r"started 1 threads \(.+train.start_method=spawn") as caught:
         starter(kind="threads")
     assert caught.value.failure.failure_class == "user"
 
 
-def test_imports_that_hang_are_not_waited_for_forever(starter):
+def test_imports_that_hang_are_not_waited_for_forever(starter: Make) -> None:
     server = starter(kind="sleeps", ready=False)
     with pytest.raises(TimeoutError, match="the imports that ranks need took longer than 1 s"):
         server.wait_ready(1.0)
@@ -221,7 +224,7 @@ def never() -> bool:
     return False
 
 
-def test_the_peers_of_a_failed_rank_are_killed_at_once(starter, tmp_path: Path):
+def test_the_peers_of_a_failed_rank_are_killed_at_once(starter: Make, tmp_path: Path) -> None:
     """Though they are deaf to SIGTERM, as ranks are that wait in a collective."""
     server = starter()
     began = time.monotonic()
@@ -235,20 +238,22 @@ def test_the_peers_of_a_failed_rank_are_killed_at_once(starter, tmp_path: Path):
     assert server.is_alive()
 
 
-def test_ranks_are_killed_when_their_peers_elsewhere_are_gone(starter, tmp_path: Path):
+def test_ranks_are_killed_when_their_peers_elsewhere_are_gone(starter: Make, tmp_path: Path) -> None:
     server = starter()
     ended = supervise(server, {server.start([SLEEP], {}, tmp_path / "log"): 0}, lambda: True)
     assert (ended.codes, ended.killed_here, ended.well) == ({}, True, False)
 
 
-def test_ranks_that_end_well_one_after_the_other_are_waited_for(starter, tmp_path: Path):
+def test_ranks_that_end_well_one_after_the_other_are_waited_for(starter: Make, tmp_path: Path) -> None:
     server = starter()
     codes = ["pass", f"import time; time.sleep({2 * GRACE_S})"]
     ranks = {server.start([code], {}, tmp_path / "log"): n for n, code in enumerate(codes)}
     assert supervise(server, ranks, never).well
 
 
-def test_a_server_that_was_stopped_does_not_hold_the_node_up(starter, tmp_path: Path, monkeypatch):
+def test_a_server_that_was_stopped_does_not_hold_the_node_up(
+    starter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("train.node.supervise._KILL_WITHIN_S", 0.5)
     server = starter()
     pid = server.start([SLEEP], {}, tmp_path / "log")

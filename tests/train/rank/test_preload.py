@@ -52,7 +52,7 @@ def planned(runs: Path) -> Callable[..., RunDir]:
     return plan
 
 
-def test_imports_start_no_thread_and_no_cuda(planned: Callable[..., RunDir]):
+def test_imports_start_no_thread_and_no_cuda(planned: Callable[..., RunDir]) -> None:
     """With two threads for each rank, and with W&B; what is forked then has threads of its own."""
     run = planned("tracking=offline")
     environ = {**os.environ, **ONE_THREAD, "OMP_NUM_THREADS": "2", "DS_ACCELERATOR": "cpu"}
@@ -74,7 +74,7 @@ def test_imports_start_no_thread_and_no_cuda(planned: Callable[..., RunDir]):
     assert wanted <= set(facts["imported"])
 
 
-def test_the_start_method_is_no_part_of_what_is_trained():
+def test_the_start_method_is_no_part_of_what_is_trained() -> None:
     forked, spawned = (
         compose_run(["experiment=smoke", f"train.start_method={method}"]).config
         for method in ("fork", "spawn")
