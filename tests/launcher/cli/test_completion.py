@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -186,12 +187,11 @@ def test_a_real_shell_completes_with_the_printed_script(
 ):
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed: apt-get install {shell}")
-    text = Terminal(shell, tmp_path).after_tab(typed, completed)
-    assert f"{typed.rpartition(' ')[0]} {completed}" in text
+    assert Terminal(shell, tmp_path).run_after_tab(typed) == [*typed.split()[1:-1], completed]
 
 
 def test_bash_lists_several_options(tmp_path: Path):
-    text = Terminal("bash", tmp_path).after_tab("shardline plan optim.schedule=", "wsd", tabs=2)
+    text = Terminal("bash", tmp_path).shown_after_tabs("shardline plan optim.schedule=", "wsd")
     for name in ("cosine", "linear", "constant", "wsd"):
         assert name in text
 
@@ -219,7 +219,14 @@ class Terminal:
         programs = folder / "bin"
         programs.mkdir(exist_ok=True)
         script = programs / "shardline"
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m launcher "$@"\n')
+        self._arguments = folder / "arguments"
+        # Completion runs the real command; a completed line records what it was called with.
+        script.write_text(
+            f"""#!/bin/sh
+if [ -n "$_ARGCOMPLETE" ] || [ "$1" = completion ]; then exec {sys.executable} -P -m launcher "$@"; fi
+printf '%s\\n' "$@" > {self._arguments}.new && mv {self._arguments}.new {self._arguments}
+"""
+        )
         script.chmod(0o755)
         environ = {
             **os.environ,
@@ -244,25 +251,44 @@ class Terminal:
             os.write(self._outer, f"{line}\r".encode())
         self._wait("ready")
 
-    def after_tab(self, typed: str, awaited: str, tabs: int = 1) -> str:
-        """The terminal's text once what is awaited is there, typed and completed."""
-        self._text = ""
+    def run_after_tab(self, typed: str) -> list[str]:
+        """The arguments of the command once the line is typed, completed and run."""
+        with self._closing():
+            self._press(typed, tabs=1)
+            os.write(self._outer, b"\r")
+            self._wait_until(self._arguments.exists)
+            return self._arguments.read_text().splitlines()
+
+    def shown_after_tabs(self, typed: str, awaited: str) -> str:
+        """The terminal's text once two tabs have listed what is awaited."""
+        with self._closing():
+            self._press(typed, tabs=2)
+            self._wait(awaited)
+            return self._text
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
         try:
-            os.write(self._outer, typed.encode())
-            self._wait(typed.rpartition(" ")[2])
-            for _ in range(tabs):
-                os.write(self._outer, b"\t")
-                time.sleep(0.5)
-            return self._wait(awaited)
+            yield
         finally:
             self._process.kill()
             self._process.wait()
             os.close(self._outer)
 
-    def _wait(self, awaited: str, within_s: float = 30.0) -> str:
+    def _press(self, typed: str, tabs: int) -> None:
+        self._text = ""
+        os.write(self._outer, typed.encode())
+        self._wait(typed.rpartition(" ")[2])
+        for _ in range(tabs):
+            os.write(self._outer, b"\t")
+            time.sleep(0.5)
+
+    def _wait(self, awaited: str) -> None:
+        self._wait_until(lambda: awaited in self._text)
+
+    def _wait_until(self, happened: Callable[[], bool], within_s: float = 60.0) -> None:
         end = time.monotonic() + within_s
-        while awaited not in self._text and time.monotonic() < end:
+        while not happened() and time.monotonic() < end:
             if select.select([self._outer], [], [], 0.2)[0]:
                 self._text += os.read(self._outer, 65536).decode(errors="replace").replace("\r\n", "\n")
-        assert awaited in self._text, self._text[-2000:]
-        return self._text
+        assert happened(), self._text[-2000:]
