@@ -16,7 +16,7 @@ def deepspeed_config(
         "train_micro_batch_size_per_gpu": batch.micro_batch_size,
         "gradient_accumulation_steps": batch.accumulation,
         "gradient_clipping": config.optim.clip_norm,
-        "zero_optimization": _zero_section(config, device),
+        "zero_optimization": _zero_section(config, device, batch.world_size),
         # The optimizer is made by us (train/kernels/adamw.py); DeepSpeed calls torch's fused AdamW untested.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -28,13 +28,14 @@ def deepspeed_config(
     return result
 
 
-def _zero_section(config: TrainingConfig, device: str) -> dict[str, Any]:
+def _zero_section(config: TrainingConfig, device: str, ranks: int) -> dict[str, Any]:
     zero = config.zero
     section: dict[str, Any] = {
         "stage": zero.stage,
         "reduce_bucket_size": zero.bucket_elements,
         "allgather_bucket_size": zero.bucket_elements,
-        "overlap_comm": device == "cuda" and zero.stage >= 2,
+        # It takes a second bucket; one rank has nothing to send meanwhile.
+        "overlap_comm": device == "cuda" and zero.stage >= 2 and ranks > 1,
         "contiguous_gradients": True,
         "round_robin_gradients": False,
     }

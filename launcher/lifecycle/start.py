@@ -67,9 +67,13 @@ def _local_environ(run: RunDir) -> dict[str, str]:
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        environ[VISIBLE_DEVICES] = os.environ["CUDA_VISIBLE_DEVICES"]
-    return environ
+    return environ | visible_devices()
+
+
+def visible_devices() -> dict[str, str]:
+    """The user's own choice of GPUs, if there is one, under the name that passes the local executor."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {} if chosen is None else {VISIBLE_DEVICES: chosen}
 
 
 def _start_slurm(run: RunDir, slurm: SlurmConfig) -> str:

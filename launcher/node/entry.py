@@ -29,7 +29,7 @@ def run_node(root: str) -> None:
     run.adopt_umask()
     watch = StopWatch(run.stop_request, lambda reason: run.log(AskedToStop(reason=reason, pid=os.getpid())))
     watch.start()
-    _restore_visible_devices()
+    restore_visible_devices()
     place = task_place(os.environ)
     if place.node_name:
         os.environ[NODE_NAME_VARIABLE] = place.node_name
@@ -88,7 +88,7 @@ def give_up(run: RunDir, causes: str) -> None:
     write_result(run, Failed(reason=why, failure_class="no_progress", exit_code=ExitCode.NO_PROGRESS))
 
 
-def _restore_visible_devices() -> None:
+def restore_visible_devices() -> None:
     """Submitit's local executor names the first N GPUs, whichever ones the user had chosen."""
     chosen = os.environ.pop(VISIBLE_DEVICES, None)
     if chosen is not None:

@@ -145,6 +145,7 @@ def choose_kernels(config: RunConfig, facts: Facts) -> tuple[dict[str, KernelCho
         task=config.model.task,
         precision=config.train.precision,
         packed=config.data.packing,
+        compiled=config.model.compile,
         zero_stage=config.zero.stage,
         offload=config.zero.offload_optimizer,
         installed=lambda name: name in facts.packages,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.lifecycle.start import start_job
+from launcher.node.entry import restore_visible_devices
 from launcher.node.rungs import assigned, step_of
 from launcher.node.trial import open_trial
 from launcher.records.jobs import Job, is_alive, read_jobs
@@ -23,12 +24,22 @@ def run_slices(root: str, names: Sequence[str], parallel: int) -> None:
     die_with_parent()
     sweep = SweepDir(Path(root))
     sweep.adopt_umask()
-    # What Submitit tells its own job must not look like a trial's.
-    for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
-        del os.environ[name]
+    _forget_submitit()
     arrays = {array.name: array for array in sweep.arrays()}
     for name in names:
         _run_array(sweep, arrays[name], parallel)
+
+
+def _forget_submitit() -> None:
+    """Leave trials the environment of the user, without what Submitit set for the process that starts them.
+
+    Submitit names that process' GPUs, of which it has none: a trial would take the empty list for the user's
+    choice.
+    """
+    for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
+        del os.environ[name]
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    restore_visible_devices()
 
 
 def _run_array(sweep: SweepDir, array: ArrayJob, parallel: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launcher.errors import Problem
-from launcher.lifecycle.start import submit_once
+from launcher.lifecycle.start import submit_once, visible_devices
 from launcher.node.halving import setting_key, shrunk
 from launcher.node.rungs import decisions
 from launcher.node.trial import run_trial
@@ -101,8 +101,9 @@ def _start_local(sweep: SweepDir, plan: SweepPlan, arrays: Sequence[ArrayJob]) -
             # Each trial has a limit of its own.
             time_min=first.slurm.time_min * sum(array.places for array in arrays),
             signal_delay_s=30,
+            # The process that starts the trials needs none; `run_slices` undoes what this does to them.
             gpus=0,
-            environ={"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"},
+            environ={"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **visible_devices()},
         ),
         run_slices,
         str(sweep.root),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from train.kernels import loss_head
 from train.kernels.check import Heads, mismatches
 from train.kernels.ops import OPS, build_in_child, why_not_buildable
 from train.kernels.table import IMPLEMENTATIONS, Implementation, KernelChoice
@@ -36,3 +37,23 @@ def test_it_agrees_with_its_reference(entry: Implementation, precision: str, hea
 
 def test_every_op_belongs_to_an_implementation():
     assert {entry.op for entry in IMPLEMENTATIONS if entry.op} == set(OPS)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_one_product_adds_to_fp32_sums_what_blocks_add(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    """The weights' gradient of the loss head, over two chunks, against fp64."""
+    if not loss_head._HAS_FP32_SUMS:
+        pytest.skip("this torch has no such product")
+    torch.manual_seed(0)
+    slopes = torch.randn(2, 128, 5000, device="cuda", dtype=dtype)
+    hidden = torch.randn(2, 128, 256, device="cuda", dtype=dtype)
+    exact = sum(slope.double().T @ rows.double() for slope, rows in zip(slopes, hidden, strict=True))
+    errors = []
+    for at_once in (True, False):
+        monkeypatch.setattr(loss_head, "_HAS_FP32_SUMS", at_once)
+        total = torch.zeros(5000, 256, device="cuda")
+        for slope, rows in zip(slopes, hidden, strict=True):
+            loss_head._add_product(total, slope, rows)
+        errors.append(float((total - exact).abs().max()))
+    assert errors[0] < 1e-3
+    assert errors[0] <= errors[1]

@@ -15,8 +15,6 @@ from train.cache import made_once
 from train.failures import UserError
 from train.kernels.ops import OPS, built_file, op_folder
 
-_IN_A_COMMAND = "-DTORCH_EXTENSION_NAME"
-
 
 def main() -> None:
     """Build what is named; a failure ends with 2 and what the compiler said."""
@@ -24,9 +22,7 @@ def main() -> None:
         try:
             build(op)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to who asked
-            # Ninja repeats whole command lines, which nobody reads.
-            lines = [line for line in str(error).splitlines() if _IN_A_COMMAND not in line]
-            sys.stderr.write("\n".join(lines) or str(error))
+            sys.stderr.write(str(error))
             sys.exit(2)
 
 

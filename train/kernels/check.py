@@ -1,5 +1,6 @@
 """Each engaged kernel against its reference, forward and backward, on this device and in this dtype."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Heads:
 def mismatches(
     choices: Mapping[str, KernelChoice], device: torch.device, dtype: torch.dtype, heads: Heads
 ) -> dict[str, str]:
-    """By kernel: how it differs from its reference; empty when all agree."""
+    """By kernel: how it differs from its reference, or what its check raised; empty when all agree."""
     checks: dict[tuple[str, str], Callable[[torch.device, torch.dtype], str | None]] = {
         ("loss_head", "chunked"): _check_loss_head,
         **{
@@ -54,9 +55,21 @@ def mismatches(
     found = {}
     for kernel, choice in choices.items():
         check = checks.get((kernel, choice.name))
-        if check and (difference := check(device, dtype)):
+        if check and (difference := _outcome(check, device, dtype)):
             found[kernel] = difference
     return found
+
+
+def _outcome(
+    check: Callable[[torch.device, torch.dtype], str | None], device: torch.device, dtype: torch.dtype
+) -> str | None:
+    """What a check found. That it raised counts: a compiler is missing, or a driver is too old."""
+    try:
+        return check(device, dtype)
+    except Exception as error:
+        logging.getLogger(__name__).exception("a kernel's check raised")
+        text = str(error).strip()
+        return f"its check raised {type(error).__name__}{f': {text.splitlines()[0]}' if text else ''}"
 
 
 def _check_loss_head(device: torch.device, dtype: torch.dtype) -> str | None:

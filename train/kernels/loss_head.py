@@ -14,7 +14,9 @@ import torch
 from train.kernels.table import CHUNK_BYTES, logit_bytes
 
 _BLOCK_ROWS = 4096
-"""Rows of the vocabulary whose gradient is added at once."""
+"""Rows of the vocabulary whose gradient is added at once, where no product adds to fp32 sums itself."""
+_HAS_FP32_SUMS = "dtype_out" in torch.ops.aten.addmm.overloads()
+"""Whether this torch has products of bf16 or fp16 matrices that add to an fp32 matrix (on CUDA only)."""
 
 
 def linear_cross_entropy_sum(
@@ -22,7 +24,7 @@ def linear_cross_entropy_sum(
     weight_VD: torch.Tensor,
     bias_V: torch.Tensor | None,
     labels_N: torch.Tensor,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> torch.Tensor:
     """Sum of -ln p(label) over tokens, fp32 scalar; differentiable in everything but the labels.
 
@@ -39,7 +41,7 @@ def linear_cross_entropies(
     weight_VD: torch.Tensor,
     bias_V: torch.Tensor | None,
     labels_N: torch.Tensor,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> torch.Tensor:
     """-ln p(label) of each token, N, in fp32; without gradients."""
     rows = _chunk_rows(weight_VD, chunk_bytes)
@@ -54,8 +56,10 @@ def linear_cross_entropies(
     return torch.cat(parts)
 
 
-def _chunk_rows(weight_VD: torch.Tensor, chunk_bytes: int) -> int:
-    """Tokens per chunk."""
+def _chunk_rows(weight_VD: torch.Tensor, chunk_bytes: int | None) -> int:
+    """Tokens per chunk; without a size, of the size for the weights' device."""
+    if chunk_bytes is None:
+        chunk_bytes = CHUNK_BYTES["cuda" if weight_VD.is_cuda else "cpu"]
     return max(1, chunk_bytes // (logit_bytes(weight_VD.element_size()) * len(weight_VD)))
 
 
@@ -155,6 +159,9 @@ def _add_product(grad_weight: torch.Tensor, slope_CV: torch.Tensor, hidden_CD: t
     """grad_weight += slope^T hidden, summed in fp32 over chunks."""
     if slope_CV.dtype == torch.float32:
         grad_weight.addmm_(slope_CV.T, hidden_CD)
+        return
+    if slope_CV.is_cuda and _HAS_FP32_SUMS:
+        torch.addmm(grad_weight, slope_CV.T, hidden_CD, out_dtype=torch.float32, out=grad_weight)
         return
     # Block by block: a product of the weights' size is never made either, and each block is added while warm.
     blocks = zip(

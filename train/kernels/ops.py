@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +20,15 @@ from train.cache import cache_dir
 from train.machine.cpu_features import processor_facts
 from train.machine.toolchain import has_headers
 
+_INCLUDES = "CPLUS_INCLUDE_PATH"
 _CPU_FACTS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
 """Lines of /proc/cpuinfo, on x86 and on ARM, that decide which instructions a build may use."""
-_SAID_CHARACTERS = 4000
+_CUDA_HEADER = "cusparse.h"
+"""Torch's headers include it, and an installation of nvcc need not hold it."""
+_NOISE = ("-DTORCH_EXTENSION_NAME", "FAILED: ", "ninja: ")
+"""In lines that say which command failed, not why."""
+_SAID_LINES, _SAID_CHARACTERS = 12, 400
+"""Of a failed build that are shown, and of each line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,8 @@ def why_not_buildable(op: str) -> str | None:
     missing = [tool for tool in OPS[op].tools if not _has(tool)]
     if not has_headers():
         missing.append("Python.h (python3-dev)")
+    if "nvcc" in OPS[op].tools and not _toolkit_has_headers() and not _packaged_headers():
+        missing.append(f"{_CUDA_HEADER} (of the CUDA toolkit, or pip install nvidia-cusparse)")
     if not missing:
         return None
     names = " and ".join(missing)
@@ -85,9 +94,24 @@ def build_in_child(op: str) -> str | None:
     }
     if OPS[op].device == "cpu":
         environ["DS_ACCELERATOR"] = "cpu"
+    elif not _toolkit_has_headers():
+        given = os.environ.get(_INCLUDES)
+        environ[_INCLUDES] = os.pathsep.join([*([given] if given else []), *map(str, _packaged_headers())])
     command = [sys.executable, "-P", "-m", "train.kernels.build", op]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    return done.stderr.strip()[-_SAID_CHARACTERS:] or "no word" if done.returncode else None
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, errors="replace", check=False)
+    return _cause(done.stderr) or f"exit code {done.returncode}" if done.returncode else None
+
+
+def _cause(said: str) -> str:
+    """The end of what a failed build wrote, and before it the first error, without command lines."""
+    lines = [
+        line.rstrip()[:_SAID_CHARACTERS]
+        for line in said.splitlines()
+        if line.strip() and not any(noise in line for noise in _NOISE)
+    ]
+    last = lines[-_SAID_LINES:]
+    first_error = next((line for line in lines if "error:" in line), None)
+    return "\n".join(last if first_error is None or first_error in last else [first_error, *last])
 
 
 def _versions_folder() -> Path:
@@ -113,10 +137,34 @@ def _has(tool: str) -> bool:
     """As torch looks for it."""
     if tool == "c++":
         tool = os.environ.get("CXX", tool)
-    home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
     return shutil.which(tool, path=_tool_path()) is not None or (
-        tool == "nvcc" and (home / "bin" / tool).exists()
+        tool == "nvcc" and (_toolkit() / "bin" / tool).exists()
     )
+
+
+def _toolkit() -> Path:
+    """The CUDA toolkit that torch compiles with."""
+    named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if named:
+        return Path(named)
+    nvcc = shutil.which("nvcc", path=_tool_path())
+    return Path(nvcc).parent.parent if nvcc else Path("/usr/local/cuda")
+
+
+def _toolkit_has_headers() -> bool:
+    """Whether nvcc finds the header by itself, or where the user has told the compiler to look."""
+    told = [os.environ.get(name, "").split(os.pathsep) for name in (_INCLUDES, "CPATH")]
+    folders = [_toolkit() / "include", *_toolkit().glob("targets/*/include")]
+    folders += [Path(folder) for part in told for folder in part if folder]
+    return any((folder / _CUDA_HEADER).exists() for folder in folders)
+
+
+def _packaged_headers() -> list[Path]:
+    """Include folders of pip's CUDA packages, where one of them holds the header."""
+    spec = find_spec("nvidia")
+    roots = spec.submodule_search_locations if spec else None
+    folders = [folder for root in roots or () for folder in sorted(Path(root).glob("*/include"))]
+    return folders if any((folder / _CUDA_HEADER).exists() for folder in folders) else []
 
 
 def _tool_path() -> str:

@@ -22,7 +22,7 @@ def checked_kernels(job: TrainJob, group: Group, attempt: int, heads: Heads) -> 
         heads: The model's attention.
 
     Raises:
-        UserError: one differs, and the config does not allow to fall back.
+        UserError: one differs or cannot be checked, and the config does not allow to fall back.
     """
     choices = dict(job.plan.kernels)
     found = mismatches(choices, group.env.device, DTYPES[job.config.train.precision], heads)
@@ -35,7 +35,7 @@ def checked_kernels(job: TrainJob, group: Group, attempt: int, heads: Heads) -> 
         raise UserError(f"{told}; or set kernels.on_mismatch=fall_back")
     for kernel, text in apart.items():
         choices[kernel] = KernelChoice(
-            name=reference_of(kernel), why=f"{choices[kernel].name} differs: {text}"
+            name=reference_of(kernel), why=f"{choices[kernel].name} failed its check: {text}"
         )
     if group.env.is_main:
         for kernel, choice in choices.items():

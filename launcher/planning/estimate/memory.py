@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from launcher.planning.estimate.shape import ModelShape
 from train.batch import BatchPlan
 from train.config import TrainingConfig
-from train.kernels.table import CHUNK_BYTES, logit_bytes
+from train.kernels.table import CHUNK_BYTES, Device, logit_bytes
 
 GB = 1e9
-_RUNTIME_GB = {"cpu": 0.9, "cuda": 1.5}
+_RUNTIME_GB: dict[Device, float] = {"cpu": 0.9, "cuda": 1.5}
 """Interpreter, libraries and allocator of one rank; on a GPU, CUDA context and NCCL buffers."""
 
 
@@ -16,7 +16,7 @@ _RUNTIME_GB = {"cpu": 0.9, "cuda": 1.5}
 class MemoryEstimate:
     """Bytes of one rank, in GB (10^9), where its model lives (GPU, or host on the CPU)."""
 
-    device: str
+    device: Device
 
     weights_gb: float
     gradients_gb: float
@@ -49,7 +49,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    config: TrainingConfig, shape: ModelShape, batch: BatchPlan, device: str
+    config: TrainingConfig, shape: ModelShape, batch: BatchPlan, device: Device
 ) -> MemoryEstimate:
     """Add up one rank's memory.
 
@@ -70,7 +70,7 @@ def estimate_memory(
     save_copy = (parameters * width if stage < 3 else 0) + parameters * (8 + master) / (ranks if stage else 1)
     tokens = batch.micro_batch_size * config.data.max_length
     activations = tokens * _activation_bytes_per_token(config, shape, width)
-    logits = _logits_bytes(config, shape, tokens, width) if shape.kind == "decoder" else 0
+    logits = _logits_bytes(config, shape, tokens, width, device) if shape.kind == "decoder" else 0
     return MemoryEstimate(
         device=device,
         weights_gb=(0 if config.zero.offload_params else weights) / GB,
@@ -98,12 +98,12 @@ def _activation_bytes_per_token(config: TrainingConfig, shape: ModelShape, width
     return shape.layers * shape.hidden * width + others + whole_layer
 
 
-def _logits_bytes(config: TrainingConfig, shape: ModelShape, tokens: int, width: int) -> int:
+def _logits_bytes(config: TrainingConfig, shape: ModelShape, tokens: int, width: int, device: Device) -> int:
     """Of a chunk of logits and the weights' gradient in fp32, or of all logits three times over."""
     if config.kernels.loss_head == "torch":
         # In the training dtype, their fp32 copy and its gradient.
         return tokens * shape.vocab * (width + 8)
-    chunk = min(CHUNK_BYTES, logit_bytes(width) * tokens * shape.vocab)
+    chunk = min(CHUNK_BYTES[device], logit_bytes(width) * tokens * shape.vocab)
     return chunk + shape.vocab * shape.hidden * (4 + 2 * width)
 
 
@@ -115,8 +115,15 @@ def checkpoint_bytes(config: TrainingConfig, shape: ModelShape) -> int:
 
 
 def disk_bytes(config: TrainingConfig, shape: ModelShape) -> int:
-    """Most that a run directory holds at once: kept checkpoints, the best, one being written, the export."""
-    kept = config.checkpoint.keep_last + 1 + (1 if config.data.validation else 0)
-    if config.checkpoint.keep_every_steps and config.train.max_steps:
-        kept += config.train.max_steps // config.checkpoint.keep_every_steps
+    """Most that a run directory holds at once: kept checkpoints, the best, one being written, the export.
+
+    Where a run saves only at its end and when it is stopped, two are counted: that of a stop, and the last
+    one while it is written.
+    """
+    checkpoint = config.checkpoint
+    if (checkpoint.every_steps, checkpoint.every_min, config.eval.every_steps) == (None, None, None):
+        return 2 * checkpoint_bytes(config, shape) + 2 * shape.parameters * 2
+    kept = checkpoint.keep_last + 1 + (1 if config.data.validation else 0)
+    if checkpoint.keep_every_steps and config.train.max_steps:
+        kept += config.train.max_steps // checkpoint.keep_every_steps
     return kept * checkpoint_bytes(config, shape) + 2 * shape.parameters * 2

@@ -353,3 +353,5 @@ def test_a_gpu_plan_for_another_machine_is_shown_in_full(monkeypatch: pytest.Mon
     assert plan.placement.world_size == 8
     assert plan.time.seconds is not None
     assert plan.deepspeed["zero_optimization"]["overlap_comm"] is True
+    alone = plan_of("hardware=h100x8", "hardware.gpus_per_node=1", "train.micro_batch_size=1")
+    assert alone.deepspeed["zero_optimization"]["overlap_comm"] is False

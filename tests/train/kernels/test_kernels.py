@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from transformers import modeling_utils
 
-from train.kernels import check
+from train.kernels import check, loss_head
 from train.kernels.adamw import adopt_states, make_adamw
 from train.kernels.apply import attach_loss_head
 from train.kernels.check import Heads
@@ -51,6 +51,14 @@ def test_the_loss_head_equals_cross_entropy_in_fp64(rows: int, bias: bool, dtype
         cosine = functional.cosine_similarity(leaf.grad.double().flatten(), right.grad.flatten(), dim=0)
         assert float(cosine) >= 0.9999
         assert float(leaf.grad.double().norm() / right.grad.norm()) == pytest.approx(1.0, abs=1e-2)
+
+
+def test_a_chunk_has_the_size_for_its_device(monkeypatch: pytest.MonkeyPatch):
+    weight = torch.empty(V, D)
+    assert loss_head._chunk_rows(weight, None) == 128 * 2**20 // (4 * V)
+    monkeypatch.setitem(loss_head.CHUNK_BYTES, "cpu", 4 * V * 2)
+    assert loss_head._chunk_rows(weight, None) == 2
+    assert loss_head._chunk_rows(weight, 4 * V * 7) == 7
 
 
 def test_each_token_has_its_own_loss():
@@ -125,6 +133,12 @@ def test_auto_takes_flash_attention_for_packs_where_it_can_be_had(where: Site, a
     assert chosen(AUTO, where)["attention"] == attention
 
 
+def test_compiled_layers_leave_to_torch_what_it_fuses_itself():
+    compiled = site("cuda", compiled=True)
+    assert chosen(AUTO, compiled) == chosen(AUTO, site("cuda", liger=False))
+    assert "torch.compile fuses these operations itself" in choose(AUTO, compiled)[0]["rope"].why
+
+
 def test_why_not_is_told():
     choices, refused = choose(AUTO, site("cuda", liger=False))
     assert choices["rope"].why == "liger needs the package liger-kernel"
@@ -144,6 +158,7 @@ NO_COMPILER = {"why_not_buildable": lambda _: "has to be compiled, and there is 
     ("wanted", "where", "why"),
     [
         ({"swiglu": "liger"}, site("cpu"), "runs on cuda only"),
+        ({"rope": "liger"}, site("cuda", compiled=True), "is not used with model.compile=true"),
         ({"optimizer": "cpu_adam"}, site("cpu"), "serves zero.offload_optimizer=true only"),
         ({"optimizer": "cpu_adam"}, site("cpu", offload=True, **NO_COMPILER), "there is no c++ here"),
         ({"optimizer": "fused_adam"}, site("cpu"), "runs on cuda only"),
@@ -211,6 +226,18 @@ def test_a_kernel_that_computes_something_else_is_found(monkeypatch: pytest.Monk
     assert "value" in check.mismatches(engaged, CPU, torch.float32, DECODER)["loss_head"]
     monkeypatch.setattr(check, "linear_cross_entropy_sum", wrong_gradient)
     assert "gradient" in check.mismatches(engaged, CPU, torch.float32, DECODER)["loss_head"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no such\nlibrary"), ImportError()])
+def test_a_check_that_raises_counts_as_a_mismatch(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    def raises(*_: torch.Tensor, **__: int) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(check, "linear_cross_entropy_sum", raises)
+    found = check.mismatches(choices(loss_head="chunked", attention="sdpa"), CPU, torch.float32, DECODER)
+    [first, *_] = str(error).splitlines() or [""]
+    text = f"its check raised {type(error).__name__}: {first}" if first else "its check raised ImportError"
+    assert found == {"loss_head": text}
 
 
 def test_attention_that_sees_other_documents_is_found(monkeypatch: pytest.MonkeyPatch):

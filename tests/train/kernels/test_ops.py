@@ -88,6 +88,87 @@ def test_a_missing_compiler_is_named_unless_something_is_built(monkeypatch: pyte
     assert ops.why_not_buildable("cpu_adam") is None
 
 
+@pytest.fixture
+def nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A CUDA toolkit without headers of libraries, and no pip package that has them; returns its folder."""
+    home = tmp_path / "cuda"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "nvcc").touch()
+    monkeypatch.setenv("CUDA_HOME", str(home))
+    for name in ("CPLUS_INCLUDE_PATH", "CPATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(ops, "find_spec", lambda _: None)
+    monkeypatch.setattr(ops, "has_headers", lambda: True)
+    return home
+
+
+def packaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As pip lays out NVIDIA's packages; returns the include folder."""
+    include = folder / "nvidia" / "cu13" / "include"
+    include.mkdir(parents=True)
+    (include / "cusparse.h").touch()
+    spec = SimpleNamespace(submodule_search_locations=[str(folder / "nvidia")])
+    monkeypatch.setattr(ops, "find_spec", lambda _: spec)
+    return include
+
+
+def test_cuda_headers_are_looked_for_in_the_toolkit_and_among_pips_packages(
+    nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert "there is no cusparse.h (of the CUDA toolkit, or pip install" in (
+        ops.why_not_buildable("fused_adam") or ""
+    )
+    assert ops.why_not_buildable("cpu_adam") is None
+    with monkeypatch.context() as patch:
+        packaged(tmp_path / "site", patch)
+        assert ops.why_not_buildable("fused_adam") is None
+    (nvcc / "include").mkdir()
+    (nvcc / "include" / "cusparse.h").touch()
+    assert ops.why_not_buildable("fused_adam") is None
+
+
+def test_a_build_gets_pips_headers_where_the_toolkit_has_none(
+    nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[str | None] = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: Any) -> SimpleNamespace:
+        seen.append(env.get("CPLUS_INCLUDE_PATH"))
+        return SimpleNamespace(returncode=0, stderr="")
+
+    include = packaged(tmp_path / "site", monkeypatch)
+    monkeypatch.setattr(ops, "subprocess", SimpleNamespace(run=run))
+    assert ops.build_in_child("fused_adam") is None
+    monkeypatch.setenv("CPLUS_INCLUDE_PATH", "/mine")
+    assert ops.build_in_child("fused_adam") is None
+    assert ops.build_in_child("cpu_adam") is None
+    (nvcc / "include").mkdir()
+    (nvcc / "include" / "cusparse.h").touch()
+    assert ops.build_in_child("fused_adam") is None
+    assert seen == [str(include), f"/mine:{include}", "/mine", "/mine"]
+
+
+def test_of_a_failed_build_the_cause_is_shown(monkeypatch: pytest.MonkeyPatch):
+    command = "/usr/bin/nvcc -DTORCH_EXTENSION_NAME=fused_adam -c adam.cu"
+    notes = [f"note {number}" for number in range(20)]
+    said = [
+        "a warning of an import",
+        f"Error building extension 'fused_adam': [1/2] {command}",
+        f"FAILED: [code=1] adam.o {command}",
+        "",
+        "CUDAContextLight.h:8:10: fatal error: cusparse.h: No such file or directory",
+        *notes,
+        "ninja: build stopped: subcommand failed.",
+    ]
+    failed = SimpleNamespace(returncode=2, stderr="\n".join(said))
+    monkeypatch.setattr(ops, "subprocess", SimpleNamespace(run=lambda *_, **__: failed))
+    assert (ops.build_in_child("cpu_adam") or "").splitlines() == [said[4], *notes[-12:]]
+    failed.stderr = "\n".join([*said[:5], said[-1]])
+    assert (ops.build_in_child("cpu_adam") or "").splitlines() == [said[0], said[4]]
+    failed.stderr = ""
+    assert ops.build_in_child("cpu_adam") == "exit code 2"
+
+
 def test_the_doctor_tells_what_the_compiler_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """By a real build, with a compiler that compiles nothing."""
     broken = tmp_path / "broken-c++"

@@ -15,6 +15,7 @@ from launcher.planning.estimate.memory import (
 )
 from launcher.planning.estimate.shape import ModelShape
 from train.batch import solve_batch
+from train.kernels.table import Device
 
 SHAPE = ModelShape(
     kind="decoder",
@@ -48,7 +49,7 @@ def config_of(**sections: dict[str, Any]) -> RunConfig:
     )
 
 
-def memory_of(config: RunConfig, shape: ModelShape = SHAPE, device: str = "cuda") -> MemoryEstimate:
+def memory_of(config: RunConfig, shape: ModelShape = SHAPE, device: Device = "cuda") -> MemoryEstimate:
     batch = solve_batch(global_batch_size=8, micro_batch_size=2, world_size=4)
     return estimate_memory(config, shape, batch, device)
 
@@ -103,9 +104,11 @@ def test_logits_are_kept_whole_by_torch_and_in_chunks_otherwise():
     chunked = memory_of(config_of(kernels={"loss_head": "chunked"})).logits_gb * GB
     assert whole == pytest.approx(200 * 5000 * (2 + 8))
     assert chunked == pytest.approx(200 * 5000 * (4 + 2) + 5000 * 100 * (4 + 2 * 2))
-    large = replace(SHAPE, vocab=5_000_000)
-    limited = memory_of(config_of(kernels={"loss_head": "chunked"}), large).logits_gb * GB
-    assert limited == pytest.approx(128 * 2**20 + 5_000_000 * 100 * 8)
+    larger = replace(SHAPE, vocab=50_000_000)
+    chunks: dict[Device, int] = {"cuda": 2 * 2**30, "cpu": 128 * 2**20}
+    for device, chunk in chunks.items():
+        limited = memory_of(config_of(kernels={"loss_head": "chunked"}), larger, device).logits_gb * GB
+        assert limited == pytest.approx(chunk + 50_000_000 * 100 * 8)
     assert memory_of(config_of(), replace(SHAPE, kind="encoder")).logits_gb == 0
 
 
@@ -121,6 +124,8 @@ def test_bytes_of_a_checkpoint(precision: str, stage: int, per_parameter: int):
 @pytest.mark.parametrize(
     ("checkpoint", "data", "checkpoints"),
     [
+        ({"keep_last": 5, "every_steps": None}, {"validation": "rows.jsonl"}, 2),
+        ({"keep_last": 5, "every_steps": None, "every_min": 10.0}, {}, 6),
         ({"keep_last": 2}, {}, 3),
         ({"keep_last": 2}, {"validation": "rows.jsonl"}, 4),
         ({"keep_last": 1, "keep_every_steps": 10}, {}, 2 + 5),
@@ -131,7 +136,7 @@ def test_a_run_holds_the_kept_checkpoints_one_more_and_the_export(
     checkpoint: dict[str, Any], data: dict[str, Any], checkpoints: int
 ):
     config = config_of(
-        checkpoint={"keep_every_steps": None, **checkpoint},
+        checkpoint={"keep_every_steps": None, "every_steps": 10, "every_min": None, **checkpoint},
         data={"max_length": 100, "validation": None, **data},
         train={"precision": "bf16", "max_steps": 50},
     )
