@@ -14,23 +14,22 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from train.node.forkserver import ONE_THREAD, redirect_output
 from train.node.signals import die_with_parent
 from train.rank_environment import RankStart
 from train.rundir import RunDir
 
 _ROOT = Path(__file__).resolve().parents[2]
-_AT_IMPORT = {
+_AT_IMPORT = ONE_THREAD | {
     "CUDA_VISIBLE_DEVICES": "",
     "DS_ACCELERATOR": "cpu",
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_OFFLINE": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
     "PYTHONPATH": str(_ROOT),
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Read by libraries while they are imported; arrow and OpenBLAS start threads without it."""
+"""Read by libraries while they are imported."""
 _GRACE_S = 20.0
 
 
@@ -47,7 +46,6 @@ def fork(function: Callable[..., object], *arguments: Any, environ: Mapping[str,
 def be_rank(run_dir: RunDir) -> None:
     """What `python -m train.worker RUN_DIR RANK` does. A rank must import nothing that only tests need."""
     import train.worker
-    from train.node.forkserver import redirect_output
 
     run_dir.adopt_umask()
     rank = os.environ["RANK"]

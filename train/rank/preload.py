@@ -9,7 +9,7 @@ import train.rank.setup  # noqa: F401 - imported for the ranks
 from train.job import load_job
 from train.model.load import import_model_code
 
-_LAZY = (
+LAZY = (
     # transformers and DeepSpeed import these when a rank first needs them: a third of a start.
     "transformers.modeling_utils",
     "transformers.models.auto.modeling_auto",
@@ -17,6 +17,7 @@ _LAZY = (
     "deepspeed.module_inject.auto_ep_layer",
     "deepspeed.runtime.zero.muon.muon_optimizer",
 )
+"""Whatever model a run trains."""
 
 
 def import_for(run_dir: Path) -> None:
@@ -26,7 +27,7 @@ def import_for(run_dir: Path) -> None:
         RuntimeError: CUDA was initialised, which does not survive a fork.
     """
     config = load_job(run_dir).config
-    for name in _LAZY:
+    for name in LAZY:
         importlib.import_module(name)
     if config.tracking.wandb != "disabled":
         importlib.import_module("wandb")
