@@ -15,7 +15,7 @@ from train.kernels.table import CHUNK_BYTES, logit_bytes
 
 _BLOCK_ROWS = 4096
 """Rows of the vocabulary whose gradient is added at once, where no product adds to fp32 sums itself."""
-_HAS_FP32_SUMS = "dtype_out" in torch.ops.aten.addmm.overloads()
+_HAS_FP32_SUMS = hasattr(torch.ops.aten.addmm, "dtype_out")
 """Whether this torch has products of bf16 or fp16 matrices that add to an fp32 matrix (on CUDA only)."""
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from transformers import modeling_utils
 
-from train.kernels import check, loss_head
+from train.kernels import check, loss_head, table
 from train.kernels.adamw import adopt_states, make_adamw
 from train.kernels.apply import attach_loss_head
 from train.kernels.check import Heads
@@ -56,7 +56,7 @@ def test_the_loss_head_equals_cross_entropy_in_fp64(rows: int, bias: bool, dtype
 def test_a_chunk_has_the_size_for_its_device(monkeypatch: pytest.MonkeyPatch):
     weight = torch.empty(V, D)
     assert loss_head._chunk_rows(weight, None) == 128 * 2**20 // (4 * V)
-    monkeypatch.setitem(loss_head.CHUNK_BYTES, "cpu", 4 * V * 2)
+    monkeypatch.setitem(table.CHUNK_BYTES, "cpu", 4 * V * 2)
     assert loss_head._chunk_rows(weight, None) == 2
     assert loss_head._chunk_rows(weight, 4 * V * 7) == 7
 
