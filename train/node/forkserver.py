@@ -192,7 +192,7 @@ def redirect_output(path: str) -> None:
 
 
 def _show_as(words: Sequence[str]) -> None:
-    """Let `ps` and `top` show this command in place of the server's own, as far as it has room."""
+    """Let `ps` and `top` show this command instead of the server's own, as far as there is room."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[_ARG_START]), int(fields[_ARG_START + 1])
     text = b"\0".join(word.encode() for word in words)[: end - start - 1]

@@ -139,7 +139,7 @@ class Starter:
             self._events.append(event)
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Signal every live rank; with SIGKILL also whatever it has started. May come from any thread."""
+        """Signal every live rank; with SIGKILL also the processes it started. May come from any thread."""
         with contextlib.suppress(OSError):
             self._send({"do": "signal", "number": int(number)})
 

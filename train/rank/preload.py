@@ -17,7 +17,7 @@ LAZY = (
     "deepspeed.module_inject.auto_ep_layer",
     "deepspeed.runtime.zero.muon.muon_optimizer",
 )
-"""Whatever model a run trains."""
+"""Modules that every run needs, independent of its model."""
 
 
 def import_for(run_dir: Path) -> None:

@@ -44,7 +44,7 @@ def prepare_data(job: TrainJob, directory: Path, tokenizer: Any) -> RankData:
 
 
 def report_data(job: TrainJob, data: RankData, attempt: int | None) -> DataReport:
-    """What became of the rows; journaled once for all attempts, by the rank that is given the attempt."""
+    """Report truncated and packed rows; the rank that is given the attempt journals it once per run."""
     report = report_on(data.sequences, data.sets["train"], job.config.data, job.plan.data["train"].rows)
     if attempt is not None and not of_kind(read_journal(job.run_dir.events), DataPrepared):
         job.run_dir.log(DataPrepared(attempt=attempt, **asdict(report)))
