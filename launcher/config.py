@@ -35,6 +35,9 @@ class RunConfig(TrainingConfig):
         values = self.model_dump(
             mode="json", include=sections, exclude={"train": {"hang_timeout_s", "start_method"}}
         )
+        if values["eval"]["max_rows"] is None:
+            # Added after runs had been named: without it they keep their names.
+            del values["eval"]["max_rows"]
         return with_former_names(values)
 
     @property

@@ -271,6 +271,9 @@ class EvalConfig(Section):
     """Sequences per rank and forward pass in validation and assessment."""
     base: bool = True
     """Assess the base model before training, to compare the tuned model with it."""
+    max_rows: PositiveInt | None = None
+    """Maximum number of rows of `data.test`, and of `eval.general`, that are assessed, evenly spread over the
+    file. `null` assesses all of them. Held-out rows of a fold are always all assessed."""
     general: FilePath | None = None
     """Rows unrelated to the task, in the same format as the training rows. Their loss before and after the
     training shows what the model forgot."""

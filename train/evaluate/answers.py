@@ -28,17 +28,37 @@ def answer(
         engine: The model under ZeRO; all ranks take part when its parameters are sharded.
         tokenizer: With a chat template.
         conversations: Turns up to a question.
-        group: The ranks; all of them compute the same answers, so none runs ahead of a collective.
+        group: The ranks. Each answers its share; with sharded parameters all of them answer everything,
+            because every forward pass is a collective.
         max_new_tokens: Tokens per answer at most.
         sharded: ZeRO-3.
     """
+    if sharded:
+        return _generate(engine, tokenizer, conversations, group.env.device, max_new_tokens, sharded=True)
+    ranks = group.env.world_size
+    mine = conversations[group.env.rank :: ranks]
+    shares = group.gather(
+        _generate(engine, tokenizer, mine, group.env.device, max_new_tokens, sharded=False) if mine else []
+    )
+    return [shares[number % ranks][number // ranks] for number in range(len(conversations))]
+
+
+def _generate(
+    engine: Engine,
+    tokenizer: Any,
+    conversations: Sequence[Turns],
+    device: torch.device,
+    max_new_tokens: int,
+    *,
+    sharded: bool,
+) -> list[str]:
     prompts = [
         tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
         for conversation in conversations
     ]
     encoded = tokenizer(
         prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
-    ).to(group.env.device)
+    ).to(device)
     model: Any = engine.module
     with engine.evaluating(), torch.inference_mode(mode=not sharded):
         generated = model.generate(

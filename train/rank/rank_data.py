@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from train.config import DataRole
 from train.data.collate import TokenSet
 from train.data.packing import pack_documents
@@ -64,9 +66,20 @@ def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[DataRo
             dataset,
             pad_id=tokenizer.pad_token_id,
             labels_per_token=job.config.model.task == "causal",
-            numbers=documents_of(dataset, parts.get(role), drop_overlong=policy == "drop"),
+            numbers=_assessed(
+                role,
+                documents_of(dataset, parts.get(role), drop_overlong=policy == "drop"),
+                job.config.eval.max_rows,
+            ),
         )
     return sets
+
+
+def _assessed(role: DataRole, numbers: np.ndarray, max_rows: int | None) -> np.ndarray:
+    """The documents of a role that are used: all, or for the sets of the assessment at most `max_rows`."""
+    if role not in ("test", "general") or max_rows is None or len(numbers) <= max_rows:
+        return numbers
+    return numbers[np.linspace(0, len(numbers) - 1, num=max_rows, dtype=int)]
 
 
 def _form_sequences(job: TrainJob, documents: TokenSet) -> Sequences:
