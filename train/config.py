@@ -158,10 +158,11 @@ class TrainConfig(Section):
     hang_timeout_s: Annotated[float, Field(ge=1.0)] = 600.0
     """Seconds without progress of a rank within a step, after which all ranks are restarted. Startup, the
     first step, checkpoints and evaluations may take six times as long."""
-    start_method: Literal["fork", "spawn"] = "fork"
+    start_method: Literal["auto", "fork", "spawn"] = "auto"
     """How a node starts its ranks. `fork`: one process imports torch, transformers and DeepSpeed, then forks
     all ranks: starts and restarts take less time and read fewer files. `spawn`: each rank is a new Python
-    process with its own imports, for libraries that do not work after a fork."""
+    process with its own imports, for libraries that do not work after a fork. `auto`: `fork` for CPU ranks,
+    `spawn` for GPUs, where an imported library may start the CUDA driver, which does not survive a fork."""
     bad_steps: PositiveInt = 3
     """Number of consecutive steps with non-finite gradients after which the run returns to its last
     checkpoint and excludes these batches. Each such step is skipped. A run returns to a checkpoint at most

@@ -86,6 +86,14 @@ class TrainJob:
     plan: TrainPlan
     deepspeed: dict[str, Any]
 
+    @property
+    def start_method(self) -> Literal["fork", "spawn"]:
+        """How ranks are started, with `auto` decided by the device."""
+        asked = self.config.train.start_method
+        if asked != "auto":
+            return asked
+        return "spawn" if self.plan.device == "cuda" else "fork"
+
 
 def read_training_plan(run_dir: RunDir) -> TrainPlan:
     """What plan.json holds for the ranks.

@@ -15,11 +15,25 @@ from train.rundir import RunDir
 PROBE = """
 import ctypes, json, os, sys
 from pathlib import Path
+
+class Watch:
+    # Asked for each module before it is imported: notes those that come just before the second thread.
+
+    recent, found = [], None
+
+    def find_spec(self, name, path=None, target=None):
+        if self.found is None and len(os.listdir("/proc/self/task")) > 1:
+            self.found = self.recent[-20:]
+        self.recent.append(name)
+
+watch = Watch()
+sys.meta_path.insert(0, watch)
 from train.worker import preload
 preload(sys.argv[1])
 import torch
 facts = {
     "threads": [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()],
+    "imported_before": watch.found,
     "cuda": torch.cuda.is_initialized(),
     # Of the driver itself, which knows nothing of torch: 3 is CUDA_ERROR_NOT_INITIALIZED.
     "driver": ctypes.CDLL("libcuda.so.1").cuCtxGetCurrent(ctypes.byref(ctypes.c_void_p())),
@@ -45,5 +59,5 @@ def test_a_forked_rank_computes_on_the_gpu(runs: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     facts = json.loads(done.stdout.splitlines()[-1])
-    assert len(facts["threads"]) == 1, facts["threads"]
-    assert (facts["cuda"], facts["driver"], facts["rank"]) == (False, 3, 0)
+    assert len(facts["threads"]) == 1, facts
+    assert (facts["cuda"], facts["driver"], facts["rank"]) == (False, 3, 0), facts

@@ -6,10 +6,11 @@ and every rank loads it as it is: no rank needs a compiler, and none that is kil
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from train.cache import cache_dir
 from train.machine.cpu_features import processor_facts
 from train.machine.toolchain import has_headers
 
-_INCLUDES = "CPLUS_INCLUDE_PATH"
+_INCLUDES, _ARCHITECTURES = "CPLUS_INCLUDE_PATH", "TORCH_CUDA_ARCH_LIST"
 _CPU_FACTS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
 """Lines of /proc/cpuinfo, on x86 and on ARM, that decide which instructions a build may use."""
 _CUDA_HEADER = "cusparse.h"
@@ -94,9 +95,17 @@ def build_in_child(op: str) -> str | None:
     }
     if OPS[op].device == "cpu":
         environ["DS_ACCELERATOR"] = "cpu"
-    elif not _toolkit_has_headers():
+        return _run_build(op, environ)
+    # DeepSpeed takes numbers only, and code for 9.0 runs where code for 9.0a does.
+    if architectures := os.environ.get(_ARCHITECTURES):
+        environ[_ARCHITECTURES] = re.sub(r"(\d+\.\d+)[a-z]", r"\1", architectures)
+    if not _toolkit_has_headers():
         given = os.environ.get(_INCLUDES)
         environ[_INCLUDES] = os.pathsep.join([*([given] if given else []), *map(str, _packaged_headers())])
+    return _run_build(op, environ)
+
+
+def _run_build(op: str, environ: Mapping[str, str]) -> str | None:
     command = [sys.executable, "-P", "-m", "train.kernels.build", op]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, errors="replace", check=False)
     return _cause(done.stderr) or f"exit code {done.returncode}" if done.returncode else None

@@ -102,7 +102,7 @@ class _Agent:
 
     def _new_starter(self) -> Starter:
         starter = Starter(
-            self._job.config.train.start_method,
+            self._job.start_method,
             _RANK_MODULE,
             [str(self._job.run_dir.root)],
             self._node_environment(),

@@ -27,7 +27,7 @@ def test_a_trial_sees_the_gpus_of_the_user(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(local, "die_with_parent", lambda: None)
     monkeypatch.setattr(SweepDir, "adopt_umask", lambda _: None)
-    monkeypatch.setattr(SweepDir, "slices", lambda _: [])
+    monkeypatch.setattr(SweepDir, "arrays", lambda _: [])
     local.run_slices(str(tmp_path), [], 1)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == chosen
     assert visible_devices() == handed_on

@@ -148,6 +148,21 @@ def test_a_build_gets_pips_headers_where_the_toolkit_has_none(
     assert seen == [str(include), f"/mine:{include}", "/mine", "/mine"]
 
 
+def test_a_build_gets_architectures_that_deepspeed_reads(nvcc: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[str | None] = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: Any) -> SimpleNamespace:
+        seen.append(env.get("TORCH_CUDA_ARCH_LIST"))
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(ops, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    assert ops.build_in_child("fused_adam") is None
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0a 10.0f+PTX")
+    assert ops.build_in_child("fused_adam") is None
+    assert seen == [None, "8.0;9.0 10.0+PTX"]
+
+
 def test_of_a_failed_build_the_cause_is_shown(monkeypatch: pytest.MonkeyPatch):
     command = "/usr/bin/nvcc -DTORCH_EXTENSION_NAME=fused_adam -c adam.cu"
     notes = [f"note {number}" for number in range(20)]
