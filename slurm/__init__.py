@@ -1,1 +1,1 @@
-"""Knows the scheduler: executors and the environment of a task. Standard library and submitit only."""
+"""The scheduler: submission, job states and the environment of a task. Uses pydantic and submitit only."""

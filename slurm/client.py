@@ -1,4 +1,4 @@
-"""Slurm's commands: asked with patience while the controller is away, answered in typed records."""
+"""Calls of Slurm's commands, with retries while the controller is unreachable and typed results."""
 
 import getpass
 import os
@@ -29,18 +29,18 @@ T = TypeVar("T")
 
 
 class SlurmError(Exception):
-    """A command of Slurm's failed; the message is what it said."""
+    """A Slurm command failed; the message is its error output."""
 
 
 class SlurmAwayError(SlurmError):
-    """The controller does not answer."""
+    """Slurm's controller is unreachable."""
 
 
 def patiently(attempt: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
-    """Try again, ever more slowly, while the controller is away.
+    """Retry a call with growing pauses while the controller is unreachable.
 
     Raises:
-        SlurmAwayError: it stayed away for that long.
+        SlurmAwayError: The controller was unreachable for `patience_s` seconds.
     """
     deadline = time.monotonic() + patience_s
     pause_s = _FIRST_PAUSE_S
@@ -55,19 +55,19 @@ def patiently(attempt: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
 
 
 def is_away(message: str) -> bool:
-    """Whether a message of Slurm's says that the controller does not answer."""
+    """Return whether an error message of Slurm means that the controller is unreachable."""
     return any(sign in message for sign in _AWAY)
 
 
 def call(*command: str, stdin: str | None = None) -> str:
-    """Standard output of one command.
+    """Run a command and return its standard output.
 
     Raises:
-        SlurmAwayError: the controller does not answer.
-        SlurmError: anything else.
+        SlurmAwayError: The controller is unreachable.
+        SlurmError: The command is missing or failed for another reason.
     """
     if which(command[0]) is None:
-        raise SlurmError(f"{command[0]} is not on this machine; submit from a login node of the cluster")
+        raise SlurmError(f"command not found: {command[0]}; submit from a login node of the cluster")
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, input=stdin, env=outside_of_jobs(os.environ)
     )
@@ -78,13 +78,13 @@ def call(*command: str, stdin: str | None = None) -> str:
 
 
 def queue(patience_s: float = PATIENCE_S) -> list[JobRecord]:
-    """All jobs of this user that the controller remembers, in one call."""
+    """Return all jobs of this user that the controller still lists, in one call."""
     command = ("squeue", "--noheader", "--array", "--states=all", f"--user={getpass.getuser()}")
     return parse_jobs(patiently(lambda: call(*command, f"--format={SQUEUE_FORMAT}"), patience_s))
 
 
 def accounting(keys: Iterable[str]) -> list[JobRecord]:
-    """What the accounting database says of jobs by their keys; nothing where there is no database."""
+    """Return the accounting records of jobs by their keys; an empty list without an accounting database."""
     wanted = ",".join(sorted({job_name_of(key) for key in keys}))
     if not wanted or which("sacct") is None:
         return []
@@ -103,20 +103,20 @@ def accounting(keys: Iterable[str]) -> list[JobRecord]:
 
 
 def find_job(key: str) -> JobRecord | None:
-    """The job of this key, if Slurm has it: the way to learn whether an unanswered sbatch went through."""
+    """Return the job of a key, or None. Shows whether an sbatch that timed out has submitted its job."""
     return newest(queue()).get(key)
 
 
 def state_of(job_id: str) -> JobRecord | None:
-    """One job as it is now; None when the controller has forgotten it."""
+    """Return the current record of a job, or None if the controller no longer lists it."""
     return next((record for record in queue() if record.job_id == job_id), None)
 
 
 def would_accept(script: str) -> None:
-    """Have sbatch check a script without submitting it.
+    """Let sbatch validate a script without submitting it.
 
     Raises:
-        SlurmError: with what is wrong with it.
+        SlurmError: sbatch rejects the script; the message has its reasons.
     """
     try:
         call("sbatch", "--test-only", stdin=script)
@@ -128,22 +128,22 @@ def would_accept(script: str) -> None:
 
 
 def requeue(job_id: str, exclude: Sequence[str] = ()) -> None:
-    """Put a running job back into the queue, away from nodes that proved unfit."""
+    """Requeue a running job and exclude nodes that failed their check."""
     patiently(lambda: call("scontrol", "requeue", job_id))
     if exclude:
-        # Allowed for pending jobs only: so after, and while this process is being ended.
+        # Slurm allows this for pending jobs only, so it follows the requeue, which also ends this process.
         nodes = ",".join(exclude)
         patiently(lambda: call("scontrol", "update", f"jobid={job_id}", f"ExcNodeList={nodes}"))
 
 
 def cancel(job_id: str, *, waiting_only: bool = False) -> None:
-    """End a job of ours, or all elements of an array: waiting or running, or only those that wait."""
+    """Cancel a job or all elements of an array; with `waiting_only`, only those that are pending."""
     which = ["--state=PENDING"] if waiting_only else []
     patiently(lambda: call("scancel", *which, job_id))
 
 
 def partitions() -> list[str]:
-    """Each partition with its nodes, their state, its time limit and its generic resources."""
+    """Return one line per partition: nodes, their state, time limit and generic resources."""
     lines = call("sinfo", "--noheader", "--format=%P|%D|%t|%l|%G").splitlines()
     texts = []
     for line in lines:
@@ -153,16 +153,20 @@ def partitions() -> list[str]:
 
 
 def largest_array() -> int:
-    """How many elements a job array may have at this site."""
+    """Return the largest job array that the site allows (Slurm's MaxArraySize).
+
+    Raises:
+        SlurmError: The output of scontrol has no MaxArraySize.
+    """
     for line in patiently(lambda: call("scontrol", "show", "config")).splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "MaxArraySize":
             return int(value)
-    raise SlurmError("scontrol show config names no MaxArraySize")
+    raise SlurmError("no MaxArraySize in the output of: scontrol show config")
 
 
 def accounting_answers() -> bool:
-    """Whether there is an accounting database."""
+    """Return whether an accounting database answers."""
     try:
         call("sacct", "--noheader", "--allocations", "--starttime=now", "--format=JobID")
     except SlurmError:
@@ -171,5 +175,5 @@ def accounting_answers() -> bool:
 
 
 def ping() -> str:
-    """What the controller says of itself."""
+    """Return the output of scontrol ping."""
     return call("scontrol", "ping").strip()

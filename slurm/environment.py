@@ -1,4 +1,4 @@
-"""What a task learns of its place from the scheduler's variables. Never reads os.environ itself."""
+"""The place of a task in its job, from the scheduler's environment variables. Does not read os.environ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _OF_THE_SITE = ("SLURM_CONF",)
 
 
 def outside_of_jobs(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what a surrounding job, or SBATCH_* defaults, would tell Slurm's commands."""
+    """Return the environment without the variables of a surrounding job and without SBATCH_* defaults."""
     return {
         name: value
         for name, value in environ.items()
@@ -17,39 +17,39 @@ def outside_of_jobs(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def job_key(name: str, index: str | int | None) -> str:
-    """What tells a job from all others, with or without an id: its name, and its index in an array."""
+    """Return the unique key of a job, which is known before its id: its name and its index in an array."""
     return name if index is None else f"{name}[{index}]"
 
 
 def job_name_of(key: str) -> str:
-    """The name that Slurm knows of a job's key."""
+    """Return Slurm's job name of a key."""
     return key.partition("[")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlace:
-    """One task per node: which job, which node of how many."""
+    """The job and the node of a task; each node has one task."""
 
     job_id: str
     node: int
     nodes: int
     start: str
-    """Tells starts of one job apart: the id and how often the job was requeued."""
+    """Identifies one start of the job: the id and the number of requeues."""
     node_name: str | None
-    """What Slurm calls this node; None under the local executor."""
+    """Slurm's name of this node; None under the local executor."""
     node_list: str | None
-    """All nodes of the job, as Slurm writes them."""
+    """All nodes of the job in Slurm's notation."""
     job_name: str | None
-    """The key of the job: see `job_key`."""
+    """The key of the job (`job_key`)."""
 
 
 def task_place(environ: Mapping[str, str]) -> TaskPlace:
-    """The place of a task under either of Submitit's executors."""
+    """Return the place of a task under either of Submitit's executors."""
     return _slurm_place(environ) if environ["SUBMITIT_EXECUTOR"] == "slurm" else _local_place(environ)
 
 
 def _local_place(environ: Mapping[str, str]) -> TaskPlace:
-    """The only node there is."""
+    """Return the place of a task under the local executor, which has one node."""
     job_id = environ["SUBMITIT_LOCAL_JOB_ID"]
     return TaskPlace(
         job_id=job_id, node=0, nodes=1, start=job_id, node_name=None, node_list=None, job_name=None
@@ -57,7 +57,7 @@ def _local_place(environ: Mapping[str, str]) -> TaskPlace:
 
 
 def job_id_here(environ: Mapping[str, str]) -> str:
-    """The id by which people and Slurm's commands know this job: ARRAY_INDEX inside an array."""
+    """Return the id that Slurm's commands print and accept: ARRAY_INDEX inside an array."""
     if "SLURM_ARRAY_JOB_ID" in environ:
         return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
     return environ["SLURM_JOB_ID"]

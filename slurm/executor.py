@@ -1,7 +1,7 @@
-"""Submitit's only owner: hands a callable to an executor and returns at once.
+"""Submits callables through Submitit and returns immediately. The only module that imports Submitit.
 
-`python -m slurm.executor FOLDER` is what every node of a Slurm job runs: Submitit's own start of the callable
-that lies in the folder, after a look at whose it is.
+Every node of a Slurm job runs `python -m slurm.executor FOLDER`: it checks the owner of the pickled callable
+in the folder and starts it with Submitit.
 """
 
 import json
@@ -17,27 +17,30 @@ from typing import Any
 from slurm.environment import job_id_here, outside_of_jobs
 
 _PICKLE = "submitted.pkl"
-"""The callable and the run's path, under a name that no job id has to be known for."""
+"""File name of the pickled callable; without the job id, which is unknown before sbatch answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRequest:
-    """What the local executor is asked for."""
+    """A request to the local executor."""
 
     folder: Path
-    """Where Submitit keeps its own files and logs."""
+    """Folder for Submitit's files and logs."""
     time_min: int
     signal_delay_s: int
     gpus: int
     environ: Mapping[str, str]
-    """Variables for the job, added to this process's."""
+    """Environment variables of the job, in addition to those of this process."""
 
 
 def submit_local(request: LocalRequest, function: Callable[..., object], *args: Any) -> str:
-    """Start a job on this machine that outlives the shell; returns Submitit's job id.
+    """Start a job on this machine that outlives the shell and return Submitit's job id.
 
-    Submitit's controller stays a child in the caller's session, where Ctrl-C and a closed terminal reach it.
-    So it is started from a process of its own session, with nothing of the terminal left open.
+    Submitit starts its controller in the caller's session, where Ctrl-C and a closed terminal would end it.
+    A forked process therefore starts it in a new session with no descriptor of the terminal open.
+
+    Raises:
+        RuntimeError: Submitit could not start the job.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -45,7 +48,7 @@ def submit_local(request: LocalRequest, function: Callable[..., object], *args: 
         _submit_detached(request, function, args, write_end)
     os.close(write_end)
     with os.fdopen(read_end) as pipe:
-        answer = json.loads(pipe.read() or '{"error": "the submitting process died"}')
+        answer = json.loads(pipe.read() or '{"error": "the submitting process exited without an answer"}')
     os.waitpid(child, 0)
     if "error" in answer:
         raise RuntimeError(f"Submitit could not start the job: {answer['error']}")
@@ -62,7 +65,7 @@ def _submit_detached(
             os.dup2(null, descriptor)
         os.environ |= dict(request.environ)
         answer = {"job_id": _start(request, function, args)}
-    except BaseException as error:  # noqa: BLE001 - travels to the parent through the pipe
+    except BaseException as error:  # noqa: BLE001 - the parent raises it again
         answer = {"error": f"{type(error).__name__}: {error}"}
     os.write(write_end, json.dumps(answer).encode())
     os._exit(0)
@@ -84,25 +87,25 @@ def _start(request: LocalRequest, function: Callable[..., object], args: tuple[A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmRequest:
-    """What sbatch is asked for."""
+    """A request to sbatch."""
 
     folder: Path
-    """On a file system that all nodes share; holds the callable, the script and the logs."""
+    """Folder of the pickled callable, the script and the logs, on a file system that all nodes share."""
     script: str
     nodes: int
 
 
 def submit_slurm(request: SlurmRequest, function: Callable[..., object], *args: Any) -> str:
-    """Hand a job to Slurm; returns its id.
+    """Submit a job to Slurm and return its id.
 
     Raises:
-        SubmissionError: sbatch said no, or did not answer.
+        SubmissionError: sbatch rejected the job or did not answer.
     """
     import submitit
     from submitit.core import utils
 
     class Executor(submitit.SlurmExecutor):  # type: ignore[misc]
-        """Submitit's, with our script, and with a callable that the job finds without its id."""
+        """Submitit's executor with Shardline's batch script."""
 
         def _make_submission_file_text(self, command: str, uid: str) -> str:
             return request.script
@@ -116,26 +119,26 @@ def submit_slurm(request: SlurmRequest, function: Callable[..., object], *args: 
     try:
         with _without_an_allocation():
             job_id = str(Executor(request.folder)._submit_command("").job_id)
-        # Submitit leaves a link from the script's first name to the one with the id.
+        # Submitit leaves a link from the script's temporary name to the one with the job id.
         for link in request.folder.glob(".submission_file_*"):
             link.unlink()
         return job_id
     except (utils.FailedJobError, utils.FailedSubmissionError) as error:
-        raise SubmissionError(_what_sbatch_said(str(error))) from error
+        raise SubmissionError(_sbatch_errors(str(error))) from error
 
 
 class SubmissionError(Exception):
-    """sbatch did not take the job; the message is what it said."""
+    """sbatch did not accept the job; the message is its error output."""
 
 
-def _what_sbatch_said(text: str) -> str:
+def _sbatch_errors(text: str) -> str:
     lines = [line.split("sbatch: error: ")[-1] for line in text.splitlines() if "sbatch: error:" in line]
     return "; ".join(lines) or text.strip()
 
 
 @contextmanager
 def _without_an_allocation() -> Iterator[None]:
-    """What is submitted from inside a job must not inherit that job's variables."""
+    """Hide the variables of a surrounding job, which a job submitted from inside it must not inherit."""
     outer = {name: os.environ.pop(name) for name in os.environ.keys() - outside_of_jobs(os.environ).keys()}
     try:
         yield
@@ -144,17 +147,17 @@ def _without_an_allocation() -> Iterator[None]:
 
 
 def run_task(folder: Path) -> None:
-    """Run what was submitted from a folder, as Submitit's task on this node.
+    """Run the callable that was submitted from a folder, as Submitit's task on this node.
 
     Raises:
-        PermissionError: somebody else could have put it there.
+        PermissionError: Another user owns or could have written the files.
     """
     from submitit.core.submission import process_job
 
     pickle = folder / _PICKLE
     for path in (folder, pickle):
         _refuse_foreign(path)
-    # Submitit looks under the job's id, which nobody knew before sbatch had answered.
+    # Submitit looks for a file named after the job id, which was unknown when the file was written.
     with suppress(FileExistsError):
         os.link(pickle, folder / f"{job_id_here(os.environ)}_{_PICKLE}")
     process_job(folder)
@@ -163,7 +166,9 @@ def run_task(folder: Path) -> None:
 def _refuse_foreign(path: Path) -> None:
     facts = path.lstat()
     if facts.st_uid != os.getuid() or stat.S_ISLNK(facts.st_mode) or facts.st_mode & stat.S_IWOTH:
-        raise PermissionError(f"{path} is not this user's alone: nothing of it is run")
+        raise PermissionError(
+            f"refusing to run {path}: it has to be owned by this user, no link, and not writable by others"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether a job whose ranks have ended goes back into the queue. Pure."""
+"""The decision whether to requeue a job whose ranks have ended. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,43 +8,44 @@ ATTEMPTS_WITHOUT_PROGRESS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How an attempt ended, as far as the run directory and Slurm tell."""
+    """How an attempt ended, according to the run directory and Slurm."""
 
     over: bool
-    """The run is finished, or failed in a way that another attempt would repeat."""
+    """Whether the run is finished, or failed with an error that another attempt would repeat."""
     stopped_for_good: bool
-    """By `shardline stop`, or at a rung of a sweep."""
+    """Whether `shardline stop` or a rung of a sweep ended it."""
     taken_away: bool
-    """Slurm is ending the job itself: scancel, or it puts it back into the queue without being asked."""
+    """Whether Slurm itself is ending the job, because of scancel or because it requeues the job."""
     stalled: int
-    """Attempts, this one included, since a checkpoint was last made."""
+    """Number of attempts since the last new checkpoint, including this one."""
     reasons: Sequence[str]
-    """Why each of these attempts ended."""
+    """The reasons why these attempts ended."""
     may_requeue: bool
-    """slurm.requeue."""
+    """The value of slurm.requeue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Go on in another allocation."""
+    """The job is requeued and the run continues in another allocation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The job is over; the run directory says how."""
+    """The job ends; the run directory has the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """No progress: more attempts would burn more hours."""
+    """The job ends because several attempts in a row made no progress."""
 
     causes: str
+    """The reasons of these attempts."""
 
 
 def decide(ending: Ending) -> Requeue | Leave | GiveUp:
-    """What follows an attempt.
+    """Decide whether the job is requeued after an attempt.
 
-    A preemption, a time limit and a lost node are all alike here: what counts is whether the run gets on.
+    A preemption, a time limit and a lost node are treated alike: only the run's progress counts.
     """
     if ending.over or ending.stopped_for_good or ending.taken_away:
         return Leave()

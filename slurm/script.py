@@ -1,4 +1,4 @@
-"""The only writer of batch scripts: typed settings in, sbatch's text out. Pure."""
+"""Builds the batch script from typed settings. Pure."""
 
 import shlex
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ _TAIL_NOTE = "# Decides, whatever happened above, whether the job is over or goe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What one job is, besides what the user's settings say."""
+    """The properties of one job that do not come from the user's settings."""
 
     name: str
-    """Unique over all starts of all runs: by it a job is found again whose id was never noted."""
+    """Unique over all starts of all runs, so that a job can be found by name if its id was not recorded."""
     nodes: int
     ranks_per_node: int
     gpus_per_node: int
-    """GPUs to ask for."""
+    """GPUs to request per node."""
     folder: Path
-    """Where logs go and what is submitted lies; on a file system that all nodes share."""
+    """Folder of the logs and of the pickled callable, on a file system that all nodes share."""
     code: Path
     """The frozen sources."""
     python: str
-    """The Python that submits."""
+    """The Python interpreter that submits."""
     array: str | None = None
-    """Indices of a job array and how many run at once, as sbatch takes them: `0-255%8`."""
+    """Value of sbatch's --array: indices and the number of tasks that run at once, such as `0-255%8`."""
     after: str | None = None
-    """Starts when this job has ended, however."""
+    """Id of a job that has to end first, in any state."""
     tail: tuple[str, ...] | None
-    """Module and arguments of what runs after the ranks, whatever became of them."""
+    """Module and arguments of the program that runs after the ranks, however they ended."""
 
 
 def batch_script(config: SlurmConfig, spec: JobSpec) -> str:
-    """The text that sbatch gets: options, environment, one srun with one task per node, and the tail."""
+    """Return the batch script: options, environment, one srun with one task per node, and the tail."""
     options = "".join(f"#SBATCH --{name}{_value(value)}\n" for name, value in _options(config, spec))
     python = _python(config.environment, spec)
     task = [*_srun(config, spec), *_inside(config.environment, spec), "-u", "-m", "slurm.executor"]
@@ -87,7 +87,7 @@ def _options(config: SlurmConfig, spec: JobSpec) -> list[tuple[str, str | int | 
 
 
 def _id(spec: JobSpec) -> str:
-    """Slurm's pattern for the id by which a person knows a job."""
+    """Return Slurm's file name pattern for the job id."""
     return "%A_%a" if spec.array else "%j"
 
 
@@ -100,7 +100,7 @@ def _dependency(config: SlurmConfig, spec: JobSpec) -> str | None:
 
 
 def _value(value: str | int | bool) -> str:
-    """Sbatch reads its own lines much as a shell does; values hold no quotes (slurm/values.py)."""
+    """Return a value in sbatch's syntax, which is like a shell's; values have no quotes (slurm/values.py)."""
     return "" if value is True else f'="{value}"'
 
 
@@ -128,7 +128,10 @@ def _setup(config: SlurmConfig, spec: JobSpec) -> str:
 
 
 def _srun(config: SlurmConfig, spec: JobSpec) -> list[str]:
-    """One task per node; if one fails, all end. srun inherits no --cpus-per-task since Slurm 22.05."""
+    """Return srun's arguments: one task per node, and all end if one fails.
+
+    Since Slurm 22.05 srun does not inherit --cpus-per-task, so it is repeated.
+    """
     command = ["srun", "--kill-on-bad-exit=1", "--unbuffered", f"--output={spec.folder}/{_id(spec)}_%n.out"]
     command.append("--open-mode=append")
     if config.cpus_per_gpu:
@@ -142,7 +145,7 @@ def _srun(config: SlurmConfig, spec: JobSpec) -> list[str]:
 
 
 def _inside(environment: EnvironmentConfig, spec: JobSpec) -> list[str]:
-    """The Python of the task, inside its container where there is one."""
+    """Return the command that starts Python for a task, inside the container if there is one."""
     if environment.kind == "pyxis":
         return ["python3"]
     if environment.kind == "apptainer":
@@ -153,7 +156,7 @@ def _inside(environment: EnvironmentConfig, spec: JobSpec) -> list[str]:
 
 
 def _python(environment: EnvironmentConfig, spec: JobSpec) -> str:
-    """The Python outside of containers, which also runs the tail."""
+    """Return the Python interpreter outside of containers, which also runs the tail."""
     outside = environment.kind in ("venv", "conda") and environment.path
     return f"{environment.path}/bin/python" if outside else spec.python
 

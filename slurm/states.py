@@ -1,4 +1,4 @@
-"""What Slurm says of jobs, parsed and put into plain words. Pure."""
+"""Slurm's job states and reasons: parsing and plain descriptions. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,82 +22,82 @@ _ACTIVE = {
     "RESIZING",
 }
 _REASONS = {
-    "Priority": "jobs of higher priority come first",
-    "Resources": "it is next; the nodes that it needs are busy",
-    "Dependency": "it waits for another job",
-    "DependencyNeverSatisfied": "the job that it waits for ended otherwise; it will never start: cancel it",
-    "JobHeldUser": "it is held by you: scontrol release",
-    "JobHeldAdmin": "it is held by an administrator: ask them",
-    "BeginTime": "its start time has not come",
+    "Priority": "jobs with higher priority are ahead of it",
+    "Resources": "it is next in line; the nodes that it needs are busy",
+    "Dependency": "it depends on a job that has not ended",
+    "DependencyNeverSatisfied": "its dependency can no longer be met, so it will never start: cancel it",
+    "JobHeldUser": "you hold it; release it with: scontrol release",
+    "JobHeldAdmin": "an administrator holds it: ask them to release it",
+    "BeginTime": "its earliest start time has not been reached",
     "Licenses": "a licence that it needs is in use",
-    "Reservation": "its reservation has not begun",
-    "InvalidQOS": "its qos does not exist or is not yours",
-    "InvalidAccount": "its account does not exist or is not yours",
-    "PartitionTimeLimit": "slurm.time_min is more than the partition allows; it will never start",
-    "PartitionNodeLimit": "it asks for more nodes than the partition allows; it will never start",
-    "PartitionDown": "the partition takes jobs but starts none now",
+    "Reservation": "its reservation has not started",
+    "InvalidQOS": "slurm.qos does not exist or you may not use it",
+    "InvalidAccount": "slurm.account does not exist or you may not use it",
+    "PartitionTimeLimit": "slurm.time_min exceeds the partition's limit, so it will never start",
+    "PartitionNodeLimit": "it requests more nodes than the partition allows, so it will never start",
+    "PartitionDown": "the partition is down: it accepts jobs but starts none",
     "PartitionInactive": "the partition is inactive",
-    "ReqNodeNotAvail": "nodes that it must have are down, drained or reserved",
+    "ReqNodeNotAvail": "nodes that it requires are down, drained or reserved",
     "NodeDown": "a node that it needs is down",
-    "BadConstraints": "no node can satisfy what it asks for; it will never start",
-    "JobArrayTaskLimit": "as many tasks of its array run as may at once",
-    "QOSJobLimit": "the qos has as many jobs as it may",
-    "launch failed requeued held": "Slurm could not start it and holds it: scontrol release",
-    "None": "Slurm has not looked at it yet",
+    "BadConstraints": "no node satisfies its constraints, so it will never start",
+    "JobArrayTaskLimit": "the maximum number of its array's tasks is running",
+    "QOSJobLimit": "the qos has reached its maximum number of jobs",
+    "launch failed requeued held": "Slurm could not start it and holds it; release it with: scontrol release",
+    "None": "Slurm has not scheduled it yet",
 }
 _LIMITS = {
-    "QOSMax": "the qos lets you use no more at once",
-    "QOSGrp": "the qos as a whole is at its limit",
-    "QOSMin": "it asks for less than the qos wants; it will never start",
-    "AssocMax": "your account lets you use no more at once",
-    "AssocGrp": "your account as a whole is at its limit",
-    "MaxMem": "it asks for more memory than is allowed",
+    "QOSMax": "you have reached your limit in this qos",
+    "QOSGrp": "the qos has reached its limit for all users together",
+    "QOSMin": "it requests less than the minimum of the qos, so it will never start",
+    "AssocMax": "you have reached the limit of your account",
+    "AssocGrp": "the account has reached its limit for all users together",
+    "MaxMem": "it requests more memory than is allowed",
     "ReqNodeNotAvail": _REASONS["ReqNodeNotAvail"],
     "Nodes required for job are DOWN": _REASONS["ReqNodeNotAvail"],
 }
 _ENDINGS = {
-    "COMPLETED": "its script ended well",
+    "COMPLETED": "its script succeeded",
     "CANCELLED": "it was cancelled in Slurm",
-    "TIMEOUT": "it ran into its time limit before it had saved; raise slurm.signal_delay_s",
+    "TIMEOUT": "it reached its time limit before it had saved; raise slurm.signal_delay_s",
     "PREEMPTED": "it was preempted",
     "NODE_FAIL": "a node failed",
     "BOOT_FAIL": "a node did not boot",
-    "OUT_OF_MEMORY": "Slurm killed it for its memory; ask for more: slurm.mem_per_gpu_gb",
+    "OUT_OF_MEMORY": "it exceeded its host memory and Slurm killed it; raise slurm.mem_per_gpu_gb",
     "DEADLINE": "its deadline passed",
     "REQUEUED": "it was requeued",
-    "FAILED": "its script ended badly",
-    "REVOKED": "another cluster took it",
+    "FAILED": "its script failed",
+    "REVOKED": "another cluster of the federation runs it",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One job as Slurm knows it."""
+    """One job as reported by squeue or sacct."""
 
     job_id: str
     state: str
     name: str
     start: str | None
-    """When it started, or is expected to; local time as Slurm prints it."""
+    """Actual or expected start in Slurm's format, in local time."""
     nodes: str
     reason: str
 
     @property
     def key(self) -> str:
-        """The name, with the index inside an array."""
+        """The job's name with its index in an array (`job_key`)."""
         index = self.job_id.partition("_")[2]
         return job_key(self.name, index or None)
 
     @property
     def phase(self) -> Phase:
-        """Whether it waits, holds nodes, or is over."""
+        """Whether the job is waiting, holds nodes, or has ended."""
         if self.state in _WAITING:
             return "waiting"
         return "active" if self.state in _ACTIVE else "ended"
 
 
 def parse_jobs(text: str) -> list[JobRecord]:
-    """Lines of squeue in SQUEUE_FORMAT or of sacct in SACCT_FIELDS; the last field may hold anything."""
+    """Parse the output of squeue (SQUEUE_FORMAT) or sacct (SACCT_FIELDS); the last field may contain `|`."""
     return [_parse(line) for line in text.splitlines() if line.count("|") >= 5]
 
 
@@ -114,15 +114,15 @@ def _parse(line: str) -> JobRecord:
 
 
 def why_waiting(record: JobRecord) -> str:
-    """Why a job does not run yet, in words, with Slurm's own word and its estimate of the start."""
-    plain = _REASONS.get(record.reason) or _by_prefix(record.reason) or "Slurm gives a reason of its own"
+    """Return why a job is pending: a description, Slurm's reason code and the expected start."""
+    plain = _REASONS.get(record.reason) or _by_prefix(record.reason) or "pending for another reason"
     start = f"; expected to start {record.start.replace('T', ' ')}" if record.start else ""
     return f"{plain} ({record.reason}){start}"
 
 
 def why_ended(state: str) -> str:
-    """What a final state means, in words."""
-    return _ENDINGS.get(state, f"Slurm calls it {state}")
+    """Return a description of a final state."""
+    return _ENDINGS.get(state, f"its final state in Slurm is {state}")
 
 
 def _by_prefix(reason: str) -> str | None:
@@ -130,7 +130,7 @@ def _by_prefix(reason: str) -> str | None:
 
 
 def newest(records: Iterable[JobRecord]) -> dict[str, JobRecord]:
-    """By key: the job that matters, the one with the highest id."""
+    """Return the newest job of each key, which is the one with the highest id."""
     found: dict[str, JobRecord] = {}
     for record in sorted(records, key=lambda record: int(record.job_id.partition("_")[0].partition("+")[0])):
         found[record.key] = record

@@ -1,4 +1,4 @@
-"""What a value for Slurm may look like: each kind is checked, so that no shell has to guess."""
+"""Types of the values for Slurm; each is validated, so that none needs quoting in a batch script."""
 
 import re
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ EXTRA_OPTIONS = frozenset(
         "wckey",
     ]
 )
-"""What slurm.extra may set: sbatch's long options that no field of ours covers and that run nothing."""
+"""Options that slurm.extra may set: long options of sbatch without a field here and without side effects."""
 SECRET_NAME = re.compile(r"(?<![A-Za-z])(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD)(?![A-Za-z])", re.IGNORECASE)
 
 
@@ -65,7 +65,11 @@ class MadeOf:
     """The allowed values in words, for messages and for the documentation."""
 
     def __call__(self, value: str) -> str:
-        """Return the value if it is allowed."""
+        """Return the value if it is allowed.
+
+        Raises:
+            ValueError: The value is not allowed.
+        """
         if not re.fullmatch(self.pattern, value, flags=re.ASCII):
             raise ValueError(f"allowed here: {self.allowed}")
         return value
@@ -78,10 +82,10 @@ def _word(characters: str, allowed: str, longest: int = 200) -> object:
 
 def _setup_line(line: str) -> str:
     if not line.strip() or not line.isprintable():
-        raise ValueError("one command on one line, without control characters")
+        raise ValueError("allowed here: one command on one line, without control characters")
     if SECRET_NAME.search(line.partition("=")[0]) and "=" in line:
         raise ValueError(
-            "a secret would stand in the job's script: leave it in the environment, jobs inherit it"
+            "the job's script would contain a secret: set it in your environment, which jobs inherit"
         )
     return line
 
@@ -91,7 +95,7 @@ def _variable(name: str) -> str:
         raise ValueError("allowed here: letters, digits and underscore")
     if SECRET_NAME.search(name):
         raise ValueError(
-            "a secret would stand in the job's script: leave it in the environment, jobs inherit it"
+            "the job's script would contain a secret: set it in your environment, which jobs inherit"
         )
     return name
 

@@ -1,5 +1,5 @@
-"""A real Slurm on one machine: to try Shardline without a cluster, and what the cluster tests run on.
+"""A real Slurm on one machine, to try Shardline without a cluster and to run the cluster tests.
 
-`layout.py` says what it looks like, `packages.py` what it needs, `daemons.py` starts and stops processes, and
-`cluster.py` brings the whole up and takes it down. Everything lives in one directory.
+`layout.py` has its files and configuration, `packages.py` its programs, `daemons.py` starts and stops
+processes, and `cluster.py` starts and removes the whole cluster. All its files are in one directory.
 """

@@ -1,4 +1,4 @@
-"""Bringing a development cluster up and taking it down."""
+"""Starting and removing a development cluster."""
 
 import getpass
 import os
@@ -16,21 +16,30 @@ from slurm.devcluster.packages import ensure_programs
 
 _MARKER = ".shardline-devcluster"
 _LONGEST_SOCKET = 100
-"""A Unix socket's path may have 107 characters."""
+"""The path of a Unix socket has at most 107 characters."""
 ProgressReport = Callable[[str], None]
 
 
 class ClusterError(Exception):
-    """The directory cannot be used; the message says why and what to do."""
+    """The directory cannot be used; the message has the reason and what to do."""
 
 
 def up(root: Path, *, nodes: int, accounting: bool, report_progress: ProgressReport) -> ClusterLayout:
     """Start munge, the controller, the nodes and, with accounting, a private database.
 
+    Args:
+        root: Directory of the cluster.
+        nodes: Number of nodes.
+        accounting: Whether to start the accounting database.
+        report_progress: Called with a line of text before each step.
+
+    Returns:
+        The layout of the running cluster.
+
     Raises:
-        ClusterError: the directory is in use, foreign, or too deep.
-        MissingProgramsError: Slurm is not installed and may not be.
-        DaemonError: something did not start; nothing is left running.
+        ClusterError: The directory is in use, has other content, or its path is too long.
+        MissingProgramsError: Slurm is not installed and cannot be installed.
+        DaemonError: A daemon did not start; all others have been ended.
     """
     _claim(root)
     report_progress("programs")
@@ -64,31 +73,34 @@ def down(root: Path) -> bool:
         Whether there was a cluster.
 
     Raises:
-        ClusterError: the directory is not a cluster's.
+        ClusterError: The directory was not made by `up`.
     """
     if not root.exists():
         return False
     if not (root / _MARKER).is_file():
-        raise ClusterError(f"{root} was not made by devcluster up; nothing was touched")
+        raise ClusterError(f"{root} was not made by devcluster up; nothing was removed")
     end_all(root)
     shutil.rmtree(root)
     return True
 
 
 def is_up(root: Path) -> bool:
-    """Whether a cluster runs from this directory."""
+    """Return whether a cluster runs from this directory."""
     return (root / _MARKER).is_file() and bool(processes_of(root))
 
 
 def _claim(root: Path) -> None:
     if len(str(root / "munge.socket")) > _LONGEST_SOCKET:
-        raise ClusterError(f"{root} is too long a path for Unix sockets; choose a shorter --dir")
+        raise ClusterError(f"the path {root} is too long for Unix sockets; choose a shorter --dir")
     if any(character in str(root) for character in " %\"'\\,"):
-        raise ClusterError(f"{root}: Slurm's files cannot name such a path; choose another --dir")
+        raise ClusterError(
+            f"invalid path {root}: Slurm's files allow no space, comma, quote, % or backslash in it;"
+            " choose another --dir"
+        )
     if root.exists() and not (root / _MARKER).is_file() and any(root.iterdir()):
-        raise ClusterError(f"{root} holds something else; choose another --dir")
+        raise ClusterError(f"{root} is not empty and has no development cluster; choose another --dir")
     if is_up(root):
-        raise ClusterError(f"a cluster runs in {root} already; end it first: shardline devcluster down")
+        raise ClusterError(f"a cluster already runs in {root}; end it first: shardline devcluster down")
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True, mode=0o755)
     (root / _MARKER).touch()
@@ -130,7 +142,7 @@ def _start_munge(layout: ClusterLayout) -> None:
 
 def _start_accounting(layout: ClusterLayout) -> None:
     root, environ = layout.root, layout.environ()
-    # Every server that starts removes the temporary tables of all others that share its folder for them.
+    # A server removes the temporary tables of all other servers in its folder when it starts.
     temporary = root / "mysql-tmp"
     temporary.mkdir()
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={root}/mysql", f"--user={layout.user}"]
@@ -159,7 +171,7 @@ def _start_accounting(layout: ClusterLayout) -> None:
     client = ["mariadb", "--no-defaults", f"--socket={layout.mysql_socket}", "-e"]
     wait_until(lambda: succeeds([*client, "select 1"], {}), "mariadbd", layout.log_dir / "mariadbd.out")
     if not succeeds([*client, "create database slurm_acct_db"], {}):
-        raise DaemonError("the accounting database could not be made")
+        raise DaemonError("could not create the accounting database")
     start("slurmdbd", "-D", root=root, environ=environ)
     ask = ["sacctmgr", "--immediate", "--noheader", "list", "cluster"]
     wait_until(lambda: succeeds(ask, environ), "slurmdbd", layout.log_dir / "slurmdbd.log")

@@ -1,4 +1,4 @@
-"""Starting processes that stay, waiting until they answer, and ending every process of a cluster."""
+"""Starting daemons, waiting until they answer, and ending all processes of a cluster."""
 
 import os
 import subprocess
@@ -13,17 +13,24 @@ from slurm.devcluster.packages import find
 _PATIENCE_S = 60.0
 _POLL_S = 0.1
 _MARK = "SHARDLINE_DEVCLUSTER"
-"""Every process of a cluster, and every job of it, carries its directory in this variable."""
+"""Variable that holds the cluster's directory in every process and every job of the cluster."""
 
 
 class DaemonError(Exception):
-    """A daemon did not start; the message has the end of what it said."""
+    """A daemon did not start; the message has the end of its log."""
 
 
 def start(program: str, *arguments: str, root: Path, environ: Mapping[str, str]) -> None:
-    """Start a daemon in a session of its own, with its output in the cluster's directory."""
+    """Start a daemon in its own session, with its output in the cluster's directory.
+
+    Args:
+        program: Name of the program.
+        *arguments: Its arguments.
+        root: Directory of the cluster.
+        environ: Environment variables in addition to those of this process.
+    """
     path = find(program)
-    assert path is not None, f"{program} was checked for before"
+    assert path is not None, f"ensure_programs has not checked for {program}"
     log = root / "log" / f"{program}.out"
     with log.open("ab") as output:
         subprocess.Popen(
@@ -38,10 +45,15 @@ def start(program: str, *arguments: str, root: Path, environ: Mapping[str, str])
 
 
 def wait_until(answers: Callable[[], bool], what: str, log: Path) -> None:
-    """Return when something answers.
+    """Wait until a daemon answers.
+
+    Args:
+        answers: Returns whether it does.
+        what: Name of the daemon for the error message.
+        log: The daemon's log file.
 
     Raises:
-        DaemonError: it did not within a minute.
+        DaemonError: It did not answer within a minute.
     """
     deadline = time.monotonic() + _PATIENCE_S
     while not answers():
@@ -52,13 +64,13 @@ def wait_until(answers: Callable[[], bool], what: str, log: Path) -> None:
 
 
 def succeeds(command: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Whether a command ends with 0."""
+    """Return whether a command exits with 0."""
     done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, check=False)
     return done.returncode == 0
 
 
 def processes_of(root: Path) -> list[psutil.Process]:
-    """Every live process that a cluster started, jobs included."""
+    """Return all running processes of a cluster, including its jobs."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -70,7 +82,7 @@ def processes_of(root: Path) -> list[psutil.Process]:
 
 
 def end_all(root: Path) -> None:
-    """End a cluster's processes: politely, then not."""
+    """End a cluster's processes with SIGTERM, and with SIGKILL those that remain after 10 seconds."""
     for send in (psutil.Process.terminate, psutil.Process.kill):
         processes = processes_of(root)
         for process in processes:

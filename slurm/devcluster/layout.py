@@ -1,4 +1,4 @@
-"""What a development cluster looks like: its files, ports and configuration. Pure."""
+"""Files, ports and configuration of a development cluster. Pure."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 GPUS_PER_NODE = 2
 CPUS_PER_NODE = 16
 MEM_PER_NODE_MB = 16_000
-"""Told to Slurm, not owned: four nodes share one machine."""
+"""Declared to Slurm per node; the nodes really share one machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterLayout:
-    """Where everything of one cluster lies, and on which ports it listens."""
+    """Paths and ports of one cluster."""
 
     root: Path
     nodes: int
@@ -19,40 +19,40 @@ class ClusterLayout:
     user: str
     host: str
     ports: tuple[int, ...]
-    """slurmctld, slurmdbd, then one per node."""
+    """Ports of slurmctld, slurmdbd, then of each node."""
 
     @property
     def node_names(self) -> list[str]:
-        """n1, n2, ..."""
+        """Names of the nodes: n1, n2, ..."""
         return [f"n{number}" for number in range(1, self.nodes + 1)]
 
     @property
     def slurm_conf(self) -> Path:
-        """The file that SLURM_CONF names."""
+        """Path of slurm.conf, the value of SLURM_CONF."""
         return self.root / "slurm.conf"
 
     @property
     def munge_socket(self) -> Path:
-        """Munged's socket."""
+        """Path of munged's socket."""
         return self.root / "munge.socket"
 
     @property
     def mysql_socket(self) -> Path:
-        """The private database's socket; it listens on no port."""
+        """Path of the private database's socket; the database has no port."""
         return self.root / "mysql.socket"
 
     @property
     def log_dir(self) -> Path:
-        """One log per daemon."""
+        """Directory of the daemons' logs."""
         return self.root / "log"
 
     def environ(self) -> dict[str, str]:
-        """Variables that lead Slurm's commands and daemons here."""
+        """Return the environment variables that point Slurm's commands and daemons to this cluster."""
         return {"SLURM_CONF": str(self.slurm_conf), "MYSQL_UNIX_PORT": str(self.mysql_socket)}
 
 
 def slurm_conf(layout: ClusterLayout) -> str:
-    """slurm.conf: two partitions over the same nodes, of which `high` preempts `batch`.
+    """Return slurm.conf: two partitions over the same nodes, of which `high` preempts `batch`.
 
     `cred_expire=5` makes a requeued job wait 10 s instead of 120 s (BeginTime is now + 2 x cred_expire).
     """
@@ -109,7 +109,7 @@ PartitionName=high Nodes=ALL PriorityTier=10 DefMemPerCPU=500
 
 
 def gres_conf(layout: ClusterLayout) -> str:
-    """gres.conf: each node's GPUs are plain files, one per GPU."""
+    """Return gres.conf, in which each simulated GPU of a node is a plain file."""
     return "".join(
         f"NodeName={name} Name=gpu File={layout.root}/gpu/{name}_[0-{GPUS_PER_NODE - 1}]\n"
         for name in layout.node_names
@@ -117,7 +117,7 @@ def gres_conf(layout: ClusterLayout) -> str:
 
 
 def slurmdbd_conf(layout: ClusterLayout) -> str:
-    """slurmdbd.conf: accounting in the private database, over its socket."""
+    """Return slurmdbd.conf: accounting in the private database through its socket."""
     return f"""\
 AuthType=auth/munge
 AuthInfo=socket={layout.munge_socket}

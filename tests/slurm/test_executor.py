@@ -106,5 +106,5 @@ def test_what_another_could_have_put_there_is_not_unpickled(tmp_path: Path, fore
     else:
         elsewhere.rename(pickle)
         pickle.chmod(0o666)
-    with pytest.raises(PermissionError, match="nothing of it is run"):
+    with pytest.raises(PermissionError, match="refusing to run"):
         run_task(tmp_path)

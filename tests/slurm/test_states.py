@@ -13,17 +13,17 @@ def test_a_waiting_job_in_words():
     [job] = parse_jobs(LINE)
     assert (job.job_id, job.phase, job.nodes) == ("12", "waiting", "")
     assert why_waiting(job) == (
-        "the qos lets you use no more at once (QOSMaxGRESPerUser); expected to start 2026-11-24 10:00:00"
+        "you have reached your limit in this qos (QOSMaxGRESPerUser); expected to start 2026-11-24 10:00:00"
     )
 
 
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("Priority", "jobs of higher priority come first (Priority)"),
-        ("ReqNodeNotAvail, UnavailableNodes:n3", "nodes that it must have are down, drained or reserved"),
-        ("AssocGrpGRESMinutes", "your account as a whole is at its limit"),
-        ("SomethingNew", "Slurm gives a reason of its own (SomethingNew)"),
+        ("Priority", "jobs with higher priority are ahead of it (Priority)"),
+        ("ReqNodeNotAvail, UnavailableNodes:n3", "nodes that it requires are down, drained or reserved"),
+        ("AssocGrpGRESMinutes", "the account has reached its limit for all users together"),
+        ("SomethingNew", "pending for another reason (SomethingNew)"),
     ],
 )
 def test_reasons(reason: str, words: str):
