@@ -1,1 +1,1 @@
-"""One HTML file that tells what a run or a sweep came to: gathered, drawn, written."""
+"""Report of a run or a sweep as one HTML file."""

@@ -1,4 +1,4 @@
-"""What the charts of a sweep share: trials as data, their colours, and what pointing at one shows. Pure."""
+"""Shared parts of a sweep's charts: data of the trials, colours and tooltips. Pure."""
 
 from typing import Any
 
@@ -8,31 +8,34 @@ from launcher.report.contents import SweepReport, TrialReport
 from launcher.report.scales import text_of
 
 _NAMED_SETTINGS = 8
-"""Up to so many settings have a colour and a name each; more are coloured by the metric."""
+"""Largest number of settings with a colour and a legend entry each; more are coloured by the metric."""
 _BEST_TO_WORST = ("#2f7fd1", "#8f8ba6", "#d9772b")
-"""Readable on white and on black, and without red against green."""
+"""Colours from best to worst: readable on white and black, without a red-green contrast."""
 LOOKUP: Spec = {
     "lookup": "trial",
     "from": {"data": {"name": "trials"}, "key": "trial", "fields": ["label", "setting", "state", "metric"]},
 }
-"""Brings a trial's label, setting, state and metric to each of its rows."""
+"""Vega-Lite transform that adds a trial's label, setting, state and metric to each of its rows."""
 HOVER: Spec = {
     "name": "hover",
     "select": {"type": "point", "fields": ["trial"], "on": "pointerover", "clear": "pointerout"},
 }
 TARGET: Spec = {"type": "line", "strokeWidth": 10, "stroke": "transparent"}
-"""A line is too thin to point at: this one lies over it."""
+"""An invisible wide line over each curve, because the curve itself is too thin to point at."""
 MEAN: Spec = {"type": "tick", "thickness": 3, "color": "var(--ink)"}
 
 
 def setting_text(values: dict[str, Any]) -> str:
-    """A setting in short, keys without their section."""
+    """Return a short text for a setting, with keys without their section."""
     words = [f"{key.rpartition('.')[2]}={text_of(value)}" for key, value in values.items()]
     return " ".join(words) or "the only setting"
 
 
 def judged_trials(report: SweepReport) -> list[tuple[int, TrialReport]]:
-    """The trials that have a score, each with its number; a refit has seen the held-out rows and has none."""
+    """Return the trials with a score and their numbers.
+
+    A refit is left out, because it was trained on the held-out rows.
+    """
     return [
         (number, trial)
         for number, trial in enumerate(report.trials)
@@ -41,7 +44,7 @@ def judged_trials(report: SweepReport) -> list[tuple[int, TrialReport]]:
 
 
 def trials_data(report: SweepReport) -> Columns:
-    """What the charts look up of a trial by its number."""
+    """Return the columns that the charts look up by a trial's number."""
     scores = [trial.result.scores for trial in report.trials]
     metric = report.board.metric
     return {
@@ -54,7 +57,7 @@ def trials_data(report: SweepReport) -> Columns:
 
 
 def tips(report: SweepReport) -> list[Spec]:
-    """Which trial it is that one points at."""
+    """Return the tooltip that identifies a trial."""
     return [
         field("label", "nominal", "trial"),
         field("state", "nominal", "state"),
@@ -63,12 +66,16 @@ def tips(report: SweepReport) -> list[Spec]:
 
 
 def lit(otherwise: float = 1.0) -> Spec:
-    """What is pointed at stands out."""
+    """Return the opacity encoding that dims all trials except the one under the pointer.
+
+    Args:
+        otherwise: Opacity of the trial under the pointer, and of all if there is none.
+    """
     return {"condition": {"param": "hover", "value": otherwise}, "value": 0.12}
 
 
 def colour_by_setting(report: SweepReport, *, legend: bool = True) -> Spec:
-    """A colour and a name for each setting where they are few, else by the metric."""
+    """Return the colour encoding: one colour per setting if there are few settings, else by the metric."""
     names = [setting_text(setting.values) for setting in report.board.settings]
     if len({setting_key(trial.result.point) for trial in report.trials}) > _NAMED_SETTINGS:
         return colour_by_metric(report, legend=legend)
@@ -78,7 +85,7 @@ def colour_by_setting(report: SweepReport, *, legend: bool = True) -> Spec:
 
 
 def colour_by_metric(report: SweepReport, *, legend: bool = True) -> Spec:
-    """From the best to the worst; a trial without a score is grey."""
+    """Return the colour encoding from the best to the worst metric; a trial without a score is grey."""
     colours = list(_BEST_TO_WORST if report.board.direction == "min" else reversed(_BEST_TO_WORST))
     scale = {"range": colours, "zero": False, "interpolate": "rgb"}
     bar = {"orient": "bottom", "type": "gradient", "gradientLength": 160, "format": ".4~g"}

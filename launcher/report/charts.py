@@ -1,6 +1,6 @@
-"""Charts as Vega-Lite specs: plain dicts that name their data. Pure.
+"""Charts as Vega-Lite specs: plain dicts that refer to their data by name. Pure.
 
-Colours are CSS variables of the page, so that light, dark and print need no second drawing.
+Colours are CSS variables of the page, so that one spec serves the light, dark and print styles.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,19 @@ from launcher.report.contents import Mark, RunReport, Series
 Spec = dict[str, Any]
 Columns = Mapping[str, Sequence[Any]]
 _LOG_FROM = 8.0
-"""Losses whose largest is so many times the smallest are drawn on a logarithmic scale."""
+"""Ratio of the largest to the smallest loss above which the scale is logarithmic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What else is logged at every step."""
+    """A measure other than the loss that is logged at every step."""
 
     name: str
     title: str
     form: str
-    """Of the numbers at the axis, in d3's notation."""
+    """Format of the numbers on the axis, in d3's notation."""
     log: bool
-    """Whether a large range is drawn on a logarithmic scale; else the axis begins at 0."""
+    """Whether a large range is drawn on a logarithmic scale; otherwise the axis starts at 0."""
 
 
 RATE = Measure("rate", "learning rate", "~g", log=False)
@@ -36,48 +36,62 @@ X_TITLES = {"step": "step", "tokens": "tokens seen"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A spec, the data that it names, and what it shows in words."""
+    """A spec with its data and a text alternative."""
 
     title: str
     label: str
-    """For those who do not see it."""
+    """Text alternative for screen readers."""
     spec: Spec
     data: Mapping[str, Columns]
-    """By name; charts that share a name share the data."""
+    """Data sets by name; charts with the same name share the data."""
     wide: bool = False
-    """Whether it takes the whole width where there is room for two."""
+    """Whether it takes the full width where two charts would fit."""
 
 
 def field(name: str, kind: str, title: str | None = None, **more: Any) -> Spec:
-    """An encoding of a column."""
+    """Return the encoding of a column.
+
+    Args:
+        name: Name of the column.
+        kind: Vega-Lite type, such as `quantitative`.
+        title: Title of the axis, the legend or the tooltip line; None for none.
+        **more: Other properties of the encoding.
+    """
     return {"field": name, "type": kind, "title": title, **more}
 
 
 def layered(data: str, layers: Sequence[Spec], height: int, **more: Any) -> Spec:
-    """A chart as wide as the page lets it be."""
+    """Return the spec of a layered chart with the width of its container.
+
+    Args:
+        data: Name of the data set.
+        layers: Specs of the layers.
+        height: Height in pixels.
+        **more: Other properties of the spec.
+    """
     return {"width": "container", "height": height, "data": {"name": data}, "layer": list(layers), **more}
 
 
 def rounded(values: Sequence[float]) -> list[float]:
-    """Five digits: more are not seen, and would double the page."""
+    """Round values to five significant digits; more would not be visible but double the page's size."""
     return [float(f"{value:.5g}") for value in values]
 
 
 def y_scale(values: Sequence[float]) -> Spec:
-    """Where losses lie; logarithmic when they differ by a large factor."""
+    """Return the scale for losses, which is logarithmic if they differ by a large factor."""
     if values and min(values) > 0 and max(values) / min(values) > _LOG_FROM:
         return {"type": "log", "zero": False, "nice": False}
     return {"type": "linear", "zero": False}
 
 
 def x_axis(x: str) -> Spec:
-    """Steps or tokens."""
+    """Return the encoding of the x axis, `step` or `tokens`."""
     axis = {"format": "~s", "tickCount": 6} if x == "tokens" else {"tickMinStep": 1, "format": "~d"}
     return field(x, "quantitative", X_TITLES[x], axis=axis, scale={"nice": False, "zero": x == "tokens"})
 
 
 def run_loss(report: RunReport, x: str) -> Chart:
-    """Training and validation loss of one run, with what interrupted it."""
+    """Return the chart of a run's training and validation loss, with its interruptions."""
     curves = report.curves
     every = [*curves.loss.values, *curves.validation.values]
     shown = [("training", curves.trend), ("validation", curves.validation)]
@@ -135,7 +149,7 @@ def run_loss(report: RunReport, x: str) -> Chart:
 
 
 def run_measure(measure: Measure, series: Series, marks: Sequence[Mark]) -> Chart:
-    """One measure over the steps of one run."""
+    """Return the chart of one measure over the steps of a run."""
     name, title = measure.name, measure.title
     scale = y_scale(series.values) if measure.log else {"zero": True}
     y = field("value", "quantitative", title, scale=scale, axis={"format": measure.form})
@@ -159,14 +173,14 @@ def run_measure(measure: Measure, series: Series, marks: Sequence[Mark]) -> Char
     low, high, last = min(series.values), max(series.values), series.values[-1]
     return Chart(
         title=title[0].upper() + title[1:],
-        label=f"{title} over the steps: between {low:.4g} and {high:.4g}, at the end {last:.4g}",
+        label=f"{title} by step: between {low:.4g} and {high:.4g}, last value {last:.4g}",
         spec=layered(name, [*layers, *marked(marks, "step")], 180),
         data={name: _columns(series, "value")} | marks_data(marks),
     )
 
 
 def marked(marks: Sequence[Mark], x: str) -> list[Spec]:
-    """Vertical lines where a training was interrupted."""
+    """Return the layers that draw a vertical line at each interruption."""
     if not marks:
         return []
     rule = {"type": "rule", "stroke": "var(--warn)", "strokeDash": [4, 3], "strokeWidth": 1.5}
@@ -183,7 +197,7 @@ def marked(marks: Sequence[Mark], x: str) -> list[Spec]:
 
 
 def marks_data(marks: Sequence[Mark]) -> dict[str, Columns]:
-    """The data of `marked`."""
+    """Return the data for the layers of `marked`."""
     if not marks:
         return {}
     columns = {"step": [m.step for m in marks], "tokens": [m.tokens for m in marks]}

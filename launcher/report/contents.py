@@ -1,4 +1,4 @@
-"""What a report tells, before anybody thinks of how it looks."""
+"""Contents of a report, independent of its layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from launcher.sweep.results import Direction, TrialResult
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A measure over the course of a training; three columns of the same length."""
+    """The course of a measure over a training run; three columns of the same length."""
 
     steps: tuple[int, ...] = ()
     tokens: tuple[int, ...] = ()
-    """Seen until then."""
+    """Tokens seen up to each step."""
     values: tuple[float, ...] = ()
 
     def __bool__(self) -> bool:
@@ -24,52 +24,52 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """All that was measured along the way, thinned for drawing."""
+    """All measures of a run, thinned for drawing."""
 
     loss: Series
-    """Of the global batches."""
+    """Loss of the global batches."""
     trend: Series
-    """The same, as a running mean."""
+    """Running mean of the loss."""
     validation: Series
     rate: Series
     """Learning rate."""
     speed: Series
-    """Tokens per second, all ranks together."""
+    """Tokens per second of all ranks together."""
     norm: Series
-    """Of the gradient, before clipping."""
+    """Norm of the gradient before clipping."""
     rows: int
-    """Steps that were logged, before thinning."""
+    """Number of logged steps before thinning."""
     not_finite: int
-    """Logged steps whose loss was not a number."""
+    """Number of logged steps whose loss is not finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """One start of the ranks: of an attempt, or in place within one."""
+    """One start of the ranks: the first of an attempt, or a restart in place within it."""
 
     attempt: int
     restart: int
-    """0 for the attempt itself, then counting the starts in place."""
+    """0 for the first start of the attempt, then the number of the restart in place."""
     job_id: str | None
     nodes: str | None
     ranks: int | None
     began: float
     """Seconds since the epoch."""
     held_s: float
-    """From there to the last that it wrote."""
+    """Seconds from then to its last journal entry or logged step."""
     from_step: int
     to_step: int
     redone_steps: int
-    """Of its steps, those that a later start made again."""
+    """Number of its steps that a later start repeated."""
     lost_s: float
-    """Time without gain: starting again, work that was redone, and waiting for the next start."""
+    """Time without progress: restarting, steps that were repeated, and waiting for the next start."""
     ended: str | None
-    """None while it runs, and when it was killed without a word."""
+    """The reason why it ended; None while it runs, or if it was killed before it could record one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Something that interrupted the curve."""
+    """An interruption of the training, marked in the curves."""
 
     step: int
     tokens: int
@@ -78,10 +78,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One measure of one data set, before and after."""
+    """One measure of one data set for the base and the tuned model."""
 
     of: str
-    """Which set: `task` or `general`."""
+    """The data set: `task` or `general`."""
     rows: int
     measure: str
     direction: Direction
@@ -91,7 +91,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A held-out question and who said what."""
+    """A held-out question with the answers of the base and the tuned model."""
 
     question: str
     reference: str | None
@@ -101,7 +101,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFact:
-    """A checkpoint that is there."""
+    """A checkpoint on disk."""
 
     step: int
     usable: bool
@@ -115,18 +115,18 @@ class CheckpointFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saves:
-    """What saving cost, over the whole run."""
+    """Cost of all saves of a run."""
 
     count: int
     written_s: float
-    """In the background."""
+    """Seconds of writing in the background."""
     stalled_s: float
-    """For which the training waited."""
+    """Seconds that the training waited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A line of the journal that a reader should know of."""
+    """A notable journal entry."""
 
     time: float
     event: str
@@ -135,7 +135,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelFact:
-    """By what something was computed at the last start, and why."""
+    """A kernel that the last start used, and why."""
 
     kernel: str
     name: str
@@ -144,7 +144,7 @@ class KernelFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a finished run took."""
+    """Resources that a finished run used."""
 
     samples: int
     tokens: int
@@ -152,12 +152,12 @@ class Cost:
     rank_hours: float
     tokens_per_s: float | None
     peak_gb: float
-    """Host memory of the rank that took most."""
+    """Peak host memory of the rank that used most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """A single run."""
+    """Contents of a run's report."""
 
     name: str
     place: str
@@ -172,39 +172,39 @@ class RunReport:
     scores: tuple[Score, ...]
     answers: tuple[Answer, ...]
     cost: Cost | None
-    """None until it is finished."""
+    """None until the run is finished."""
     best_step: int | None
     best_loss: float | None
-    """By validation."""
+    """The lowest validation loss."""
     assessed_step: int | None
     checkpoints: tuple[CheckpointFact, ...]
     saves: Saves
     notes: tuple[Note, ...]
     kernels: tuple[KernelFact, ...]
-    """Empty before the first start."""
+    """Kernels of the last start; empty before the first."""
     config: Mapping[str, Any]
-    """By dotted key."""
+    """Values by dotted key."""
     origin: Mapping[str, str]
     """Versions and git state of the frozen code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialReport:
-    """One trial of a sweep."""
+    """Contents of one trial in a sweep's report."""
 
     result: TrialResult
     label: str
-    """Its point in short."""
+    """Short text of its swept values."""
     curves: Curves
     starts: tuple[Start, ...]
     scores: tuple[Score, ...]
     config: Mapping[str, Any]
-    """By dotted key."""
+    """Values by dotted key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepReport:
-    """A sweep."""
+    """Contents of a sweep's report."""
 
     place: str
     created: str
@@ -212,6 +212,6 @@ class SweepReport:
     board: Leaderboard
     trials: tuple[TrialReport, ...]
     decisions: Sequence[RungDecision]
-    """Of successive halving, oldest first."""
+    """Decisions of successive halving, oldest first."""
     halving: bool
-    """Whether the sweep is halved at all."""
+    """Whether the sweep uses successive halving."""

@@ -8,25 +8,25 @@ from train.journal.events import Validated
 from train.metrics import MetricsRow
 
 POINTS = 300
-"""A curve has at most so many: more than pixels can show in a column of text."""
+"""Largest number of points per curve; more would not be visible at the width of a chart."""
 _ALL_POINTS, _FEWEST = 12_000, 50
 _TREND_SHARE = 0.02
 
 
 def points_for(curves: int) -> int:
-    """How many points each of so many curves gets: a page with hundreds of them stays light."""
+    """Return the number of points per curve, which decreases with the number of curves on the page."""
     return max(_FEWEST, min(POINTS, _ALL_POINTS // max(1, curves)))
 
 
 def curves_of(
     metrics: Sequence[MetricsRow], validations: Sequence[Validated], points: int = POINTS
 ) -> Curves:
-    """What to draw of a run.
+    """Return the curves of a run.
 
     Args:
         metrics: Rows of metrics.jsonl, each step once, in order.
         validations: Validations of the journal, each step once, in order.
-        points: That each curve has at most.
+        points: Largest number of points per curve.
     """
     loss = _series(metrics, lambda row: row.loss)
     return Curves(
@@ -42,10 +42,10 @@ def curves_of(
 
 
 def thinned(series: Series, points: int) -> Series:
-    """Not more than so many points, chosen so that the shape stays, spikes included.
+    """Return a curve with at most `points` points that keeps its shape and its spikes.
 
-    Largest triangle three buckets (Steinarsson 2013): of each bucket the point that spans the largest
-    triangle with the one chosen before and the mean of the next bucket.
+    Largest triangle three buckets (Steinarsson 2013): each bucket is represented by the point that spans the
+    largest triangle with the previously chosen point and the mean of the next bucket.
     """
     if len(series.values) <= points:
         return series
@@ -65,13 +65,13 @@ def thinned(series: Series, points: int) -> Series:
 def _triangle(
     x: Sequence[float], y: Sequence[float], before: int, mean_x: float, mean_y: float
 ) -> Callable[[int], float]:
-    """Twice the area that a point spans with the one before and the mean after."""
+    """Return a function for twice the area of the triangle of a point, the one before and the mean after."""
     x_0, y_0 = x[before], y[before]
     return lambda i: abs((x_0 - mean_x) * (y[i] - y_0) - (x_0 - x[i]) * (mean_y - y_0))
 
 
 def running_mean(series: Series) -> Series:
-    """Each value replaced by the mean of the newest fiftieth of the curve up to it."""
+    """Return the running mean, whose window is a fiftieth of the curve's length."""
     width = max(1, round(len(series.values) * _TREND_SHARE))
     sums = [0.0, *accumulate(series.values)]
     means = tuple((sums[i] - sums[max(0, i - width)]) / (i - max(0, i - width)) for i in range(1, len(sums)))
@@ -79,7 +79,7 @@ def running_mean(series: Series) -> Series:
 
 
 def _series(rows: Sequence[MetricsRow], column: Callable[[MetricsRow], float | None]) -> Series:
-    """A column of the metrics; steps at which it was not a number are left out."""
+    """Return a column of the metrics without steps that have no finite value."""
     kept = [(row.step, row.tokens, value) for row in rows if (value := column(row)) is not None]
     return Series(
         tuple(step for step, _, _ in kept),
@@ -89,7 +89,7 @@ def _series(rows: Sequence[MetricsRow], column: Callable[[MetricsRow], float | N
 
 
 def _validation(metrics: Sequence[MetricsRow], validations: Sequence[Validated]) -> Series:
-    """Validation losses; the tokens seen by then are those of the newest step that was logged."""
+    """Return the validation losses; the tokens of each are those of the last step logged before it."""
     tokens, position, seen = [], 0, 0
     for row in validations:
         while position < len(metrics) and metrics[position].step <= row.step:

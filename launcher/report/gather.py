@@ -1,4 +1,4 @@
-"""From files to what a report tells. Reads; draws nothing."""
+"""Reads the contents of a report from the files of a run or a sweep."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,7 +39,7 @@ from train.rundir import RunDir
 
 
 def gather_run(run: RunDir, status: RunStatus) -> RunReport:
-    """Everything about one run, whatever state it is in."""
+    """Return the contents of a run's report, in any state of the run."""
     events, rows = read_journal(run.events), read_metrics(run)
     metrics = latest_by_step(rows)
     result = finished_result(run) if status.state == "COMPLETED" else None
@@ -89,13 +89,13 @@ def _kernels(events: Sequence[RunEvent]) -> tuple[KernelFact, ...]:
 def gather_sweep(
     sweep: SweepDir, file: SweepFile, results: Sequence[TrialResult], board: Leaderboard
 ) -> SweepReport:
-    """Everything about a sweep.
+    """Return the contents of a sweep's report.
 
     Args:
-        sweep: Where it is.
+        sweep: Directory of the sweep.
         file: Its sweep.yaml.
-        results: Of every trial, in the order of the file.
-        board: The same, ranked.
+        results: Result of every trial, in the order of the file.
+        board: The leaderboard of these results.
     """
     return SweepReport(
         place=str(sweep.root),
@@ -112,7 +112,7 @@ def gather_sweep(
 
 
 def scores_of(evaluation: Evaluation) -> tuple[Score, ...]:
-    """Base against tuned: every measure of every set."""
+    """Return every measure of every data set for the base and the tuned model."""
     found = []
     for of, tuned in evaluation.tuned.items():
         before = evaluation.base.get(of)
@@ -185,6 +185,6 @@ def _origin(run: RunDir) -> dict[str, str]:
     if not run.code.exists():
         return {}
     origin = frozen_origin(run.code)
-    commit = origin["git_commit"] or "not from a git checkout"
-    edited = " with uncommitted edits" if origin["git_dirty"] else ""
+    commit = origin["git_commit"] or "no git checkout"
+    edited = " with uncommitted changes" if origin["git_dirty"] else ""
     return {"git commit": f"{commit}{edited}", "python": origin["python"], **origin["versions"]}

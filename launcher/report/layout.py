@@ -1,4 +1,4 @@
-"""What a page is made of: sections of text, figures and tables."""
+"""Parts of a page: sections with text, figures and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,32 +13,32 @@ class Cell:
 
     text: str
     sort: float | None = None
-    """What it is sorted by, if it is a number."""
+    """The number to sort by; None sorts by text."""
     badge: str | None = None
-    """A word that marks it."""
+    """A highlighted word after the text, such as `best`."""
     note: str | None = None
-    """Set smaller, after the text."""
+    """Small print after the text."""
 
 
-MISSING = Cell("–")  # noqa: RUF001 - the dash that a table has for nothing
+MISSING = Cell("–")  # noqa: RUF001 - a dash for an empty field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows under a head."""
+    """Rows with a caption and column headings."""
 
     caption: str
     head: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]
     numeric: frozenset[int] = frozenset()
-    """Columns that are set to the right."""
+    """Indices of right-aligned columns."""
     folded: bool = False
-    """Whether only the caption is seen at first."""
+    """Whether the table is collapsed to its caption at first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A chart, and the numbers in it."""
+    """A chart and the table of its numbers."""
 
     chart: Chart
     table: Table
@@ -53,14 +53,14 @@ class PageSection:
     text: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     small: bool = False
-    """Whether three figures fit into a row."""
+    """Whether the figures are small, with three in a row."""
     tables: tuple[Table, ...] = ()
     answers: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """A number that one looks for first."""
+    """A key figure at the top of the page."""
 
     label: str
     value: str
@@ -69,28 +69,35 @@ class Tile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """All of it."""
+    """The whole page."""
 
     kind: str
     """`run` or `sweep`."""
     name: str
     state: str
     verdict: tuple[str, ...]
-    """The answer in words; the first sentence stands out."""
+    """Sentences that summarize the outcome; the first one is set larger."""
     tiles: tuple[Tile, ...]
     sections: tuple[PageSection, ...]
     place: str
 
     @property
     def charts(self) -> tuple[Chart, ...]:
-        """All charts, in order."""
+        """All charts in the order of the page."""
         return tuple(figure.chart for section in self.sections for figure in section.figures)
 
 
 def table(
     caption: str, head: Sequence[str], rows: Sequence[Sequence[Cell]], *, folded: bool = False
 ) -> Table:
-    """A table; columns that hold a number to sort by are numeric."""
+    """Return a table whose columns with a number to sort by are right-aligned.
+
+    Args:
+        caption: Caption of the table.
+        head: Headings of the columns.
+        rows: Rows of cells.
+        folded: Whether the table is collapsed at first.
+    """
     numeric = {i for row in rows for i, cell in enumerate(row) if cell.sort is not None}
     return Table(
         caption=caption,

@@ -1,5 +1,5 @@
 "use strict";
-// Two things: charts from the JSON in the page, and tables that sort. Without this script all numbers are still there.
+// Draws the charts from the JSON in the page and makes tables sortable. Without this script all numbers remain readable.
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif";
 const CONFIG = {
@@ -19,7 +19,7 @@ const CONFIG = {
   text: { fontSize: 11 },
   tooltip: { content: "encoding" },
 };
-// The interpreter keeps to the page's policy: no text is ever turned into code.
+// The AST interpreter satisfies the page's Content-Security-Policy, which forbids eval.
 const OPTIONS = {
   mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: CONFIG, defaultStyle: false,
   tooltip: { disableDefaultStyle: true, theme: "page" },
@@ -43,7 +43,7 @@ async function draw() {
     try {
       await vegaEmbed(place, { ...spec, datasets: datasetsOf(spec, data) }, OPTIONS);
     } catch (error) {
-      place.textContent = `This chart could not be drawn (${error.message}); its numbers are below.`;
+      place.textContent = `Could not draw this chart (${error.message}); the table below has its numbers.`;
       console.error(error);
     }
   }
@@ -57,7 +57,7 @@ function sortBy(table, column, button) {
   head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
   const keyed = [...table.tBodies[0].rows].map((row) => [row.cells[column].dataset.sort, row.cells[column].innerText, row]);
   keyed.sort(([a, aText], [b, bText]) => {
-    // What has no number comes last, whichever way it is sorted.
+    // Rows without a number come last in both directions.
     const missing = (a === undefined) - (b === undefined);
     if (missing) return ascending ? missing : -missing;
     return a === undefined ? aText.localeCompare(bText, undefined, { numeric: true }) : Number(a) - Number(b);

@@ -1,4 +1,4 @@
-"""A page as one HTML text: styles, charts and their program inside, nothing outside."""
+"""Renders a page as one HTML text that contains its styles, charts and scripts."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ _VEGA_LITE = "6.4"
 
 
 def render(page: Page) -> str:
-    """The page. It fetches nothing, and its policy lets it run no script but its own."""
+    """Return the HTML text. The page loads nothing, and its policy allows no other scripts than its own."""
     files = resources.files("launcher.report")
     style = (files / "page.css").read_text(encoding="utf-8")
     scripts = [*([_library()] if page.charts else []), (files / "page.js").read_text(encoding="utf-8")]
@@ -37,7 +37,7 @@ def render(page: Page) -> str:
 
 
 def data_script(charts: Sequence[Chart]) -> str:
-    """Specs and data as JSON that may stand in a script element, whatever text it holds."""
+    """Return specs and data as JSON, escaped so that any text in it is safe inside a script element."""
     data: dict[str, Any] = {}
     for chart in charts:
         data |= chart.data
@@ -48,7 +48,7 @@ def data_script(charts: Sequence[Chart]) -> str:
 
 @cache
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script; putting it together takes a second or more."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script. Building it takes a second or more."""
     import vl_convert
 
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE)
@@ -56,7 +56,7 @@ def _library() -> str:
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:
-    """Content-Security-Policy: these scripts and this style, by their hashes, and no request at all."""
+    """Return the Content-Security-Policy: only these scripts and this style, by hash, and no requests."""
     allowed = " ".join(_hash(script) for script in scripts)
     return (
         f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; base-uri 'none';"

@@ -1,4 +1,4 @@
-"""Parallel coordinates: every finished trial a line through its swept values, to the metric. Pure."""
+"""Parallel coordinates: each finished trial is a line through its swept values and its metric. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ from launcher.report.contents import SweepReport, TrialReport
 from launcher.report.scales import axis_places, spread_out, text_of
 
 _CLOSEST = 0.07
-"""Ticks nearer to each other than this share of the axis would overlap."""
+"""Smallest distance between two ticks, as a share of the axis; closer ticks would overlap."""
 
 
 def parallel_coordinates(report: SweepReport) -> Chart | None:
-    """The chart; None with fewer than two trials to compare."""
+    """Return the chart, or None if fewer than two trials have a score."""
     trials = judged_trials(report)
     if len(trials) < 2:
         return None
@@ -57,7 +57,7 @@ def _layers(report: SweepReport) -> list[Spec]:
     rule = {"x": x, "y": {"aggregate": "min", **y}, "y2": {"aggregate": "max", "field": "at"}}
     text = {"x": x, "y": y, "text": field("value", "nominal")}
     mark = {"type": "text", "align": "left", "dx": 6}
-    # Letters over lines are read only with a rim around them.
+    # Text over lines is readable only with an outline.
     rim = {**mark, "stroke": "var(--page)", "strokeWidth": 4, "strokeJoin": "round"}
     ticks: Spec = {"data": {"name": "ticks"}}
     return [
@@ -83,7 +83,7 @@ def _values(trials: Sequence[tuple[int, TrialReport]], key: str) -> list[Any]:
 
 
 def _short(keys: Sequence[str]) -> list[str]:
-    """Keys without their section, where that tells them apart."""
+    """Return the keys without their section where they remain distinct."""
     last = [key.rpartition(".")[2] for key in keys]
     counts = Counter(last)
     return [name if counts[name] == 1 else key for key, name in zip(keys, last, strict=True)]
@@ -98,7 +98,7 @@ def _columns(trials: Sequence[int], places: Mapping[str, Sequence[float]]) -> Co
 
 
 def _ticks(axes: Mapping[str, Sequence[Any]], places: Mapping[str, Sequence[float]]) -> Columns:
-    """The values of each axis; where they lie close, its ends and what fits between."""
+    """Return the ticks of each axis; where values are close, its ends and those that fit between them."""
     found: dict[str, list[Any]] = {"key": [], "at": [], "value": []}
     for name, values in axes.items():
         texts = [text_of(value) for value in values]

@@ -1,4 +1,4 @@
-"""What the report of a single run says, and in which order. Pure."""
+"""Builds the page of a run's report. Pure."""
 
 from launcher.report.charts import NORM, RATE, SPEED, run_loss, run_measure
 from launcher.report.contents import RunReport
@@ -21,7 +21,7 @@ from launcher.words import duration
 
 
 def run_page(report: RunReport) -> Page:
-    """The page of a run, whatever state it is in."""
+    """Return the page of a run in any state."""
     sections = (
         _scores(report),
         _answers(report),
@@ -46,31 +46,31 @@ def run_page(report: RunReport) -> Page:
 def _verdict(report: RunReport) -> tuple[str, ...]:
     of = f"step {report.step} of {report.total_steps or '?'}"
     if report.state == "COMPLETED":
-        told = score_sentence(report.scores)
-        first = f"{told[0].upper()}{told[1:]}." if told else "Finished; there was no set to assess it on."
+        scores = score_sentence(report.scores)
+        first = f"{scores[0].upper()}{scores[1:]}." if scores else "Finished; no data set to evaluate it on."
         return (first, _chosen(report))
     if report.state in ALIVE:
-        return (f"No verdict yet: {report.state.lower()}, {of}.", *_because(report), _best(report))
-    return (f"No verdict: {report.state.lower()} at {of}.", *_because(report), _best(report))
+        return (f"No result yet: {report.state.lower()}, {of}.", *_reason(report), _best(report))
+    return (f"No result: {report.state.lower()} at {of}.", *_reason(report), _best(report))
 
 
-def _because(report: RunReport) -> tuple[str, ...]:
+def _reason(report: RunReport) -> tuple[str, ...]:
     return (f"{report.why[0].upper()}{report.why[1:].rstrip('.')}.",) if report.why else ()
 
 
 def _chosen(report: RunReport) -> str:
     if report.best_loss is None:
-        return f"Step {report.assessed_step}, the last one, was assessed: there is no validation set."
+        return f"The last step, {report.assessed_step}, was evaluated, because there is no validation set."
     return (
-        f"Step {report.assessed_step} of {report.total_steps} was assessed and exported: the best by"
+        f"Step {report.assessed_step} of {report.total_steps} was evaluated and exported; it has the lowest"
         f" validation loss ({report.best_loss:.4g})."
     )
 
 
 def _best(report: RunReport) -> str:
     if report.best_loss is None:
-        return "Nothing was validated so far."
-    return f"The best validation loss so far is {report.best_loss:.4g}, at step {report.best_step}."
+        return "No validation so far."
+    return f"The lowest validation loss so far is {report.best_loss:.4g}, at step {report.best_step}."
 
 
 def _tiles(report: RunReport) -> tuple[Tile, ...]:
@@ -104,13 +104,13 @@ def _tiles(report: RunReport) -> tuple[Tile, ...]:
 
 
 def _scores(report: RunReport) -> PageSection:
-    title = "Base against tuned"
+    title = "Base and tuned model"
     if not report.scores:
         ended = report.state == "COMPLETED"
         why = (
-            "There was neither a test set nor eval.general, so nothing was compared."
+            "No comparison: neither data.test nor eval.general is set."
             if ended
-            else "The comparison comes with the end of the run; it has not got there."
+            else "No comparison yet: the models are compared at the end of the run."
         )
         return PageSection(anchor="scores", title=title, text=(why,))
     rows = [
@@ -131,25 +131,25 @@ def _scores(report: RunReport) -> PageSection:
 def _answers(report: RunReport) -> PageSection | None:
     if not report.answers:
         return None
-    text = ("Held-out questions, answered by the model before and after.",)
+    text = ("Held-out questions with the answers of the base and the tuned model.",)
     return PageSection(anchor="answers", title="Answers", text=text, answers=report.answers)
 
 
 def _curves(report: RunReport) -> PageSection:
     curves = report.curves
     if not curves.loss and not curves.validation:
-        why = "No step has been logged yet." if not curves.rows else "No logged step has a finite loss."
+        why = "No step was logged yet." if not curves.rows else "No logged step has a finite loss."
         return PageSection(anchor="loss", title="Loss", text=(why,))
     text = [
-        "The thin line is the loss of each logged global batch, the strong one its running mean over a"
+        "The thin line is the loss of each logged global batch, the thick line its running mean over a"
         " fiftieth of the run."
     ]
     if not curves.validation:
-        text.append("No validation so far: set data.validation, and eval.every_steps to see it on the way.")
+        text.append("No validation so far: set data.validation, and eval.every_steps to validate during it.")
     if curves.not_finite:
-        text.append(f"{curves.not_finite} logged step(s) had no finite loss and are left out.")
+        text.append(f"{curves.not_finite} logged step(s) without a finite loss are omitted.")
     if report.marks:
-        text.append("Dashed lines are where it was interrupted and went on.")
+        text.append("Dashed lines mark interruptions after which the run continued.")
     columns = {"training": curves.loss, "validation": curves.validation}
     figures = tuple(
         Figure(chart=run_loss(report, x), table=series_table(f"Losses by {x}", columns, x))
@@ -188,7 +188,7 @@ def _checkpoints(report: RunReport) -> PageSection:
         f"{saves.count} save(s); writing took {duration(saves.written_s)} in the background, and the training"
         f" waited {saves.stalled_s:.2f} s for them."
         if saves.count
-        else "Nothing was saved yet."
+        else "No checkpoint was saved yet."
     ]
     rows = [
         (
@@ -202,7 +202,7 @@ def _checkpoints(report: RunReport) -> PageSection:
         for one in report.checkpoints
     ]
     if saves.count and not rows:
-        text.append("No checkpoint is left on disk.")
+        text.append("No checkpoint remains on disk.")
     head = ("checkpoint", "made", "size", "ranks", "training loss", "state")
     tables = (table("On disk now", head, rows),) if rows else ()
     return PageSection(anchor="checkpoints", title="Checkpoints", text=tuple(text), tables=tables)
@@ -212,15 +212,15 @@ def _journal(report: RunReport) -> PageSection | None:
     if not report.notes:
         return None
     rows = [(moment(note.time), Cell(note.event.replace("_", " ")), Cell(note.text)) for note in report.notes]
-    notes = table("What the journal says besides", ("at", "event", "what"), rows)
-    return PageSection(anchor="journal", title="Worth knowing", tables=(notes,))
+    notes = table("Events from the journal", ("time", "event", "details"), rows)
+    return PageSection(anchor="journal", title="Notable events", tables=(notes,))
 
 
 def _kernels(report: RunReport) -> tuple[Table, ...]:
     if not report.kernels:
         return ()
     rows = [(Cell(one.kernel), Cell(one.name), Cell(one.why)) for one in report.kernels]
-    return (table("Kernels", ("what", "computed by", "why"), rows, folded=True),)
+    return (table("Kernels", ("operation", "kernel", "reason"), rows, folded=True),)
 
 
 def _config(report: RunReport) -> PageSection:
@@ -228,13 +228,13 @@ def _config(report: RunReport) -> PageSection:
     return PageSection(
         anchor="config",
         title="Config and versions",
-        text=(submitted, f"It lives in {report.place}."),
+        text=(submitted, f"Run directory: {report.place}."),
         tables=(
             config_table("Config", report.config),
             *_kernels(report),
             table(
                 "Code and versions",
-                ("what", "version"),
+                ("component", "version"),
                 [(Cell(k), Cell(v)) for k, v in report.origin.items()],
                 folded=True,
             ),

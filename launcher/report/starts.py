@@ -1,4 +1,4 @@
-"""Every start of a run's ranks: how long it held them, why it ended, and what that cost. Pure."""
+"""All starts of a run's ranks: how long each lasted, why it ended and the time lost. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +14,8 @@ from train.records.base import RunEvent
 from train.rundir import FINAL_STOPS
 
 _E = TypeVar("_E", bound=AttemptEvent)
+SILENT = "killed (no reason recorded)"
+"""Description of the end of a start that was killed before it could record a reason."""
 
 
 @dataclass(slots=True)
@@ -25,7 +27,7 @@ class _Span:
     events: list[AttemptEvent] = field(default_factory=list)
     metrics: list[MetricsRow] = field(default_factory=list)
     kept: list[MetricsRow] = field(default_factory=list)
-    """Of the metrics, those that no later start wrote anew."""
+    """The metrics of steps that no later start repeated."""
 
     @property
     def began(self) -> float:
@@ -42,18 +44,18 @@ class _Span:
 def starts_of(
     events: Sequence[RunEvent], metrics: Sequence[MetricsRow], attempts: Sequence[Attempt]
 ) -> tuple[Start, ...]:
-    """All starts, oldest first.
+    """Return all starts, oldest first.
 
     Args:
         events: The journal.
-        metrics: Rows of metrics.jsonl as they were written: steps that were redone are there twice.
-        attempts: Of the same journal; where Slurm knows more of how one ended, with its words.
+        metrics: Rows of metrics.jsonl as they were written; repeated steps occur twice.
+        attempts: Attempts of the same journal, with Slurm's reason for their end where it is known.
     """
     spans = _spans(events)
-    _deal_out(spans, metrics)
-    spoken = {attempt.number: attempt for attempt in attempts}
+    _assign_metrics(spans, metrics)
+    by_number = {attempt.number: attempt for attempt in attempts}
     return tuple(
-        _start(span, after, spoken[span.attempt], again=span is not spans[0])
+        _start(span, after, by_number[span.attempt], again=span is not spans[0])
         for span, after in zip_longest(spans, spans[1:])
     )
 
@@ -61,26 +63,26 @@ def starts_of(
 def marks_of(
     starts: Sequence[Start], events: Sequence[RunEvent], metrics: Sequence[MetricsRow]
 ) -> tuple[Mark, ...]:
-    """Where the curve was interrupted: every start but the first, and every return past bad batches."""
+    """Return the interruptions of the curve: every start but the first, and every rollback."""
     tokens = {row.step: row.tokens for row in metrics}
     found = [
-        (start.from_step, f"{name_of(start)} goes on here, after: {before.ended or 'killed without a word'}")
+        (start.from_step, f"{name_of(start)} continues here; the last one ended: {before.ended or SILENT}")
         for before, start in pairwise(starts)
     ]
     found += [
-        (event.to_step, f"back from step {event.step}: {event.reason}")
+        (event.to_step, f"rolled back from step {event.step}: {event.reason}")
         for event in of_kind(events, RolledBack)
     ]
     return tuple(Mark(step=step, tokens=tokens.get(step, 0), text=text) for step, text in sorted(found))
 
 
 def name_of(start: Start) -> str:
-    """`attempt 2`, or `attempt 2, restart 1`."""
+    """Return the name of a start, such as `attempt 2` or `attempt 2, restart 1`."""
     return f"attempt {start.attempt}" + (f", restart {start.restart}" if start.restart else "")
 
 
 def _spans(events: Sequence[RunEvent]) -> list[_Span]:
-    """Split the journal: at each attempt, and within one after each crash that was answered in place."""
+    """Split the journal at each attempt, and within an attempt after each crash with a restart in place."""
     spans: list[_Span] = []
     for event in of_kind(events, AttemptEvent):
         last = spans[-1] if spans else None
@@ -92,8 +94,8 @@ def _spans(events: Sequence[RunEvent]) -> list[_Span]:
     return spans
 
 
-def _deal_out(spans: Sequence[_Span], metrics: Sequence[MetricsRow]) -> None:
-    """Give every span what it measured, and of that what stayed."""
+def _assign_metrics(spans: Sequence[_Span], metrics: Sequence[MetricsRow]) -> None:
+    """Assign each row of the metrics to the span that wrote it, and mark those that were not repeated."""
     newest = {row.step: id(row) for row in metrics}
     by_attempt: dict[int, list[_Span]] = {}
     for span in spans:
@@ -134,16 +136,16 @@ def _ended(span: _Span, attempt: Attempt) -> str | None:
 
 
 def _lost_s(span: _Span, after: _Span | None, again: bool) -> float:
-    """Of a start that is not the first, the time to its first step; then whatever followed its last gain."""
+    """Return the time without progress: before the first step, except of the first start, and at the end."""
     first = span.metrics[0].time if span.metrics else span.end
     starting_s = first - span.began if again else 0.0
     if after is None:
         return float(starting_s)
     gained = span.kept[-1].time if span.kept else first
-    return float(starting_s + max(0.0, _gone_on(span, after) - gained))
+    return float(starting_s + max(0.0, _resumed_at(span, after) - gained))
 
 
-def _gone_on(span: _Span, after: _Span) -> float:
-    """When the next start began; a run that was told to wait loses nothing by waiting."""
+def _resumed_at(span: _Span, after: _Span) -> float:
+    """Return when the next start began; the time after a stop by the user does not count as lost."""
     stop = span.first(Preempted)
     return span.end if stop and stop.reason in FINAL_STOPS else after.began

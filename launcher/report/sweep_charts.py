@@ -1,4 +1,4 @@
-"""The charts of a sweep: curves of all trials, what each key does, and the spread of settings. Pure."""
+"""Charts of a sweep: curves of all trials, effect of each key and spread of the settings. Pure."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -21,17 +21,17 @@ from launcher.report.scales import in_order, is_continuous, scale_type, text_of
 from launcher.sweep.leaderboard import Effect
 
 _SPREAD_SETTINGS = 30
-"""The best so many settings are drawn."""
+"""Largest number of settings in the spread chart; the best ones are drawn."""
 _DOT: Spec = {"type": "point", "filled": True, "size": 50, "opacity": 0.65, "color": "var(--c1)"}
 CurveKind = Literal["training", "validation"]
 
 
 def sweep_loss(report: SweepReport, of: CurveKind, x: str) -> Chart | None:
-    """Loss of every trial over steps or tokens; None if no trial has any.
+    """Return the chart of every trial's loss over steps or tokens; None if no trial has logged one.
 
     Args:
         report: The sweep.
-        of: Which loss.
+        of: The loss to draw.
         x: `step` or `tokens`.
     """
     curves = [(number, series_of(trial, of)) for number, trial in enumerate(report.trials)]
@@ -47,20 +47,20 @@ def sweep_loss(report: SweepReport, of: CurveKind, x: str) -> Chart | None:
         {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": seen},
     ]
     if of == "validation":
-        # A single validation makes no line.
+        # A trial with a single validation has no line, so each validation is also drawn as a dot.
         unnamed = colour_by_setting(report, legend=False)
         dot = {"type": "point", "filled": True, "size": 24}
         layers.append({"mark": dot, "encoding": {**seen, "color": unnamed}})
     return Chart(
         title=f"{of.capitalize()} loss over {'steps' if x == 'step' else 'tokens'}",
-        label=f"{of} loss of {len(drawn)} trials by {X_TITLES[x]}; the table holds where each ended",
+        label=f"{of} loss of {len(drawn)} trials by {X_TITLES[x]}; the table has the final values",
         spec=layered(of, layers, 260, transform=[LOOKUP], resolve={"legend": {"color": "independent"}}),
         data={of: _points(drawn), "trials": trials_data(report)},
     )
 
 
 def effect_chart(report: SweepReport, effect: Effect) -> Chart:
-    """What one swept key does to the metric: every trial a point, every value's mean a bar."""
+    """Return the chart of a key's effect on the metric: a point per trial, a bar for each value's mean."""
     metric, values = report.board.metric, [value for value, _, _ in effect.means]
     to_scale = is_continuous(values)
     y = field("score", "quantitative", metric, scale={"zero": False})
@@ -76,7 +76,7 @@ def effect_chart(report: SweepReport, effect: Effect) -> Chart:
         "score": rounded([mean for _, mean, _ in effect.means]),
         "trials": [number for _, _, number in effect.means],
     }
-    told = [
+    mean_tips = [
         field("value", "nominal", effect.key),
         field("score", "quantitative", f"mean {metric}", format=".4g"),
         field("trials", "quantitative", "trials"),
@@ -89,9 +89,9 @@ def effect_chart(report: SweepReport, effect: Effect) -> Chart:
             "encoding": {**encoding, "tooltip": tips(report)},
         }
     ]
-    # Where each value was drawn once, its mean is the point itself.
+    # With one trial per value, the mean is the trial's point.
     if any(number > 1 for _, _, number in effect.means):
-        layers.append({"mark": {**MEAN, "width": 34}, "encoding": {**encoding, "tooltip": told}})
+        layers.append({"mark": {**MEAN, "width": 34}, "encoding": {**encoding, "tooltip": mean_tips}})
     words = ", ".join(f"{text_of(value)}: {mean:.4g}" for value, mean, _ in effect.means)
     return Chart(
         title=f"{effect.key}: {effect.share:.0%} of the variance",
@@ -102,7 +102,7 @@ def effect_chart(report: SweepReport, effect: Effect) -> Chart:
 
 
 def spread_chart(report: SweepReport) -> Chart | None:
-    """Trials over seeds and folds beside the mean of their setting; None if no setting has two."""
+    """Return the chart of each setting's trials over seeds and folds; None if no setting has two trials."""
     metric = report.board.metric
     found = [
         (setting_text(setting.values), setting.mean, [t for t in setting.trials if metric in t.scores])
@@ -115,7 +115,7 @@ def spread_chart(report: SweepReport) -> Chart | None:
     names = [name for name, _, _ in repeated]
     y = field("setting", "nominal", sort=names, axis={"labelLimit": 170, "grid": True})
     encoding = {"x": field("score", "quantitative", metric, scale={"zero": False}), "y": y}
-    told = [field("setting", "nominal", "setting"), field("score", "quantitative", "mean", format=".4g")]
+    mean_tips = [field("setting", "nominal", "setting"), field("score", "quantitative", "mean", format=".4g")]
     dots: Columns = {
         "trial": [numbers[trial.name] for _, _, trials in repeated for trial in trials],
         "setting": [name for name, _, trials in repeated for _ in trials],
@@ -123,7 +123,7 @@ def spread_chart(report: SweepReport) -> Chart | None:
     }
     layers: list[Spec] = [
         {"transform": [LOOKUP], "mark": _DOT, "encoding": {**encoding, "tooltip": tips(report)}},
-        {"data": {"name": "spread means"}, "mark": MEAN, "encoding": {**encoding, "tooltip": told}},
+        {"data": {"name": "spread means"}, "mark": MEAN, "encoding": {**encoding, "tooltip": mean_tips}},
     ]
     return Chart(
         title=f"Spread of {metric} over seeds and folds",
@@ -139,7 +139,7 @@ def spread_chart(report: SweepReport) -> Chart | None:
 
 
 def series_of(trial: TrialReport, of: CurveKind) -> Series:
-    """The curve that is drawn of a trial."""
+    """Return the curve of a trial that is drawn."""
     return trial.curves.trend if of == "training" else trial.curves.validation
 
 

@@ -11,20 +11,20 @@ from launcher.report.by_trial import setting_text
 from launcher.report.contents import Score, SweepReport, TrialReport
 from launcher.report.layout import MISSING, Cell, Table, table
 from launcher.report.scales import is_number, text_of
-from launcher.report.starts import name_of
-from launcher.report.words import MEASURE_NAMES, SILENT, change, config_table, config_text, number, seconds
+from launcher.report.starts import SILENT, name_of
+from launcher.report.words import MEASURE_NAMES, change, config_table, config_text, number, seconds
 from launcher.status.state import ALIVE
 from launcher.sweep.leaderboard import Effect, Leaderboard, Setting
 from launcher.sweep.results import TrialResult
 
 
 def value_cell(value: Any) -> Cell:
-    """A swept value."""
+    """Return the cell of a swept value."""
     return Cell(text_of(value), value if is_number(value) else None)
 
 
 def board_table(board: Leaderboard) -> Table:
-    """Settings, best first."""
+    """Return the table of the settings, best first."""
     keys = [key for key in board.axes if key not in REPEATS]
     pooled = any(setting.score != setting.mean for setting in board.settings)
     head = ["rank", *keys, "finished", f"{board.metric}, mean", "sd", *(["score"] if pooled else [])]
@@ -41,7 +41,7 @@ def board_table(board: Leaderboard) -> Table:
 
 
 def trials_table(report: SweepReport) -> Table:
-    """Every trial."""
+    """Return the table of all trials."""
     board = report.board
     rows = [
         (
@@ -54,12 +54,12 @@ def trials_table(report: SweepReport) -> Table:
         )
         for trial in report.trials
     ]
-    head = ("trial", *board.axes, "state", "step", board.metric, "why")
+    head = ("trial", *board.axes, "state", "step", board.metric, "reason")
     return table(f"All {len(rows)} trials", head, rows, folded=True)
 
 
 def curve_table(report: SweepReport, of: str) -> Table:
-    """Where the curve of each trial began and ended."""
+    """Return the table of each trial's first, last and lowest loss."""
     rows = []
     for trial in report.trials:
         series = trial.curves.loss if of == "training" else trial.curves.validation
@@ -74,13 +74,13 @@ def curve_table(report: SweepReport, of: str) -> Table:
 
 
 def effect_table(board: Leaderboard, effect: Effect) -> Table:
-    """The mean of the metric for each value of a key."""
+    """Return the table of the metric's mean for each value of a key."""
     rows = [(value_cell(value), number(mean), Cell(str(count), count)) for value, mean, count in effect.means]
     return table(f"{board.metric} by {effect.key}", (effect.key, f"mean {board.metric}", "trials"), rows)
 
 
 def spread_table(board: Leaderboard) -> Table:
-    """Mean and spread of each setting."""
+    """Return the table of each setting's mean and spread."""
     rows = [
         (
             Cell(setting_text(setting.values)),
@@ -91,30 +91,30 @@ def spread_table(board: Leaderboard) -> Table:
         for setting in board.settings
         if setting.mean is not None
     ]
-    return table(f"{board.metric} by setting", ("setting", "mean", "sd", "least", "most"), rows)
+    return table(f"{board.metric} by setting", ("setting", "mean", "sd", "lowest", "highest"), rows)
 
 
 def halving_tables(report: SweepReport) -> tuple[Table, ...]:
-    """One table per decision: who went on, who did not and why."""
+    """Return one table per decision: trials that continued, and those that were stopped with the reason."""
     labels = {trial.result.name: trial.label for trial in report.trials}
     return tuple(_decision(decision, labels) for decision in report.decisions)
 
 
 def _decision(decision: RungDecision, labels: Mapping[str, str]) -> Table:
-    rows = [(Cell(labels[name]), Cell("goes on"), Cell("among the best")) for name in decision.kept]
+    rows = [(Cell(labels[name]), Cell("continued"), Cell("among the best")) for name in decision.kept]
     rows += [(Cell(labels[name]), Cell("stopped"), Cell(why)) for name, why in decision.dropped.items()]
-    kept = f"{len(decision.kept)} of {len(rows)} went on"
+    kept = f"{len(decision.kept)} of {len(rows)} continued"
     return table(
         f"Step {decision.step}: {kept}", ("trial", "decision", "reason"), rows, folded=len(rows) > 12
     )
 
 
 def scores_table(report: SweepReport) -> Table | None:
-    """Base against tuned of every setting that has finished trials; None if none was assessed."""
+    """Return the scores of the base model and of each setting; None if no finished trial was evaluated."""
     scores = {trial.result.name: trial.scores for trial in report.trials if trial.scores}
     if not scores:
         return None
-    # Perplexity is the loss once more.
+    # Perplexity has the same information as the loss.
     kinds = list(
         dict.fromkeys((s.of, s.measure) for f in scores.values() for s in f if s.measure != "perplexity")
     )
@@ -130,7 +130,13 @@ def scores_table(report: SweepReport) -> Table | None:
 
 
 def lost_table(caption: str, trials: Sequence[TrialReport], *, folded: bool = False) -> Table:
-    """What each trial's starts came to."""
+    """Return the table of the starts of each trial and the time lost.
+
+    Args:
+        caption: Caption of the table.
+        trials: Trials to list.
+        folded: Whether the table is collapsed at first.
+    """
     rows = [
         (
             Cell(trial.label, note=trial.result.name),
@@ -143,26 +149,26 @@ def lost_table(caption: str, trials: Sequence[TrialReport], *, folded: bool = Fa
         )
         for trial in trials
     ]
-    head = ("trial", "state", "starts", "held", "steps redone", "time lost", "why each ended")
+    head = ("trial", "state", "starts", "duration", "repeated steps", "time lost", "end of each")
     return table(caption, head, rows, folded=folded)
 
 
 def difference_table(report: SweepReport) -> Table:
-    """The keys by which configs differ, trial by trial."""
+    """Return the table of the config keys that differ between trials."""
     keys = _differing(report)
     rows = [
         (Cell(trial.result.name), *(_config_cell(trial.config, key) for key in keys))
         for trial in report.trials
     ]
-    return table(f"How trials differ ({len(keys)} keys)", ("trial", *keys), rows, folded=True)
+    return table(f"Differences between trials ({len(keys)} keys)", ("trial", *keys), rows, folded=True)
 
 
 def common_table(report: SweepReport) -> Table:
-    """What all configs have in common."""
+    """Return the table of the config keys with the same value in all trials."""
     differing = set(_differing(report))
     first = report.trials[0].config if report.trials else {}
     same = {key: value for key, value in first.items() if key not in differing}
-    return config_table("What all trials have in common", same)
+    return config_table("Common to all trials", same)
 
 
 def _differing(report: SweepReport) -> list[str]:
@@ -195,7 +201,7 @@ def _ends(setting: Setting, metric: str) -> tuple[Cell, Cell]:
 
 
 def _cost(setting: Setting) -> tuple[Cell, Cell, Cell, Cell]:
-    """Means of time and speed, the sum of hours, the largest memory; of the finished trials."""
+    """Return mean time, total rank-hours, mean speed and largest memory of a setting's finished trials."""
     times = [trial.allocated_s for trial in setting.trials if trial.allocated_s is not None]
     hours = [trial.rank_hours for trial in setting.trials if trial.rank_hours is not None]
     speeds = [trial.tokens_per_s for trial in setting.trials if trial.tokens_per_s is not None]
@@ -237,8 +243,8 @@ def _endings(trial: TrialReport) -> str:
     if not trial.starts:
         return trial.result.why
     alive = trial.result.state in ALIVE
-    told = []
+    endings = []
     for start in trial.starts:
         going = alive and start is trial.starts[-1]
-        told.append(f"{name_of(start)}: {start.ended or ('goes on' if going else SILENT)}")
-    return "; ".join(told)
+        endings.append(f"{name_of(start)}: {start.ended or ('running' if going else SILENT)}")
+    return "; ".join(endings)

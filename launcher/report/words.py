@@ -1,4 +1,4 @@
-"""Values as a reader wants to see them. Pure."""
+"""Formats values, sentences and tables that several pages share. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from launcher.report.contents import Score, Series, Start
 from launcher.report.layout import MISSING, Cell, Table, table
-from launcher.report.starts import name_of
+from launcher.report.starts import SILENT, name_of
 from launcher.words import duration
 
 MEASURE_NAMES = {
@@ -17,46 +17,45 @@ MEASURE_NAMES = {
     "macro_f1": "macro-F1",
 }
 SET_NAMES = {"task": "the task", "general": "general knowledge"}
-SILENT = "killed without a word"
 
 
 def number(value: float | None, form: str = ".4g") -> Cell:
-    """A number that sorts as one."""
+    """Return the cell of a number."""
     return MISSING if value is None else Cell(format(value, form), value)
 
 
 def seconds(value: float | None) -> Cell:
-    """A span of time."""
+    """Return the cell of a duration in seconds."""
     return MISSING if value is None else Cell(duration(value), value)
 
 
 def moment(value: float | None) -> Cell:
-    """A point in time, as the reader's clock shows it."""
+    """Return the cell of a time in seconds since the epoch, in local time."""
     if value is None:
         return MISSING
     return Cell(datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S"), value)
 
 
 def gigabytes(nbytes: float | None) -> Cell:
-    """A size on disk."""
+    """Return the cell of a size in bytes."""
     if nbytes is None:
         return MISSING
     return Cell(f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB", nbytes)
 
 
 def config_text(value: Any) -> str:
-    """A config's value as YAML would have it, on one line."""
+    """Return a config value as text on one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def config_table(caption: str, config: Mapping[str, Any]) -> Table:
-    """Keys and values, folded."""
+    """Return a collapsed table of config keys and values."""
     rows = [(Cell(key), Cell(config_text(value))) for key, value in config.items()]
     return table(f"{caption} ({len(rows)} keys)", ("key", "value"), rows, folded=True)
 
 
 def change(score: Score) -> tuple[Cell, bool | None]:
-    """The difference that the tuning made, and whether it is for the better."""
+    """Return the difference from the base model and whether it is an improvement; None without a base."""
     if score.base is None:
         return MISSING, None
     difference = score.tuned - score.base
@@ -65,22 +64,27 @@ def change(score: Score) -> tuple[Cell, bool | None]:
 
 
 def score_sentence(scores: Sequence[Score]) -> str:
-    """Base against tuned in words, the task first, then what was forgotten."""
-    said = [_said(score) for score in scores if score.measure in ("loss", "accuracy")]
-    return "; ".join(said)
+    """Return a sentence that compares the base and the tuned model on each data set."""
+    return "; ".join(_sentence(score) for score in scores if score.measure in ("loss", "accuracy"))
 
 
-def _said(score: Score) -> str:
+def _sentence(score: Score) -> str:
     of = f"{score.measure} on {SET_NAMES[score.of]} ({score.rows} rows)"
     if score.base is None:
-        return f"{of} is {score.tuned:.4g}; the base model was not assessed"
+        return f"{of} is {score.tuned:.4g}; the base model was not evaluated"
     cell, better = change(score)
     verb = "better" if better else "worse"
     return f"{of} went from {score.base:.4g} to {score.tuned:.4g} ({cell.text}, {verb})"
 
 
 def series_table(caption: str, columns: Mapping[str, Series], x: str = "step") -> Table:
-    """The drawn points of curves that belong together, one row per step, or per number of tokens."""
+    """Return the table of a chart's points, one row per step or number of tokens.
+
+    Args:
+        caption: Caption of the table.
+        columns: Curves by the heading of their column.
+        x: `step` or `tokens`.
+    """
     places = {name: series.steps if x == "step" else series.tokens for name, series in columns.items()}
     values = {name: dict(zip(places[name], columns[name].values, strict=True)) for name in columns}
     rows = [
@@ -91,7 +95,7 @@ def series_table(caption: str, columns: Mapping[str, Series], x: str = "step") -
 
 
 def starts_table(starts: Sequence[Start], *, alive: bool) -> Table:
-    """Every start with its reason and its cost."""
+    """Return the table of all starts with their end and the time lost."""
     last = starts[-1] if starts else None
     rows = [
         (
@@ -104,33 +108,33 @@ def starts_table(starts: Sequence[Start], *, alive: bool) -> Table:
             seconds(start.held_s),
             number(start.redone_steps, "d"),
             seconds(start.lost_s),
-            Cell(start.ended or ("goes on" if alive and start is last else SILENT)),
+            Cell(start.ended or ("running" if alive and start is last else SILENT)),
         )
         for start in starts
     ]
     head = (
         "start",
-        "at",
+        "time",
         "job",
         "nodes",
         "ranks",
         "steps",
-        "held",
-        "steps redone",
+        "duration",
+        "repeated steps",
         "time lost",
-        "why it ended",
+        "end",
     )
-    return table("Every start of the ranks", head, rows)
+    return table("All starts of the ranks", head, rows)
 
 
 def lost_sentence(starts: Sequence[Start]) -> str:
-    """What interruptions cost."""
+    """Return a sentence about the time lost to interruptions."""
     if len(starts) < 2:
-        return "Nothing interrupted it." if starts else "It has not started yet."
+        return "No interruptions." if starts else "The run has not started yet."
     lost_s = sum(start.lost_s for start in starts)
     redone = sum(start.redone_steps for start in starts)
     held_s = sum(start.held_s for start in starts)
     return (
-        f"{len(starts) - 1} interruption(s) cost {duration(lost_s)}: starting again, waiting, and {redone}"
-        f" step(s) that were made twice. All starts together held their ranks for {duration(held_s)}."
+        f"{len(starts) - 1} interruption(s) cost {duration(lost_s)}: restarting, waiting and {redone}"
+        f" repeated step(s). The total duration of all starts is {duration(held_s)}."
     )

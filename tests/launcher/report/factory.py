@@ -81,7 +81,7 @@ class Writer:
             self.attempt, self.restart = self.attempt + 1, 0
             self.event("attempt", attempt=self.attempt, job_id=f"7{self.attempt}", nodes=nodes)
         self.now += 3.0
-        liger = {"name": "torch", "why": "liger runs on cuda only"}
+        liger = {"name": "torch", "why": "liger runs only on cuda"}
         self.event("kernels", attempt=self.attempt, engaged={"rope": liger})
         self.event(
             "started", attempt=self.attempt, world_size=2, total_steps=self.total_steps, restart=self.restart

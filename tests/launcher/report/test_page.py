@@ -66,9 +66,9 @@ def test_a_run_is_told_in_words_first(write: Write, rough_run: Path):
     assert "Loss on the task (64 rows) went from 4 to 1.5 (-2.5, better)" in page.text
     assert "loss on general knowledge (64 rows) went from 3 to 3.05 (+0.05, worse)" in page.text
     assert "3 interruption(s) cost" in page.text
-    assert "80 step(s) that were made twice" in page.text
-    assert "abc123 with uncommitted edits" in page.text
-    assert "liger runs on cuda only" in page.text
+    assert "80 repeated step(s)" in page.text
+    assert "abc123 with uncommitted changes" in page.text
+    assert "liger runs only on cuda" in page.text
 
 
 @pytest.mark.parametrize("kind", ["rough_run", "broken_sweep"])
@@ -126,11 +126,11 @@ def test_a_sweep_tells_its_verdict_its_losses_and_its_decisions(write: Write, br
     assert (
         "4 of 8 trials finished; 1 failed, 1 pending, 2 preempted (2 of them stopped by halving)" in page.text
     )
-    assert "Step 30: 6 of 8 went on" in page.text
+    assert "Step 30: 6 of 8 continued" in page.text
     assert "loss 3.3 at step 30" in page.text
     assert f"attempt 1: ValueError: {HOSTILE}" in page.text
-    assert "1 trial(s) have logged nothing" in page.text
-    assert "4 trial(s) without validation_loss are left out" in page.text
+    assert "1 trial(s) without a logged step are omitted" in page.text
+    assert "4 trial(s) without validation_loss are omitted" in page.text
 
 
 def test_another_metric_ranks_otherwise(write: Write, broken_sweep: Path):
@@ -140,7 +140,7 @@ def test_another_metric_ranks_otherwise(write: Write, broken_sweep: Path):
 def test_a_metric_that_no_trial_has_is_said_to_be_missing(write: Write, broken_sweep: Path):
     page = parsed(write(broken_sweep, metric="accuracy"))
     assert "No setting has a score yet." in page.text
-    assert "This takes two finished trials with accuracy." in page.text
+    assert "This chart needs two finished trials with accuracy." in page.text
 
 
 def test_a_sweep_that_has_not_begun_says_so_and_draws_nothing(write: Write, tmp_path: Path):
@@ -149,9 +149,9 @@ def test_a_sweep_that_has_not_begun_says_so_and_draws_nothing(write: Write, tmp_
         "No trial has finished yet.",
         "No setting has a score yet.",
         "No trial has logged a step yet.",
-        "No trial was validated yet",
+        "No validation yet",
         "No setting has two finished trials",
-        "No finished trial was assessed",
+        "No finished trial was evaluated",
     ):
         assert sentence in page.text
     assert not any(tag == "figure" for tag, _ in page.tags)
@@ -161,19 +161,19 @@ def test_a_sweep_that_has_not_begun_says_so_and_draws_nothing(write: Write, tmp_
 def test_a_run_that_was_only_made_says_what_is_missing(write: Write, tmp_path: Path):
     page = parsed(write(Writer(tmp_path / "new").run.root))
     for sentence in (
-        "No verdict: failed at step 0",
-        "No step has been logged yet.",
-        "It has not started yet.",
+        "No result: failed at step 0",
+        "No step was logged yet.",
+        "The run has not started yet.",
     ):
         assert sentence in page.text
-    assert "Nothing was saved yet." in page.text
+    assert "No checkpoint was saved yet." in page.text
 
 
 def test_a_failed_run_says_why_and_shows_what_it_measured(write: Write, tmp_path: Path):
     run = Writer(tmp_path / "failed").start().steps(1, 40).fail("CUDA out of memory <b>").run
     page = parsed(write(run.root))
-    assert "No verdict: failed at step 40 of 100. CUDA out of memory <b>." in page.text
-    assert "Nothing was validated so far." in page.text
+    assert "No result: failed at step 40 of 100. CUDA out of memory <b>." in page.text
+    assert "No validation so far." in page.text
     assert sum(tag == "figure" for tag, _ in page.tags) == 5
 
 
@@ -228,7 +228,7 @@ def test_a_pooled_score_is_told_apart_from_the_mean(broken_sweep: Path):
     pooled = {setting_key({"optim.lr": 1e-4}): 0.123}
     board = make_leaderboard(file.sweep, file.axes, results, "validation_loss", pooled)
     page = Parsed(render(sweep_page(gather_sweep(sweep, file, results, board))))
-    assert "The score is that of all held-out rows" in page.text
+    assert "The score is over the held-out rows" in page.text
     assert re.search(r"1 best .* 0\.123 ", page.text)
 
 

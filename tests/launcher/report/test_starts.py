@@ -78,9 +78,9 @@ def test_curves_are_marked_where_they_go_on(rough_run: Path):
     back = RolledBack(attempt=3, step=320, to_step=300, skipped=(301, 320), reason="NaN")
     marks = marks_of(starts(run), [*read_journal(run.events), back], latest_by_step(read_metrics(run)))
     assert [mark.step for mark in marks] == [100, 180, 250, 300]
-    assert marks[1].text == "attempt 2 goes on here, after: stopped by SIGUSR2 after step 180"
+    assert marks[1].text == "attempt 2 continues here; the last one ended: stopped by SIGUSR2 after step 180"
     assert marks[2].tokens == 250 * 4096
-    assert marks[3].text == "back from step 320: NaN"
+    assert marks[3].text == "rolled back from step 320: NaN"
 
 
 def test_a_run_that_never_started_has_no_starts(tmp_path: Path):
