@@ -1,9 +1,9 @@
-"""All benchmarks, one after another, and the page that they make: `make bench`.
+"""Run all benchmarks one after another and write their page: `make bench`.
 
     python -m benchmarks [--only NAME ...] [--out docs/benchmarks.md]
 
-Each runs in a process of its own. The numbers go beside the page as .json; with `--only`, those of the other
-benchmarks stay as they were.
+Each benchmark runs in its own process. The numbers are stored next to the page as .json; with `--only`, the
+numbers of the other benchmarks are kept.
 """
 
 import argparse
@@ -39,23 +39,23 @@ _QUIET_WITHIN_S = 180.0
 _ON_A_GPU = """\
 ## On a GPU
 
-`python -m benchmarks.gpu` measures tokens per second, MFU, peak memory and losses of Shardline beside Hugging
-Face's Trainer with DeepSpeed, Liger's kernels and flash attention, on one GPU. It has not been run on one
-yet: there is no table here. On the CPU a test runs both of its arms on a tiny model: the losses agree."""
+`python -m benchmarks.gpu` measures tokens per second, MFU, peak memory and losses of Shardline and Hugging
+Face's Trainer with DeepSpeed, Liger's kernels and flash attention, on one GPU. It has not been run on a GPU
+yet, so there is no table here. A test runs both of them on the CPU with a tiny model; their losses agree."""
 
 
 def main() -> None:
-    """Measure and write."""
+    """Run the benchmarks and write the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
-    parser.add_argument("--busy", action="store_true", help="measure although others use this machine")
+    parser.add_argument("--busy", action="store_true", help="measure even if the machine is busy")
     options = parser.parse_args()
     if not options.busy and not _quiet():
         load = os.getloadavg()[0]
-        parser.error(f"the load stays at {load:.1f}, and timings would be those of others; wait, or --busy")
+        parser.error(f"the machine is busy (load {load:.1f}), timings would be wrong; wait, or use --busy")
     numbers_file = options.out.with_suffix(".json")
     numbers: dict[str, Any] = json.loads(numbers_file.read_text()) if numbers_file.exists() else {}
     failed = []
@@ -72,25 +72,27 @@ def main() -> None:
             numbers[name] = {"setting": setting(), "took_s": took_s, "result": result}
             print(f"{took_s:.0f} s", flush=True)
             for ratio in ratios_of(result):
-                print(f"  {ratio.what}: {ratio.value:.3g}, wanted {ratio.sense} {ratio.target:g}", flush=True)
+                print(
+                    f"  {ratio.what}: {ratio.value:.3g}, target: {ratio.sense} {ratio.target:g}", flush=True
+                )
             numbers_file.write_text(json.dumps(numbers, indent=1) + "\n")
     if failed:
-        sys.exit(f"{', '.join(failed)} failed; the page is as it was, the numbers of the others are kept")
+        sys.exit(f"failed: {', '.join(failed)}; the page was not written, the other numbers are stored")
     options.out.write_text(page(numbers))
     print(f"{options.out} written")
 
 
 def _quiet() -> bool:
-    """Whether nobody else uses this machine; what has just ended, such as an installation, is waited for."""
+    """Return whether the machine is idle; waits for its load to fall, for example after an installation."""
     until = time.monotonic() + _QUIET_WITHIN_S
     while (load := os.getloadavg()[0]) > _BUSY and time.monotonic() < until:
-        print(f"the load is {load:.1f}: waiting for {_BUSY:.1f}", flush=True)
+        print(f"load {load:.1f}: waiting until it is {_BUSY:.1f}", flush=True)
         time.sleep(10)
     return load <= _BUSY
 
 
 def _measured(name: str) -> dict[str, Any] | None:
-    """The numbers of one benchmark; None, and what it said, if it failed."""
+    """Return the numbers of one benchmark; if it fails, print its output and return None."""
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--json"],
         capture_output=True,
@@ -105,7 +107,7 @@ def _measured(name: str) -> dict[str, Any] | None:
 
 
 def page(numbers: dict[str, Any]) -> str:
-    """Markdown from the numbers alone: first what is compared with others, then each benchmark."""
+    """Return the page in Markdown, made from the numbers only: the ratios, then each benchmark."""
     known: dict[str, Benchmark] = {
         name: importlib.import_module(f"benchmarks.{name}") for name in NAMES if name in numbers
     }
@@ -114,13 +116,13 @@ def page(numbers: dict[str, Any]) -> str:
     total_min = sum(entry["took_s"] for entry in numbers.values()) / 60
     parts = [
         "# Benchmarks",
-        "`make bench` measures all of this anew and writes this page;"
-        f" it took {total_min:.0f} minutes. Each part is one command.",
-        "Baselines run in the same process tree, in turns with Shardline, at their best setting. All ran"
-        " on CPU ranks over gloo, so ratios are worth something and absolute speeds are not: no claim about"
-        " GPUs follows from them.",
+        f"`make bench` runs all benchmarks and writes this page, which took {total_min:.0f} minutes. Each"
+        " section has the command that runs it alone.",
+        "Baselines run with their best settings in the same process tree, alternating with Shardline. All"
+        " benchmarks ran on CPU ranks with gloo: the ratios are meaningful, the absolute speeds are not, and"
+        " neither allows a claim about GPUs.",
         "\n\n".join(dict.fromkeys(entry["setting"] for entry in numbers.values())),
-        "## Beside others",
+        "## Comparison with other tools",
         "\n".join([RATIO_HEADER, *ratios]),
     ]
     for name, benchmark in known.items():

@@ -1,9 +1,9 @@
-"""What saving costs: DeepSpeed's own synchronous save beside ours, in one process tree, interleaved.
+"""Measure the cost of a save: DeepSpeed's synchronous save and Shardline's, alternating in one process tree.
 
     python -m benchmarks.checkpoint [--parameters-m 100] [--repeats 3] [--ranks 2]
 
-Stall: what a training step waits for. Extra: wall time that one
-save adds to training until it is published, with everything that runs beside it.
+The stall is the time that a training step waits. The extra time is the wall time that one save adds to the
+training until it is published, including all background work.
 """
 
 import argparse
@@ -33,30 +33,30 @@ from train.model.load import DTYPES
 from train.model.optim import build_optimizer
 from train.rundir import RunDir
 
-TITLE = "What a save costs"
+TITLE = "Cost of a save"
 NOTES = (
-    "DeepSpeed's save neither syncs nor hashes what it writes; ours does both, beside the training. On two"
-    " cores the training has no core to spare, so the hashing shows in the wall time; where ranks train on"
-    " GPUs it has the host's. On a slower processor without AVX-512 the stall was 0.13 of DeepSpeed's save."
+    "DeepSpeed's save neither syncs nor hashes its files; Shardline's does both in the background. With two"
+    " cores the training has no core to spare, so the hashing adds to the wall time; with GPU ranks it runs"
+    " on idle host cores. On a slower processor without AVX-512 the stall was 0.13 of DeepSpeed's save."
 )
 HIDDEN, VOCABULARY = 768, 16_384
 STEPS_BETWEEN = 3
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--parameters-m", type=at_least(1), default=100, help="size of the model in millions")
     parser.add_argument("--repeats", type=at_least(1), default=3)
     parser.add_argument("--ranks", type=at_least(1), default=2)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Spawn the ranks; saves of both kinds take turns in them."""
+    """Start ranks in which both kinds of saves alternate."""
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         run_ranks(_rank, options.ranks, name, options, log=Path(name) / "ranks.log")
         result: dict[str, Any] = json.loads((Path(name) / "result.json").read_text())
     ratio = Ratio(
-        what="stall of a save, beside DeepSpeed's", value=result["stall_ratio"], sense="at most", target=0.1
+        what="stall of a save vs. DeepSpeed's save", value=result["stall_ratio"], sense="at most", target=0.1
     )
     return result | {"ratios": as_json([ratio])}
 
@@ -71,7 +71,7 @@ def _rank(folder: str, options: argparse.Namespace) -> None:
 
 
 def _engine(parameters_m: int, ranks: int) -> Engine:
-    """A Llama of about this size with random weights, ZeRO-2, fused AdamW."""
+    """Return the engine of a randomly initialized Llama of about this size, with ZeRO-2 and fused AdamW."""
     import transformers
 
     per_layer = 4 * HIDDEN**2 + 3 * HIDDEN * 4 * HIDDEN
@@ -114,7 +114,7 @@ def _measure(group: Group, engine: Engine, folder: Path, repeats: int) -> dict[s
     saver = Saver(scope, CheckpointConfig(keep_last=1))
     progress = Progress()
     _steps(group, engine, progress)
-    # The first save makes the buffers; it is not counted, as neither is DeepSpeed's first.
+    # The first save allocates the buffers and is not counted.
     saver.save(engine, progress)
     saver.join()
     theirs, stalls, calm, disturbed = [], [], [], []
@@ -148,7 +148,7 @@ def _measure(group: Group, engine: Engine, folder: Path, repeats: int) -> dict[s
 
 
 def _steps(group: Group, engine: Engine, progress: Progress) -> float:
-    """Some steps of ordinary training; seconds."""
+    """Train for some steps and return the seconds."""
     torch.manual_seed(group.env.rank)
     group.barrier()
     began = time.perf_counter()
@@ -163,7 +163,7 @@ def _steps(group: Group, engine: Engine, progress: Progress) -> float:
 
 
 def _deepspeed_save(group: Group, engine: Engine, folder: Path) -> float:
-    """DeepSpeed's own save with its own writer; seconds until all ranks are through."""
+    """Save with DeepSpeed's own writer and return the seconds until all ranks have finished."""
     from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
     inner = engine._engine
@@ -181,7 +181,7 @@ def _deepspeed_save(group: Group, engine: Engine, folder: Path) -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Seconds."""
+    """Return the table of seconds."""
 
     def row(name: str, values: list[float]) -> str:
         return f"| {name} | {spread(values, 3)} |"
@@ -194,15 +194,15 @@ def table(result: dict[str, Any]) -> str:
             "",
             "| | seconds, median (range) |",
             "|---|---|",
-            row("DeepSpeed's save (the training waits for all of it)", result["deepspeed_save_s"]),
-            row("our stall", result["stall_s"]),
+            row("DeepSpeed's save, during which the training waits", result["deepspeed_save_s"]),
+            row("stall of Shardline's save", result["stall_s"]),
             row(f"{STEPS_BETWEEN} steps", result["steps_without_save_s"]),
-            row(f"{STEPS_BETWEEN} steps and a save, until it is published", result["steps_with_save_s"]),
+            row(f"{STEPS_BETWEEN} steps and a save until it is published", result["steps_with_save_s"]),
             "",
             f"- extra wall time of a save: {result['extra_s']:.2f} s"
             f" ({100 * result['extra_s'] / interval_s:.2f} % at one save in five minutes)",
             f"- bytes on disk per parameter: {result['bytes_per_parameter']:.3f}",
-            f"- bytes of host copies per parameter: {result['copy_bytes_per_parameter']:.3f}",
+            f"- bytes of copies in host memory per parameter: {result['copy_bytes_per_parameter']:.3f}",
         ]
     )
 

@@ -1,10 +1,10 @@
-"""What a command costs a login node: time to start, and calls that look at files.
+"""Measure the cost of a command on a login node: start time and file system calls.
 
     python -m benchmarks.command [--repeats 7]
 
-`shardline --help`, `status` (one finished run) and `plan` beside the `--help` of a plain Hydra app on the
-same configs, and `deepspeed --help`, in turns. Calls that open, list or look at files are counted by strace
-(`apt-get install strace`): on a shared file system each of them may go over the network.
+`shardline --help`, `status` (one finished run) and `plan` alternate with the `--help` of a plain Hydra app on
+the same configs and with `deepspeed --help`. strace (`apt-get install strace`) counts the calls that open,
+list or stat files; on a shared file system each of them can cause network traffic.
 """
 
 import argparse
@@ -22,21 +22,21 @@ from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 from benchmarks.hydra_app import APP
 from launcher.compose.roots import packaged
 
-TITLE = "What a command costs"
+TITLE = "Cost of a command"
 NOTES = ""
 _CALLS = "trace=%file,getdents64"
 _TARGETS = {"shardline --help": 0.5, "shardline status": 0.7, "shardline plan": 1.2}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--repeats", type=at_least(1), default=7)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every command, in turns."""
+    """Measure all commands, alternating."""
     if shutil.which("strace") is None:
-        sys.exit("benchmarks.command counts calls with strace, which is not here: apt-get install strace")
+        sys.exit("command not found: strace, which benchmarks.command needs: apt-get install strace")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environ = {**os.environ, "SHARDLINE_RUNS": str(folder / "runs"), "DS_ACCELERATOR": "cpu"}
@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     hydra = statistics.median(seconds["a Hydra app, --help"])
     ratios = [
         Ratio(
-            what=f"start of {command}, beside a Hydra app's --help",
+            what=f"start of {command} vs. a Hydra app's --help",
             value=statistics.median(seconds[command]) / hydra,
             sense="at most",
             target=target,
@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     ]
     ratios.append(
         Ratio(
-            what="file calls of shardline status, beside deepspeed --help",
+            what="file calls of shardline status vs. deepspeed --help",
             value=calls["shardline status"] / calls["deepspeed --help"],
             sense="at most",
             target=0.1,
@@ -88,7 +88,7 @@ def _commands(folder: Path) -> dict[str, list[str]]:
 
 
 def _finished_run(runs: Path) -> None:
-    """As much of one as `status` looks at."""
+    """Create the files of a finished run that `status` reads."""
     from launcher.compose.run import compose_run
     from launcher.lifecycle.submit import create_run
     from launcher.planning.preflight import examine
@@ -117,9 +117,9 @@ def _calls(words: list[str], environ: dict[str, str], folder: Path) -> int:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Seconds and calls by command."""
+    """Return the table of seconds and calls by command."""
     lines = [
-        "| command | seconds, median (range) | calls that look at files |",
+        "| command | seconds, median (range) | file system calls |",
         "|---|---|---|",
     ]
     lines += [

@@ -1,11 +1,11 @@
-"""Training on equal input: a run of Shardline, a bare DeepSpeed loop, and Hugging Face's Trainer.
+"""Measure training on equal input: Shardline, a bare DeepSpeed loop and Hugging Face's Trainer.
 
     python -m benchmarks.equal [--stages 1 2 3] [--steps 5] [--repeats 3]
 
-All arms train the same random weights on the same sequences of one length in the same order, one thread a
-rank, in bf16 where the processor multiplies it and else in fp32, and take turns. Tokens per second are those
-of all steps after the first two, with everything that happens between steps: data, metrics, logging. That
-DeepSpeed trains at the stage that was asked for is asserted.
+All arms train the same random weights on the same sequences of equal length in the same order, with one
+thread per rank, in bf16 if the processor has fast bf16 products and otherwise in fp32. They alternate. Tokens
+per second are those of all steps after the first two, including the time between steps for data, metrics and
+logging. The benchmark asserts that DeepSpeed uses the requested stage.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 
 TITLE = "Equal input"
 NOTES = (
-    "On sequences of one length all arms do the same matrix products, so nobody can be much faster than"
-    " anybody; what is left is the loss head, the optimizer and what happens between steps. *Shardline, all"
-    " logits* goes without the loss head (`kernels.loss_head=torch`): the faster a processor multiplies, the"
-    " more it weighs. On a slower processor without AVX-512, in fp32, one arm came to 1.2 to 1.6 thousand"
-    " tokens/s by turns, and the six ratios to 0.96 to 1.24."
+    "On sequences of equal length all arms compute the same matrix products, so large differences are not"
+    " possible. What differs is the loss head, the optimizer and the time between steps. *Shardline, all"
+    " logits* does not use the chunked loss head (`kernels.loss_head=torch`), whose effect grows with the"
+    " speed of the processor. On a slower processor without AVX-512, in fp32, the speed of a single arm"
+    " varied from 1.2 to 1.6 thousand tokens/s, and the six ratios were 0.96 to 1.24."
 )
 WARM_UP = 2
 LENGTH, PER_RANK = 256, 4
@@ -44,18 +44,18 @@ ARMS: dict[str, Callable[[Task], Trace]] = {
 _AT_ZERO_2_ONLY = (_PLAIN, _FUSED)
 _TARGETS = {"bare DeepSpeed loop, fused AdamW": 0.98, "HF Trainer, default": 1.03}
 _LOSSES_WITHIN = 0.05
-"""While the loss falls by half a nat a step."""
+"""Largest allowed difference between losses; the loss falls by about half a nat per step."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--stages", type=int, choices=(1, 2, 3), nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=at_least(WARM_UP + 1), default=5)
     parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every arm at every stage, in turns."""
+    """Measure all arms at all stages, alternating."""
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         task = _task(Path(name), options.steps)
         traces: dict[tuple[int, str], list[Trace]] = {
@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     speeds = {key: statistics.median(row["speeds"]) for key, row in zip(traces, rows, strict=True)}
     ratios = [
         Ratio(
-            what=f"tokens/s, equal input, ZeRO-{stage}, beside {arm}",
+            what=f"tokens/s, equal input, ZeRO-{stage} vs. {arm}",
             value=speeds[stage, _OURS] / speeds[stage, arm],
             sense="at least",
             target=target,
@@ -91,7 +91,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def _row(stage: int, arm: str, traces: list[Trace], ours: list[Trace]) -> dict[str, Any]:
     losses = traces[0].losses
     apart = max(abs(a - b) for a, b in zip(losses, ours[0].losses, strict=True))
-    assert apart <= _LOSSES_WITHIN, f"{arm} at ZeRO-{stage} trains something else: {apart:.3f} nats"
+    assert apart <= _LOSSES_WITHIN, f"losses of {arm} at ZeRO-{stage} differ by {apart:.3f} nats"
     speeds = [trace.tokens_per_s(WARM_UP) for trace in traces]
     return {"stage": stage, "arm": arm, "speeds": speeds, "losses": losses, "apart": apart}
 
@@ -111,12 +111,12 @@ def _task(folder: Path, steps: int) -> Task:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Speeds and losses by stage and arm."""
+    """Return the table of speeds and losses by stage and arm."""
     lines = [
         f"8.8M parameters, {result['precision']}, {LENGTH} tokens x {PER_RANK} on each of"
         f" {result['ranks']} ranks, {result['steps']} steps",
         "",
-        "| ZeRO | arm | tokens/s, median (range) | first loss | last loss | losses apart by |",
+        "| ZeRO | arm | tokens/s, median (range) | first loss | last loss | loss difference |",
         "|---|---|---|---|---|---|",
     ]
     lines += [

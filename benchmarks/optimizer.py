@@ -1,11 +1,11 @@
-"""An optimizer step: what Shardline takes, beside the fused AdamW for hosts of torch and of DeepSpeed.
+"""Measure an optimizer step: Shardline's AdamW and the fused CPU kernels of torch and DeepSpeed.
 
     python -m benchmarks.optimizer [--parameters-m 32 128] [--steps 3] [--repeats 30]
 
-Fp32 parameters in one flat tensor, as a rank's partition under ZeRO. The arms take turns in one process, each
-with states of its own; after the first turn its parameters are compared with those of torch's plain loop,
-which takes five times as long and is not timed. Ratios are medians over turns. DeepSpeed's AdamW is built
-before anything is timed, which takes a compiler and half a minute.
+The parameters are one flat fp32 tensor, like a rank's partition under ZeRO. The arms alternate in one
+process, each with its own states; after the first turn its parameters are compared with those of torch's
+plain loop, which takes five times as long and is not timed. Ratios are medians over turns. DeepSpeed's AdamW
+is built before the measurement, which needs a compiler and takes half a minute.
 """
 
 import argparse
@@ -26,12 +26,13 @@ from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 
 TITLE = "Optimizer step"
 NOTES = (
-    "On a host `kernels=auto` takes torch's fused AdamW, which needs no compiler. DeepSpeed's is compiled for"
-    " the very processor: on an Intel Xeon it took 9 % less, on an AMD EPYC as long or more. Who names it"
-    " gets it: `kernels.optimizer=cpu_adam` with `zero.offload_optimizer=true`. DeepSpeed's FusedAdam is left"
-    " out: on a host it is the same code. The same code stands there twice: how far it is apart is the noise."
+    "On CPUs `kernels=auto` uses torch's fused AdamW, which needs no compiler. DeepSpeed's is compiled for"
+    " the processor: it took 9 % less time on an Intel Xeon, and as long or longer on an AMD EPYC. To use it,"
+    " set `kernels.optimizer=cpu_adam` with `zero.offload_optimizer=true`. DeepSpeed's FusedAdam is omitted,"
+    " because on CPUs it is the same code. Each kernel occurs twice in the table; the difference between the"
+    " two is noise."
 )
-_AUTO, _BY_NAME = "Shardline, kernels=auto", "Shardline, cpu_adam by name"
+_AUTO, _BY_NAME = "Shardline, kernels=auto", "Shardline, cpu_adam"
 _TORCH, _DEEPSPEED = "torch, fused", "DeepSpeed CPUAdam"
 _SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.0}
 _AGREE_WITHIN = 1e-5
@@ -40,14 +41,14 @@ _Build = Callable[[torch.nn.Module], torch.optim.Optimizer]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--parameters-m", type=at_least(1), nargs="+", default=[32, 128])
     parser.add_argument("--steps", type=at_least(1), default=3)
     parser.add_argument("--repeats", type=at_least(1), default=30)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every arm at every size, in turns."""
+    """Measure all arms at all sizes, alternating."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         arms = _arms()
@@ -57,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _race(arms: dict[str, _Build], millions: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds of a step of each arm, and how far it ended from the loop after the first turn."""
+    """Return each arm's seconds per step and its difference from the plain loop after the first turn."""
     draw = torch.Generator().manual_seed(0)
     start, slope = (torch.randn(millions * 1_000_000, generator=draw) for _ in range(2))
     right = _Stepping.of(_torch(foreach=False, fused=False), start, slope)
@@ -70,7 +71,7 @@ def _race(arms: dict[str, _Build], millions: int, options: argparse.Namespace) -
             seconds[arm].append(stepping.step_s(options.steps))
             if repeat == 0:
                 apart[arm] = float((stepping.parameter - right.parameter).detach().abs().max())
-                assert apart[arm] <= _AGREE_WITHIN, f"{arm} ends elsewhere: {apart[arm]:.2g}"
+                assert apart[arm] <= _AGREE_WITHIN, f"parameters of {arm} differ by {apart[arm]:.2g}"
     return [
         {"millions": millions, "arm": arm, "seconds": values, "apart": apart[arm]}
         for arm, values in seconds.items()
@@ -78,21 +79,21 @@ def _race(arms: dict[str, _Build], millions: int, options: argparse.Namespace) -
 
 
 def _ratios(rows: list[dict[str, Any]], millions: int) -> list[Ratio]:
-    """Ours over another in the same turn: the speed of a machine changes between turns."""
+    """Return ratios of the times in the same turn, since the speed of a machine changes between turns."""
     seconds = {row["arm"]: row["seconds"] for row in rows if row["millions"] == millions}
     best = min((_TORCH, _DEEPSPEED), key=lambda arm: statistics.median(seconds[arm]))
     pairs = [
-        (_AUTO, best, f"beside the best ({best})"),
-        (_BY_NAME, _DEEPSPEED, f"beside {_DEEPSPEED} itself"),
+        (_AUTO, best, f"vs. the fastest ({best})"),
+        (_BY_NAME, _DEEPSPEED, f"vs. {_DEEPSPEED}"),
     ]
     return [
         Ratio(
-            what=f"optimizer step, {millions}M parameters, {ours.removeprefix('Shardline, ')}, {beside}",
+            what=f"optimizer step, {millions}M parameters, {ours.removeprefix('Shardline, ')} {versus}",
             value=statistics.median(a / b for a, b in zip(seconds[ours], seconds[other], strict=True)),
             sense="at most",
             target=1.05,
         )
-        for ours, other, beside in pairs
+        for ours, other, versus in pairs
     ]
 
 
@@ -102,7 +103,7 @@ def _rotated(entries: list[Any], by: int) -> list[Any]:
 
 
 def _arms() -> dict[str, _Build]:
-    """By name: from a module to its optimizer."""
+    """Return the function that makes the optimizer of a module, by arm."""
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
     from train.config import OptimConfig
@@ -129,14 +130,14 @@ def _torch(**how: Any) -> _Build:
 
 @dataclass(frozen=True, slots=True)
 class _Stepping:
-    """An optimizer and its parameter, with the states that its first step made."""
+    """An optimizer and its parameter after a first step, which creates the states."""
 
     parameter: torch.nn.Parameter
     optimizer: torch.optim.Optimizer
 
     @classmethod
     def of(cls, build: _Build, start: torch.Tensor, slope: torch.Tensor) -> Self:
-        """From these parameters, with this gradient."""
+        """Build the optimizer for a copy of `start`, with `slope` as gradient."""
         parameter = torch.nn.Parameter(start.clone())
         parameter.grad = slope
         stepping = cls(parameter, build(torch.nn.ParameterList([parameter])))
@@ -144,7 +145,7 @@ class _Stepping:
         return stepping
 
     def step_s(self, steps: int) -> float:
-        """Make so many steps; seconds of one, the median."""
+        """Run some steps and return the median of their seconds."""
         seconds = []
         for _ in range(steps):
             began = time.perf_counter()
@@ -154,11 +155,11 @@ class _Stepping:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Milliseconds by size and arm."""
+    """Return the table of milliseconds by size and arm."""
     lines = [
         f"fp32, {result['threads']} threads",
         "",
-        "| parameters | AdamW | ms a step, median (range) | off the loop by |",
+        "| parameters | AdamW | ms per step, median (range) | difference from the plain loop |",
         "|---|---|---|---|",
     ]
     lines += [

@@ -1,12 +1,12 @@
-"""How full sequences are, and what arranging them costs: padding, grouping by length, packing.
+"""Measure how full sequences are, and the time to arrange them: padding, grouping by length, packing.
 
     python -m benchmarks.packing
 
-Document lengths are drawn log-normal (median 150 tokens, sigma 0.8, cut at the sequence length). The arms get
-the same lengths, interleaved: micro-batches of rows as they come; the same after sorting within each global
-batch, as a run without any setting does; batches of like length (`data.group_by_length`); packs that are
-closed as soon as the next document does not fit; and `data.packing`. No model is run: the share of tokens
-that are not padding is exact, the time is that of one core.
+Document lengths are drawn from a log-normal distribution (median 150 tokens, sigma 0.8, truncated to the
+sequence length). The arms use the same lengths and alternate: micro-batches of rows in random order; the same
+sorted within each global batch, which is the default of a run; batches of similar length
+(`data.group_by_length`); packs that are closed when the next document does not fit; and `data.packing`. No
+model runs: the share of tokens that are not padding is exact, and the time is that of one core.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from benchmarks.harness import at_least, run_as_command, spread
 from train.data.packing import pack_documents
 from train.data.sampler import Order
 
-TITLE = "How full sequences are"
+TITLE = "Padding and packing"
 NOTES = (
-    "The share does not depend on the machine. Grouping and packing are done once for an epoch and once for a"
-    " run; the time is that of a million documents."
+    "The share does not depend on the machine. Grouping is computed once per epoch and packing once per run;"
+    " the times are for a million documents."
 )
 MEDIAN_TOKENS = 150
 SIGMA = 0.8
@@ -34,14 +34,14 @@ GLOBAL_BATCH = 64
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--documents", type=at_least(1), default=1_000_000)
     parser.add_argument("--capacity", type=at_least(1), nargs="+", default=[512, 2048, 8192])
     parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Arrange the same documents in every way, again and again."""
+    """Arrange the same documents in all ways, alternating."""
     return {
         "documents": options.documents,
         "repeats": options.repeats,
@@ -81,7 +81,7 @@ def _measure(lengths: np.ndarray, capacity: int, repeats: int) -> list[dict[str,
 
 
 def _rows(lengths: np.ndarray, group_by: int | None = None) -> np.ndarray:
-    """Lengths in the order of an epoch, a global batch in a row."""
+    """Return the lengths in the order of an epoch, with one global batch per row."""
     order = Order(lengths, seed=0, group_by=group_by).epoch(0)
     whole: np.ndarray = lengths[order[: len(order) // GLOBAL_BATCH * GLOBAL_BATCH]]
     return whole.reshape(-1, GLOBAL_BATCH)
@@ -97,7 +97,7 @@ def _packs(lengths: np.ndarray, capacity: int) -> int:
 
 
 def _packs_in_order(lengths: np.ndarray, capacity: int) -> int:
-    """A pack is closed as soon as the next document does not fit."""
+    """Return the number of packs if each is closed when the next document does not fit."""
     packs, free = 0, 0
     for length in lengths.tolist():
         if length > free:
@@ -107,13 +107,13 @@ def _packs_in_order(lengths: np.ndarray, capacity: int) -> int:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Shares and seconds by capacity and way."""
+    """Return the table of shares and seconds by capacity and arrangement."""
     return "\n".join(
         [
             f"{result['documents']:,} documents, micro-batch {MICRO_BATCH}, global batch {GLOBAL_BATCH},"
             f" on one core, {result['repeats']} repeats",
             "",
-            "| tokens a sequence | arranged as | not padding | seconds, median (range) |",
+            "| tokens per sequence | arrangement | not padding | seconds, median (range) |",
             "|---|---|---|---|",
             *(
                 f"| {row['capacity']:,} | {row['arm']} | {row['share']:.4f} | {spread(row['seconds'])} |"

@@ -1,11 +1,11 @@
-"""Training on documents of uneven length: padding, grouping and packing, by Shardline and by others.
+"""Measure training on documents of different lengths, with padding, grouping or packing, in several tools.
 
     python -m benchmarks.ragged [--documents 80] [--repeats 3]
 
-Every arm goes once through the same documents (lengths log-normal, median 150 tokens, sigma 0.8, cut at 512)
-from the same weights, ZeRO-2, about as many tokens a step, and takes turns with the others. Useful
-tokens are those that are not padding, per second of all steps after the first two. What each arm has learnt
-stands beside it: the loss on documents that none of them saw.
+Each arm trains for one epoch on the same documents (lengths log-normal, median 150 tokens, sigma 0.8,
+truncated to 512) from the same weights, with ZeRO-2 and about the same number of tokens per step. The arms
+alternate. Useful tokens are those that are not padding, per second of all steps after the first two. The
+table also has the loss on held-out documents.
 """
 
 import argparse
@@ -25,27 +25,27 @@ from benchmarks.arms.task import Task, Trace, cached_in, write_documents, write_
 from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
 from train.data.packing import pack_documents
 
-TITLE = "Ragged conversations"
+TITLE = "Documents of different lengths"
 NOTES = (
-    "A micro-batch is 8 documents or 3 packs, which is about as many tokens. TRL joins the packs of a"
-    " micro-batch to one row and lets attention's mask keep them apart; it is given one pack at a time and"
-    " accumulates three, so that its mask is no larger than ours."
-    " Who packs makes fewer steps of the same documents, and has learnt less by then."
+    "A micro-batch has 8 documents or 3 packs, which are about the same number of tokens. TRL joins the packs"
+    " of a micro-batch into one row and separates them by the attention mask; it processes one pack at a time"
+    " and accumulates three, so that its mask is no larger than Shardline's. With packing there are fewer"
+    " steps for the same documents, so the held-out loss is higher after one epoch."
 )
 WARM_UP = 2
 LENGTH, DOCUMENTS_PER_RANK, PACKS_PER_RANK = 512, 8, 3
 _HELD_OUT_WITHIN = 0.15
-"""Of arms that arrange alike; who packs makes fewer steps of the same documents, and has learnt less."""
+"""Largest allowed difference of the held-out loss between arms that pack, and between those that do not."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--documents", type=at_least(64), default=80)
     parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every arm, in turns."""
+    """Measure all arms, alternating."""
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         folder = Path(name)
         lengths = _lengths(options.documents, seed=1)
@@ -91,23 +91,25 @@ def _summary(traces: dict[str, list[Trace]]) -> dict[str, Any]:
     held_out = {arm: runs[0].held_out_loss or math.nan for arm, runs in traces.items()}
     for packs in (True, False):
         alike = [loss for arm, loss in held_out.items() if ("packing" in arm) is packs]
-        assert max(alike) - min(alike) <= _HELD_OUT_WITHIN, f"the arms learn different things: {held_out}"
+        assert max(alike) - min(alike) <= _HELD_OUT_WITHIN, (
+            f"the held-out losses of the arms differ: {held_out}"
+        )
     packing, grouping, padded, grouped, trl = (statistics.median(values) for values in speeds.values())
     ratios = [
         Ratio(
-            what="useful tokens/s, ragged, beside HF Trainer, pad to longest",
+            what="useful tokens/s, different lengths vs. HF Trainer, pad to longest",
             value=max(packing, grouping) / padded,
             sense="at least",
             target=1.9,
         ),
         Ratio(
-            what="useful tokens/s, ragged, beside HF Trainer, group_by_length, fused AdamW",
+            what="useful tokens/s, different lengths vs. HF Trainer, group_by_length, fused AdamW",
             value=max(packing, grouping) / grouped,
             sense="at least",
             target=1.0,
         ),
         Ratio(
-            what="useful tokens/s, packing beside TRL's packing",
+            what="useful tokens/s, packing vs. TRL's packing",
             value=packing / trl,
             sense="at least",
             target=1.0,
@@ -127,7 +129,7 @@ def _summary(traces: dict[str, list[Trace]]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Speeds and what was learnt, by arm."""
+    """Return the table of speeds and losses by arm."""
     lines = [
         f"8.8M parameters, {result['precision']}, ZeRO-2, 2 ranks, {result['tokens']:,} tokens",
         "",

@@ -1,4 +1,4 @@
-"""Ranks for benchmarks: processes on this machine that find each other."""
+"""Starts ranks on this machine for benchmarks."""
 
 import json
 import os
@@ -15,27 +15,29 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: Path | None = None) -> None:
-    """Call a function on every rank, after its environment is set, and wait for all of them.
+    """Call a function on every rank, with the environment of a rank, and wait for all of them.
 
-    Ranks are forked from a parent that has imported what they need: an arm costs no imports, and no search
-    for garbage among them. For GPUs they are made anew: what a process knows of CUDA does not survive a fork.
+    CPU ranks are forked from this process, which has done their imports, so that no arm pays for imports or
+    for garbage collection among the imported objects. GPU ranks are spawned, since CUDA's state does not
+    survive a fork.
 
     Args:
-        function: What a rank does.
-        ranks: How many.
-        arguments: For it.
-        log: Where all that they print goes; None leaves it on the terminal.
+        function: Called on every rank.
+        ranks: Number of ranks.
+        arguments: Arguments of the function.
+        log: File for the output of all ranks; None prints it.
 
     Raises:
-        ProcessException: a rank failed; what it printed last is on stderr.
+        ProcessException: A rank failed; the end of its output is printed to stderr.
     """
     with frozen_imports():
-        import deepspeed  # noqa: F401 - so that the ranks have it
-        from transformers import Trainer  # noqa: F401 - likewise, with the models that it imports
+        import deepspeed  # noqa: F401 - imported before the ranks are forked
+        from transformers import Trainer  # noqa: F401 - imported before the ranks are forked
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.multiprocessing.spawn import ProcessException, start_processes
 
-    # Kept here, as by torch's elastic agent: who came before rank 0 would wait half a second for its store.
+    # This process hosts the store, like torch's elastic agent; ranks that start before rank 0 would otherwise
+    # wait half a second for it.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     try:
         start_processes(  # type: ignore[no-untyped-call]
@@ -51,7 +53,7 @@ def run_ranks(function: Callable[..., None], ranks: int, *arguments: Any, log: P
 
 
 def measured_alone(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What a function returns in a process of its own, as JSON can hold it: its peak of memory is its own."""
+    """Call a function in its own process, for a separate peak memory, and return its result through JSON."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "result.json"
         run_ranks(_write_measured, 1, out, measure, *arguments, log=Path(name) / "rank.log")
@@ -64,7 +66,7 @@ def _write_measured(out: Path, measure: Callable[..., dict[str, Any]], *argument
 
 
 def _on_cpu() -> bool:
-    """What DeepSpeed trains on is decided before anything imports it, for the process and its ranks."""
+    """Return whether DeepSpeed uses the CPU, which is set before it is imported, here and in the ranks."""
     return os.environ["DS_ACCELERATOR"] == "cpu"
 
 
@@ -80,7 +82,7 @@ def _enter(
 
     threads = max(1, (os.cpu_count() or 1) // ranks)
     os.environ |= {
-        # A rank of Shardline goes by it, as the node agent sets it.
+        # Shardline's node agent sets it for its ranks, too.
         "OMP_NUM_THREADS": str(threads),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

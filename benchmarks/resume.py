@@ -1,11 +1,11 @@
-"""How long a resume takes, beside Hugging Face's Trainer, and whether that grows with the steps made before.
+"""Measure the time of a resume in Shardline and Hugging Face's Trainer, by the number of previous steps.
 
     python -m benchmarks.resume [--steps 1000 100000] [--repeats 3]
 
-Both train the same model on the same data over two ranks for ten steps, save, and are stopped. Then what they
-left is given the length of a run of so many steps: Shardline's checkpoint, metrics and journal, and the step
-in the Trainer's state, by which it finds its place in the data. Each resume goes from ranks that have
-imported everything to the end of the first step. Arms and step numbers take turns.
+Both train the same model on the same data over two ranks for ten steps, save a checkpoint and stop. Their
+files are then changed to those of a longer run: Shardline's checkpoint, metrics and journal, and the step in
+the Trainer's state, from which it computes its position in the data. The time of a resume is from the start
+of the ranks, after their imports, to the end of the first step. Arms and step numbers alternate.
 """
 
 import argparse
@@ -33,23 +33,24 @@ from train.metrics import read_metrics
 from train.records.base import event_row, to_row
 from train.rundir import RunDir, write_json
 
-TITLE = "What a resume costs"
+TITLE = "Cost of a resume"
 NOTES = (
-    "A resume does not depend on how long the run is: the place in the data is reached by arithmetic."
-    " *Of it, the run's past* is what looks at it: the journal, the checkpoints with every hash, the"
-    " order of the rows, the states. Importing torch, transformers and deepspeed comes before, for both. With"
-    " W&B offline, rank 0 also looks for steps that W&B's files lack: seconds for 100,000 logged steps."
+    "The time of a resume does not depend on the length of the run, because the position in the data is"
+    " computed. *Restoring* is the part that reads the journal, verifies the checkpoints with all hashes,"
+    " computes the order of the rows and loads the states. The time for importing torch, transformers and"
+    " deepspeed is not included for either. With W&B offline, rank 0 also looks for steps that are missing"
+    " in W&B's files, which takes seconds for 100,000 logged steps."
 )
 STEPS_BEFORE_SAVE = 10
 STEPS_PER_CHECKPOINT = 100
-"""In the journal of a long run."""
+"""Number of steps between two checkpoints in the journal of a long run."""
 LENGTH, PER_RANK, DOCUMENTS = 128, 4, 4000
 GLOBAL_BATCH = 2 * PER_RANK
 _COMPARED_AT = 1000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument(
         "--steps", type=at_least(STEPS_BEFORE_SAVE + 1), nargs="+", default=[_COMPARED_AT, 100_000]
     )
@@ -57,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Both arms at every step number, in turns."""
+    """Measure both arms at all step numbers, alternating."""
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         task = _task(Path(name))
         ours = {step: _run_at(step, task) for step in options.steps}
@@ -77,7 +78,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         at = {kind: float(np.median(values)) for kind, values in rows[_COMPARED_AT].items()}
         ratios.append(
             Ratio(
-                what="resume to first step at step 1,000, beside HF resume_from_checkpoint",
+                what="resume to first step at step 1,000 vs. HF resume_from_checkpoint",
                 value=at["ours"] / at["theirs"],
                 sense="at most",
                 target=0.5,
@@ -104,7 +105,7 @@ def _task(folder: Path) -> Task:
 
 
 def _run_at(step: int, task: Task) -> RunDir:
-    """A stopped run whose files are those of a run that has made so many steps."""
+    """Return a stopped run whose files are those of a run with `step` steps."""
     run = shardline.plan_run(
         replace(task, steps=10 * step + 1000), "data.validation=null", "tracking.wandb=disabled"
     )
@@ -122,7 +123,7 @@ def _run_at(step: int, task: Task) -> RunDir:
 
 
 def _move_checkpoint(run: RunDir, step: int) -> None:
-    """Commit the states of the newest checkpoint again as those of another step."""
+    """Commit the states of the newest checkpoint as those of another step."""
     store = CheckpointStore(run.checkpoints)
     verdict = store.verdicts()[0]
     assert verdict.manifest
@@ -142,7 +143,7 @@ def _rewrite(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _resume(run: RunDir, step: int, attempt: int) -> tuple[float, float]:
-    """Resume for one step, whose checkpoint is dropped again; seconds in all, and of them for the past."""
+    """Resume for one step and delete its checkpoint; return the seconds in total and those of restoring."""
     run.ask_to_pause(step + 1)
     shardline.start_ranks(run, 2, attempt=attempt)
     events = read_journal(run.events)
@@ -171,11 +172,11 @@ def _trainer_checkpoints(task: Task, steps: list[int]) -> dict[int, Path]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Seconds by step number."""
+    """Return the table of seconds by step number."""
     lines = [
         f"8.8M parameters, {result['precision']}, 2 ranks",
         "",
-        "| steps before | Shardline, s, median (range) | of it, the run's past | HF Trainer |",
+        "| previous steps | Shardline, s, median (range) | of which restoring | HF Trainer |",
         "|---|---|---|---|",
     ]
     lines += [

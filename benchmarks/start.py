@@ -1,10 +1,10 @@
-"""What starting ranks costs: forked from one process that has imported for them, beside new interpreters.
+"""Measure the start of ranks: forked from one process that has done the imports, and as new interpreters.
 
     python -m benchmarks.start [--ranks 2 8] [--repeats 3]
 
-The node agent runs as in a job, once with `train.start_method=fork` and once with `spawn`, in turns, on the
-tiny model of `experiment=smoke`. Files are counted by strace (`apt-get install strace`): successful calls of
-open, openat and openat2, of the agent and all that it starts.
+The node agent runs as in a job, alternating between `train.start_method=fork` and `spawn`, on the tiny model
+of `experiment=smoke`. strace (`apt-get install strace`) counts opened files: successful calls of open, openat
+and openat2 by the agent and all its child processes.
 """
 
 import argparse
@@ -32,11 +32,12 @@ from train.rundir import RunDir, read_lines
 
 TITLE = "Starting ranks"
 NOTES = (
-    "Each start is a whole job of one step, with its checkpoint: the node agent, the process that starts the"
-    " ranks, and the ranks. Seconds are from the agent's exec to the first step; CPU seconds and files are of"
-    " the whole job. With fewer cores than ranks, interpreters wait for each other as they import; with a"
-    " core for each the seconds are closer, the CPU seconds and files are not. A killed rank's seconds are"
-    " from `kill -9` of rank 1 of 2 to the next step, without those in which the checkpoint was read."
+    "Each start is a whole job of one step with a checkpoint: the node agent, the process that starts the"
+    " ranks, and the ranks. Seconds are from the agent's exec to the first step; CPU seconds and files are"
+    " those of the whole job. With fewer cores than ranks, interpreters compete for cores during the imports;"
+    " with one core per rank the difference in seconds is smaller, but not in CPU seconds and files. The"
+    " seconds after a killed rank are from `kill -9` of rank 1 of 2 to the next step, without the time for"
+    " reading the checkpoint."
 )
 METHODS = ("fork", "spawn")
 KILLED_RANKS = 2
@@ -48,26 +49,24 @@ _WITHIN_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """One job of one step."""
+    """Measurements of one job with one step."""
 
     seconds: float
-    """From the agent's exec to the first step."""
+    """Seconds from the agent's exec to the first step."""
     cpu_s: float
-    """Of all processes, to the end of the job."""
+    """CPU seconds of all processes until the end of the job."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--ranks", type=at_least(2), nargs="+", default=[2, 8])
     parser.add_argument("--repeats", type=at_least(1), default=3)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Starts by number of ranks, then killed ranks; the two methods in turns."""
+    """Measure starts by number of ranks, then killed ranks, alternating between the two methods."""
     if shutil.which("strace") is None:
-        sys.exit(
-            "benchmarks.start counts opened files with strace, which is not here: apt-get install strace"
-        )
+        sys.exit("command not found: strace, which benchmarks.start needs: apt-get install strace")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = [_measure_starts(folder, ranks, options.repeats) for ranks in options.ranks]
@@ -106,7 +105,7 @@ def _measure_starts(folder: Path, ranks: int, repeats: int) -> dict[str, Any]:
 def _ratios(rows: list[dict[str, Any]], killed: dict[str, list[float]]) -> list[Ratio]:
     largest = max(rows, key=lambda row: int(row["ranks"]))
     fork, spawn = (largest[method] for method in METHODS)
-    what = f"start of {largest['ranks']} ranks, beside new interpreters"
+    what = f"start of {largest['ranks']} ranks vs. new interpreters"
     return [
         Ratio(
             what=f"CPU seconds of a {what}",
@@ -121,7 +120,7 @@ def _ratios(rows: list[dict[str, Any]], killed: dict[str, list[float]]) -> list[
             target=0.25,
         ),
         Ratio(
-            what="seconds from a killed rank to the next step, beside new interpreters",
+            what="seconds from a killed rank to the next step vs. new interpreters",
             value=statistics.median(killed["fork"]) / statistics.median(killed["spawn"]),
             sense="at most",
             target=0.5,
@@ -130,7 +129,16 @@ def _ratios(rows: list[dict[str, Any]], killed: dict[str, list[float]]) -> list[
 
 
 def plan_run(runs: Path, ranks: int, method: str) -> RunDir:
-    """A run directory as `submit` leaves it for the job."""
+    """Create a run directory as `submit` does.
+
+    Args:
+        runs: Folder of the runs.
+        ranks: Number of CPU ranks.
+        method: Value of `train.start_method`.
+
+    Raises:
+        Refused: The plan has problems.
+    """
     composed = compose_run(
         [
             "experiment=smoke",
@@ -158,7 +166,7 @@ def plan_run(runs: Path, ranks: int, method: str) -> RunDir:
 
 
 def start_agent(run: RunDir, *before: str) -> subprocess.Popen[bytes]:
-    """The node agent of a run, as Submitit starts it; its output is kept beside the run's logs."""
+    """Start the node agent of a run as Submitit does; its output goes to agent.log in the run directory."""
     environ = {
         **os.environ,
         "SUBMITIT_EXECUTOR": "local",
@@ -173,7 +181,7 @@ def start_agent(run: RunDir, *before: str) -> subprocess.Popen[bytes]:
 
 
 def one_start(run: RunDir) -> Start:
-    """Run the job of a run that is asked to pause after its first step."""
+    """Run and measure the job of a run that pauses after its first step."""
     began_s = time.time()
     agent = start_agent(run)
     _, status, usage = os.wait4(agent.pid, 0)
@@ -182,7 +190,7 @@ def one_start(run: RunDir) -> Start:
 
 
 def opened_files(run: RunDir, log: Path) -> int:
-    """How many files the job of such a run opens."""
+    """Return the number of files that the job of such a run opens."""
     words = ["strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=open,openat,openat2", "-o", str(log)]
     start_agent(run, *words).wait()
     _first_step(run)
@@ -191,7 +199,7 @@ def opened_files(run: RunDir, log: Path) -> int:
 
 
 def _seconds_after_kill(runs: Path, method: str) -> float:
-    """Kill a rank in the middle of its training; seconds to the next step, those of restoring left out."""
+    """Kill a rank during training and return the seconds to the next step, without those of restoring."""
     run = plan_run(runs, KILLED_RANKS, method)
     agent = start_agent(run)
     try:
@@ -209,12 +217,12 @@ def _seconds_after_kill(runs: Path, method: str) -> float:
 
 
 def _rank(agent: int, rank: int) -> psutil.Process:
-    """A rank among an agent's descendants, by its command."""
+    """Find a rank among an agent's descendants by its command line."""
     for process in psutil.Process(agent).children(recursive=True):
         words: Sequence[str] = [word for word in process.cmdline() if word]
         if words[-3:-2] == ["train.worker"] and words[-1] == str(rank):
             return process
-    raise LookupError(f"rank {rank} does not run")
+    raise LookupError(f"rank {rank} is not running")
 
 
 def _starts(run: RunDir) -> list[dict[str, Any]]:
@@ -224,7 +232,7 @@ def _starts(run: RunDir) -> list[dict[str, Any]]:
 def _first_step(run: RunDir) -> dict[str, Any]:
     starts = _starts(run)
     if not starts:
-        sys.exit(f"no step was made:\n{(run.root / 'agent.log').read_text()[-3000:]}")
+        sys.exit(f"the job made no step:\n{(run.root / 'agent.log').read_text()[-3000:]}")
     return starts[0]
 
 
@@ -232,12 +240,12 @@ def _wait_for(condition: Any) -> None:
     deadline = time.monotonic() + _WITHIN_S
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"nothing happened within {_WITHIN_S:.0f} s")
+            raise TimeoutError(f"timed out after {_WITHIN_S:.0f} s")
         time.sleep(0.02)
 
 
 def table(result: dict[str, Any]) -> str:
-    """Seconds, CPU seconds and files by ranks and method."""
+    """Return the table of seconds, CPU seconds and files by ranks and method."""
     lines = [
         "| ranks | `train.start_method` | seconds to the first step, median (range)"
         " | CPU seconds | files opened |",

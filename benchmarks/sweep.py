@@ -1,10 +1,11 @@
-"""What a sweep costs a login node: beside Hydra's Submitit launcher, on the same config and a fake Slurm.
+"""Measure the cost of a sweep on a login node: Shardline and Hydra's Submitit launcher, with a fake Slurm.
 
     python -m benchmarks.sweep [--trials 256] [--repeats 3] [--finished 1000 10000] [--json]
 
-Submission: seconds to the last sbatch and to the prompt, files and bytes before a job starts, milliseconds
-for each further trial. The launcher waits for its jobs after sbatch, so it is ended there and has no prompt.
-Looking: `status` and `results` over many finished trials. Needs `pip install hydra-submitit-launcher`.
+Both use the same config. Of a submission it measures the seconds to the last sbatch and to the prompt, files
+and bytes before a job starts, and milliseconds per additional trial. Hydra's launcher waits for its jobs
+after sbatch, so it is killed then and has no time to the prompt. `status` and `results` are measured with
+many finished trials. Needs `pip install hydra-submitit-launcher`.
 """
 
 import argparse
@@ -30,15 +31,15 @@ from launcher.records.sweeps import SweepDir, SweepFile, Trial, trial_of
 from launcher.sweep.plan import plan_sweep
 from tests.fakes.slurm import FakeSlurm, fake_slurm
 
-TITLE = "What a sweep costs a login node"
-NOTES = "Shell scripts stand in for Slurm's commands, for both."
+TITLE = "Cost of a sweep on a login node"
+NOTES = "Shell scripts replace Slurm's commands for both."
 _FIXED = ("experiment=smoke", "slurm=cluster", "hardware.device=cpu", "hardware.gpus_per_node=2")
 _BASELINE_WITHIN_S = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitCost:
-    """One measured submission."""
+    """Measurements of one submission."""
 
     to_last_sbatch_s: float
     to_prompt_s: float | None
@@ -48,18 +49,18 @@ class SubmitCost:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Add the options of this benchmark."""
     parser.add_argument("--trials", type=at_least(32, multiple_of=16), default=256, help="a multiple of 16")
     parser.add_argument("--repeats", type=at_least(1), default=3)
     parser.add_argument("--finished", type=at_least(1), nargs="*", default=[1000, 10000])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Submit in turns; then look at finished trials."""
+    """Measure submissions, alternating, then commands over finished trials."""
     submission = _submissions(options.trials, options.repeats)
     ours, hydra = submission["ours"], submission["hydra"]
     ratio = Ratio(
-        what=f"submission of {options.trials} trials, beside Hydra's launcher",
+        what=f"submission of {options.trials} trials vs. Hydra's launcher",
         value=ours["to_last_sbatch_s"] / hydra["to_last_sbatch_s"],
         sense="at most",
         target=0.125,
@@ -73,7 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _submissions(trials: int, repeats: int) -> dict[str, Any]:
-    """Both in turns; once with a few trials, for what each further one costs."""
+    """Measure both, alternating, and once with few trials for the cost of an additional one."""
     few = 16
     launchers = {"ours": _ours, "hydra": _hydra}
     found: dict[str, list[SubmitCost]] = {name: [] for name in launchers}
@@ -111,7 +112,7 @@ def _ours(trials: int) -> SubmitCost:
 
 
 def _hydra(trials: int) -> SubmitCost:
-    """The launcher blocks until its last job ends; it is watched until its sbatch, then killed."""
+    """Submit with Hydra's launcher, which waits for its jobs and is therefore killed after its sbatch."""
     with _place() as (folder, slurm, environ):
         app = folder / "app.py"
         app.write_text(APP.format(conf=packaged("conf"), examples=packaged("examples")))
@@ -126,7 +127,7 @@ def _hydra(trials: int) -> SubmitCost:
         )
         while not (slurm.folder / "calls").exists():
             if process.poll() is not None or time.time() - began > _BASELINE_WITHIN_S:
-                raise RuntimeError("the launcher made no sbatch: is hydra-submitit-launcher installed?")
+                raise RuntimeError("the launcher did not call sbatch: is hydra-submitit-launcher installed?")
             time.sleep(0.01)
         time.sleep(1.0)
         measured = _measured(folder / "runs", slurm, began, None)
@@ -157,7 +158,7 @@ def _place() -> Iterator[tuple[Path, FakeSlurm, dict[str, str]]]:
 
 
 def _look(count: int, repeats: int) -> dict[str, Any]:
-    """Seconds of status and results over so many finished trials and one that waits."""
+    """Return the seconds of status and results over `count` finished trials and a waiting one."""
     with _place() as (folder, slurm, environ):
         sweep = _finished_sweep(folder / "runs", count)
         verbs = {
@@ -258,7 +259,7 @@ def _result(number: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """SubmitCost by launcher, then seconds of looking."""
+    """Return the tables of submission and of commands over finished trials."""
     ours, hydra = result["submission"]["ours"], result["submission"]["hydra"]
     first, other = ours["runs"][0], hydra["runs"][0]
     lines = [
@@ -269,7 +270,7 @@ def table(result: dict[str, Any]) -> str:
         f"| seconds to the last sbatch | {ours['to_last_sbatch_s']:.2f} | {hydra['to_last_sbatch_s']:.2f} |",
         f"| seconds to the prompt | {statistics.median(r['to_prompt_s'] for r in ours['runs']):.2f}"
         " | after the last job |",
-        f"| milliseconds for each further trial | {ours['per_trial_ms']:.1f} | {hydra['per_trial_ms']:.1f} |",
+        f"| milliseconds per additional trial | {ours['per_trial_ms']:.1f} | {hydra['per_trial_ms']:.1f} |",
         f"| files before the first job | {first['files']} | {other['files']} |",
         f"| megabytes | {first['megabytes']:.2f} | {other['megabytes']:.2f} |",
         f"| sbatch calls | {first['sbatch_calls']} | {other['sbatch_calls']} |",

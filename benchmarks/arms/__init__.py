@@ -1,1 +1,1 @@
-"""The same training by Shardline and by what its users would take instead."""
+"""The same training with Shardline and with alternatives to it."""

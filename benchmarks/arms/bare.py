@@ -1,4 +1,4 @@
-"""A loop of a few lines around DeepSpeed, with torch's fused AdamW."""
+"""A minimal training loop with DeepSpeed and torch's fused AdamW."""
 
 import os
 import time
@@ -12,13 +12,13 @@ from train.model.load import DTYPES
 
 
 def train(task: Task) -> Trace:
-    """Train from the task's weights; nothing is saved."""
+    """Train the task without saving a checkpoint."""
     run_ranks(_rank, task.ranks, task, log=task.folder / "bare.log")
     return Trace.read(task.folder / "bare.json")
 
 
 def deepspeed_settings(task: Task) -> dict[str, Any]:
-    """For the loop and for Trainers alike; buckets as Shardline takes them, so that memory compares."""
+    """Return DeepSpeed's settings for the loop and the Trainers, with Shardline's bucket sizes."""
     bucket = 50_000_000
     return {
         "train_micro_batch_size_per_gpu": task.micro_batch_size,

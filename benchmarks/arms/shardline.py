@@ -1,4 +1,4 @@
-"""A run of Shardline: composed, planned and frozen as by `submit`, its ranks started here."""
+"""A run of Shardline: composed, planned and frozen as by `submit`, with its ranks started here."""
 
 import math
 import os
@@ -21,7 +21,7 @@ from train.rundir import RunDir
 
 
 def train(task: Task, *extra: str) -> Trace:
-    """Train in a new run directory, with further overrides."""
+    """Train the task in a new run directory, with additional overrides."""
     run = plan_run(task, *extra)
     began_s = time.time()
     start_ranks(run, task.ranks, attempt=1)
@@ -29,7 +29,11 @@ def train(task: Task, *extra: str) -> Trace:
 
 
 def plan_run(task: Task, *extra: str) -> RunDir:
-    """A run directory as `submit` leaves it for the job."""
+    """Create a run directory as `submit` does.
+
+    Raises:
+        Refused: The plan has problems.
+    """
     runs = Path(tempfile.mkdtemp(dir=task.folder, prefix="runs-"))
     os.environ["SHARDLINE_RUNS"] = str(runs)
     composed = compose_run(
@@ -71,14 +75,14 @@ def plan_run(task: Task, *extra: str) -> RunDir:
 
 
 def start_ranks(run: RunDir, ranks: int, *, attempt: int) -> None:
-    """What a node agent does, without watching."""
+    """Start the ranks as a node agent does, but without a watchdog."""
     logs = run.attempt_logs(attempt)
     logs.mkdir(parents=True, exist_ok=True)
     run_ranks(_rank, ranks, run, attempt, log=logs / "ranks.log")
 
 
 def trace_of(run: RunDir, begun_s: float) -> Trace:
-    """From the lines that the run wrote."""
+    """Return the trace of a run from its metrics and its journal."""
     rows = [row for row in latest_by_step(read_metrics(run)) if row.time > begun_s]
     totals = [row.tokens for row in rows]
     check = newest(read_journal(run.events), Validated)

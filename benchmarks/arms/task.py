@@ -1,4 +1,4 @@
-"""What every arm is given, and what it hands back."""
+"""The input and the result of an arm."""
 
 import json
 import os
@@ -19,81 +19,81 @@ from train.job import DataFile
 
 VOCABULARY = 8192
 _SPECIAL = 2
-"""End of text and padding come before the words."""
+"""Number of special tokens, end of text and padding, which precede the words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One training, the same for all arms."""
+    """A training task, the same for all arms."""
 
     folder: Path
-    """For what arms leave behind."""
+    """Folder for the arms' files."""
     model: Path
-    """A directory of transformers, with weights and tokenizer."""
+    """A transformers directory with weights and tokenizer."""
     train: Path
-    """Rows of text."""
+    """File of training rows (text)."""
     held_out: Path
-    """Likewise, for the loss at the end."""
+    """File of rows for the loss at the end."""
     length: int
-    """Tokens of a sequence, at most."""
+    """Maximum tokens of a sequence."""
     micro_batch_size: int
-    """Sequences per rank and step; no accumulation."""
+    """Sequences per rank and step, without accumulation."""
     steps: int
     stage: int
-    """Of ZeRO."""
+    """ZeRO stage."""
     ranks: int = 2
     lr: float = 1e-3
     arranged: Literal["as they come", "grouped", "packed"] = "as they come"
-    """How documents become sequences."""
+    """How documents are arranged in sequences."""
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Precision = field(default_factory=host_precision)
     attention: str = "sdpa"
     liger: bool = False
-    """Whether Trainers take Liger's kernels; Shardline chooses by itself, of what is installed."""
+    """Whether the Trainers use Liger's kernels; Shardline uses them if they are installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """How a training went, as rank 0 saw it."""
+    """The course of a training, recorded by rank 0."""
 
     begun_s: float
-    """Epoch time at which the ranks began, with everything imported."""
+    """Time at which the ranks started, after their imports, in seconds since the epoch."""
     ends_s: list[float]
-    """Epoch time at which each step ended."""
+    """Time at which each step ended, in seconds since the epoch."""
     losses: list[float]
     """Mean loss of each step."""
     tokens: list[int]
-    """Of each step, over all ranks, without padding."""
+    """Tokens of each step over all ranks, without padding."""
     held_out_loss: float | None = None
     peak_gb: float = 0.0
-    """What a rank held at most: of its GPU, or resident memory."""
+    """Peak memory of a rank: of its GPU, or resident memory."""
 
     def write(self, path: Path) -> None:
-        """For the parent."""
+        """Write the trace to a file, which the parent process reads."""
         path.write_text(json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> "Trace":
-        """What a rank wrote."""
+        """Return the trace that a rank wrote."""
         return cls(**json.loads(path.read_text()))
 
     def tokens_per_s(self, warm_up: int) -> float:
-        """Useful tokens per second of all steps after the first ones, with all that lies between steps."""
+        """Return tokens per second after `warm_up` steps, without padding, with the time between steps."""
         return sum(self.tokens[warm_up:]) / (self.ends_s[-1] - self.ends_s[warm_up - 1])
 
     @property
     def first_step_s(self) -> float:
-        """From the beginning to the end of the first step."""
+        """Seconds from the start of the ranks to the end of the first step."""
         return self.ends_s[0] - self.begun_s
 
 
 @contextmanager
 def cached_in(folder: Path) -> Iterator[None]:
-    """Keep what arms prepare and compile out of the user's caches, and out of other benchmarks'."""
+    """Keep prepared and compiled files in a folder, separate from the user's caches."""
     before = dict(os.environ)
     os.environ |= {
         "SHARDLINE_CACHE": str(folder / "cache"),
-        # What DeepSpeed compiles takes half a minute: once for all benchmarks, where they run as one.
+        # DeepSpeed's extensions take half a minute to compile, so benchmarks that run together share them.
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(folder / "extensions")),
         "HF_HUB_OFFLINE": "1",
     }
@@ -105,7 +105,7 @@ def cached_in(folder: Path) -> Iterator[None]:
 
 
 def documents_of(task: Task, path: Path) -> list[list[int]]:
-    """Token ids of a file's documents, as Shardline makes them."""
+    """Return the token ids of a file's documents, tokenized by Shardline."""
     from train.model.load import load_tokenizer, tokenizer_key
 
     data = data_config(task)
@@ -116,20 +116,20 @@ def documents_of(task: Task, path: Path) -> list[list[int]]:
 
 
 def in_order(task: Task, documents: list[list[int]]) -> list[list[int]]:
-    """The documents of every step in the order in which Shardline takes them; steps have equal batches."""
+    """Return the documents of all steps in Shardline's order, with equal batches."""
     size = task.micro_batch_size * task.ranks
     steps = range(1, task.steps + 1)
     return [documents[number] for step in steps for number in rows_of_step(step, len(documents), size)]
 
 
 def rows_of_step(step: int, rows: int, global_batch_size: int) -> list[int]:
-    """Which of so many rows Shardline takes for a step, where it neither groups nor packs."""
+    """Return the numbers of the rows of a step in Shardline, without grouping and packing."""
     order = Order(np.ones(rows, np.int64), seed=0)
     return Sampler(order, global_batch_size, step * global_batch_size).batch(step)
 
 
 def held_out_loss(model: Any, task: Task) -> float:
-    """Mean loss per predicted token of the held-out documents, one at a time."""
+    """Return the mean loss per predicted token of the held-out documents, computed one by one."""
     import torch
 
     model.eval()
@@ -144,7 +144,7 @@ def held_out_loss(model: Any, task: Task) -> float:
 
 
 def data_config(task: Task) -> DataConfig:
-    """The section that Shardline's arm composes."""
+    """Return the data section of Shardline's arm."""
     return DataConfig(train=str(task.train), format="text", max_length=task.length)
 
 
@@ -160,12 +160,12 @@ SMALL: dict[str, Any] = {
 
 
 def write_model(folder: Path, *, length: int, shape: dict[str, Any] = SMALL) -> Path:
-    """A Llama with random weights, and a tokenizer of words.
+    """Write a Llama with random weights and a word tokenizer, and return its folder.
 
     Args:
-        folder: Where to.
-        length: Tokens that it can see.
-        shape: Settings of `LlamaConfig`; at least as many tokens as there are words.
+        folder: Folder to write to.
+        length: Maximum sequence length.
+        shape: Settings of `LlamaConfig`, with a vocabulary of at least `VOCABULARY`.
     """
     import torch
     import transformers
@@ -186,12 +186,12 @@ def write_model(folder: Path, *, length: int, shape: dict[str, Any] = SMALL) -> 
 
 
 def write_documents(path: Path, lengths: np.ndarray, *, seed: int) -> Path:
-    """Documents of so many tokens, in which every other word follows from the one before: to be learnt."""
+    """Write documents of the given lengths, in which every second word is a function of the one before."""
     draw = np.random.default_rng(seed)
     follows = np.random.default_rng(0).permutation(VOCABULARY - _SPECIAL)
     with path.open("w") as file:
         for length in lengths.tolist():
-            # The last token is the end of the text, which the tokenizer adds.
+            # The tokenizer adds the last token, which is the end of text.
             ids = np.minimum(draw.zipf(1.3, length - 1) - 1, VOCABULARY - _SPECIAL - 1)
             ids[1::2] = follows[ids[0::2][: len(ids[1::2])]]
             file.write(json.dumps({"text": " ".join(f"w{number}" for number in ids)}) + "\n")
@@ -199,7 +199,7 @@ def write_documents(path: Path, lengths: np.ndarray, *, seed: int) -> Path:
 
 
 def write_plain_text(path: Path, lengths: Sequence[int]) -> Path:
-    """Rows of so many English words each, every word at least one token of any tokenizer."""
+    """Write rows with the given numbers of English words; each word is at least one token."""
     draw = np.random.default_rng(0)
     known = ["the", "model", "learns", "from", "what", "people", "write", "about", "music", "and", "travel"]
     with path.open("w") as file:

@@ -1,4 +1,4 @@
-"""Trainers of others: Hugging Face's with DeepSpeed, and TRL's on top of it with its packing."""
+"""Hugging Face's Trainer with DeepSpeed, and TRL's SFTTrainer with packing."""
 
 import time
 from pathlib import Path
@@ -12,12 +12,12 @@ from train.model.load import DTYPES
 
 
 def train(task: Task, *, fused: bool, documents_in_order: bool = False) -> Trace:
-    """With the Trainer's default optimizer, or with fused AdamW.
+    """Train with Hugging Face's Trainer.
 
     Args:
-        task: Packed is not among what it can do.
-        fused: Which optimizer.
-        documents_in_order: Take the documents as Shardline does, where all arms train equal batches.
+        task: The task; `packed` is not supported.
+        fused: Whether to use fused AdamW instead of the Trainer's default optimizer.
+        documents_in_order: Whether to take the documents in Shardline's order, for equal batches.
     """
     options = {"optim": "adamw_torch_fused" if fused else "adamw_torch"}
     strategy = {"grouped": "group_by_length", "as they come": "random"}[task.arranged]
@@ -27,29 +27,29 @@ def train(task: Task, *, fused: bool, documents_in_order: bool = False) -> Trace
 
 
 def train_trl(task: Task) -> Trace:
-    """SFTTrainer with packing: best-fit, its default; one pack at a time, accumulated."""
-    import trl  # noqa: F401 - so that the ranks have it
+    """Train with TRL's SFTTrainer and best-fit packing, its default; packs are accumulated one by one."""
+    import trl  # noqa: F401 - imported before the ranks are forked
 
     run_ranks(_trl_rank, task.ranks, task, log=task.folder / "trl.log")
     return Trace.read(task.folder / "trl.json")
 
 
 def save_checkpoint(task: Task) -> Path:
-    """Train with fused AdamW and save at the last step."""
+    """Train with fused AdamW, save at the last step and return the checkpoint's folder."""
     options = {"optim": "adamw_torch_fused", "save_strategy": "steps", "save_steps": task.steps}
     run_ranks(_trainer_rank, task.ranks, task, options, False, log=task.folder / "trainer.log")
     return Path(common_arguments(task)["output_dir"]) / f"checkpoint-{task.steps}"
 
 
 def resume(task: Task, checkpoint: Path) -> Trace:
-    """Go on from a checkpoint for one step."""
+    """Resume from a checkpoint and train for one step."""
     options = {"optim": "adamw_torch_fused"}
     run_ranks(_trainer_rank, task.ranks, task, options, False, checkpoint, log=task.folder / "trainer.log")
     return Trace.read(task.folder / "trainer.json")
 
 
 def common_arguments(task: Task) -> dict[str, Any]:
-    """TrainingArguments that every Trainer gets."""
+    """Return the TrainingArguments that all Trainers share."""
     return {
         "output_dir": str(task.folder / "out"),
         "use_cpu": task.device == "cpu",
@@ -116,14 +116,14 @@ def _trl_rank(task: Task) -> None:
 
 
 def _train(trainer: Any, task: Task, began_s: float, name: str, checkpoint: Path | None = None) -> None:
-    """Train, watching each step; what rank 0 saw goes into a file of this name.
+    """Train and record each step; rank 0 writes the trace.
 
     Args:
-        trainer: With everything but the watching.
-        task: What it trains.
-        began_s: When this rank did.
-        name: Of the file.
-        checkpoint: Go on from it, for one step.
+        trainer: The Trainer.
+        task: Its task.
+        began_s: Time at which this rank started, in seconds since the epoch.
+        name: Name of the trace file.
+        checkpoint: Checkpoint from which to train for one step; None trains from the start.
     """
     import deepspeed
     import torch
@@ -163,7 +163,7 @@ def _watch(task: Task, *, stop_after_one: bool) -> Any:
     import transformers
 
     class Watch(transformers.TrainerCallback):  # type: ignore[misc]
-        """When each step ended, and its loss."""
+        """Records the end and the loss of each step."""
 
         def __init__(self) -> None:
             self.ends_s: list[float] = []
