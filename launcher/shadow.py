@@ -1,4 +1,4 @@
-"""Whether another `train.py` stands in the way of ours. Imports nothing of the project: that is the point."""
+"""Detects files that shadow Shardline's packages. Imports nothing of the project, so it can run first."""
 
 import importlib.util
 from pathlib import Path
@@ -7,10 +7,9 @@ PACKAGES = ("launcher", "train", "slurm")
 
 
 def shadowing_file() -> str | None:
-    """A message naming the file that would be imported instead of one of our packages, or None.
+    """Return a message if another file would be imported instead of one of our packages, else None.
 
-    `train.py` is the commonest script name there is, and the current folder comes first on the path of
-    `python -m`.
+    `train.py` is a very common script name, and `python -m` searches the current folder first.
     """
     home = Path(__file__).resolve().parent.parent
     for name in PACKAGES:
@@ -18,7 +17,7 @@ def shadowing_file() -> str | None:
         origin = Path(spec.origin).resolve() if spec and spec.origin else None
         if origin != home / name / "__init__.py":
             return (
-                f"{origin} is imported instead of Shardline's own {name}: rename it, or start the installed"
-                " command `shardline` from another folder"
+                f"{origin} shadows Shardline's package {name}: rename it, or run the installed command"
+                " `shardline` in another folder"
             )
     return None

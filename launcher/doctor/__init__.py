@@ -1,1 +1,1 @@
-"""Checks of this machine and of a node of the cluster."""
+"""Checks of this machine and of a compute node."""

@@ -1,4 +1,4 @@
-"""Is this machine, and a node of the cluster, fit to run what is submitted from here?"""
+"""Checks whether this machine and a compute node can run jobs that are submitted from here."""
 
 import json
 import os
@@ -36,7 +36,7 @@ _POLL_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     level: Literal["good", "note", "wrong"]
     topic: str
@@ -44,7 +44,7 @@ class Finding:
 
 
 def check_here() -> list[Finding]:
-    """Look at the machine that the command runs on."""
+    """Check the machine that the command runs on."""
     return [*_python(), *_compiler(), *_places(), *_gpus(), *_processor(), *_slurm(), *_accounts()]
 
 
@@ -54,12 +54,14 @@ def _python() -> Iterator[Finding]:
     if wrong:
         yield Finding(level="wrong", topic="packages", text="; ".join(wrong))
     else:
-        yield Finding(level="good", topic="packages", text="all there, in versions that fit together")
+        yield Finding(
+            level="good", topic="packages", text="all required packages are installed in compatible versions"
+        )
 
 
 def _compiler() -> Iterator[Finding]:
     obstacle = compiler_obstacle()
-    text = f"{obstacle}; model.compile=true on CPU ranks needs it" if obstacle else "there, for model.compile"
+    text = f"{obstacle}; model.compile=true on CPU ranks needs it" if obstacle else "found, for model.compile"
     yield Finding(level="note" if obstacle else "good", topic="compiler", text=text)
 
 
@@ -74,7 +76,7 @@ def _package_problems() -> Iterator[str]:
             yield f"{requirement.name} is missing"
             continue
         if not requirement.specifier.contains(found, prereleases=True):
-            yield f"{requirement.name} is {found}, needed is {requirement.specifier}"
+            yield f"{requirement.name} {found} is installed, but {requirement.specifier} is required"
 
 
 def _places() -> Iterator[Finding]:
@@ -82,15 +84,15 @@ def _places() -> Iterator[Finding]:
     place = next(path for path in (root, *root.parents) if path.exists())
     if not os.access(place, os.W_OK | os.X_OK):
         yield Finding(
-            level="wrong", topic="runs", text=f"{root} cannot be made: you may not write to {place}"
+            level="wrong", topic="runs", text=f"cannot create {root}: no permission to write to {place}"
         )
     free_gb = shutil.disk_usage(place).free / 1e9
     kind = _file_system(place)
     shared = kind.startswith(_SHARED_TYPES)
-    hint = "" if shared else "; for jobs on other nodes it has to be on a shared one"
+    hint = "" if shared else "; jobs on other nodes need a shared file system"
     level: Literal["good", "note"] = "good" if shared else "note"
     yield Finding(level=level, topic="runs", text=f"{root} on {kind}, {free_gb:.0f} GB free{hint}")
-    shm = Path("/dev/shm")  # noqa: S108 - the kernel's own
+    shm = Path("/dev/shm")  # noqa: S108 - a fixed path of Linux
     if shm.is_dir() and (shm_gb := shutil.disk_usage(shm).total / 1e9) < _SMALL_SHM_GB:
         yield Finding(
             level="note", topic="shared memory", text=f"{shm} has {shm_gb:.2f} GB; NCCL may need more"
@@ -98,7 +100,7 @@ def _places() -> Iterator[Finding]:
 
 
 def _file_system(place: Path) -> str:
-    """Type of the file system under a path, by the longest mount point."""
+    """Return the type of the file system of a path, which is that of its longest mount point."""
     best = ("", "unknown")
     for line in Path("/proc/mounts").read_text().splitlines():
         _, point, kind, *_ = line.split()
@@ -110,51 +112,46 @@ def _file_system(place: Path) -> str:
 def _gpus() -> Iterator[Finding]:
     found = count_gpus()
     driver = f", driver {driver_version()}" if found else ""
-    text = (
-        f"{found} visible here{driver}" if found else "none visible here; runs on this machine use CPU ranks"
-    )
+    text = f"{found} visible{driver}" if found else "none visible; runs on this machine use CPU ranks"
     yield Finding(level="good" if found else "note", topic="GPUs", text=text)
 
 
 def _processor() -> Iterator[Finding]:
     if multiplies_bf16():
-        yield Finding(level="good", topic="processor", text="multiplies bf16, for CPU ranks")
+        yield Finding(level="good", topic="processor", text="has fast bf16 matrix products, for CPU ranks")
     else:
-        text = (
-            "has no instructions for products of bf16: CPU ranks take many times as long in it as with"
-            " train.precision=fp32"
-        )
+        text = "has no bf16 instructions: bf16 on CPU ranks is many times slower than train.precision=fp32"
         yield Finding(level="note", topic="processor", text=text)
 
 
 def _slurm() -> Iterator[Finding]:
     if shutil.which("sbatch") is None:
         yield Finding(
-            level="note", topic="Slurm", text="sbatch is not on this machine; only slurm=local works"
+            level="note", topic="Slurm", text="command not found: sbatch; only slurm=local works here"
         )
         return
     try:
         yield Finding(level="good", topic="Slurm", text=" ".join(ping().split()))
         yield Finding(level="good", topic="partitions", text="; ".join(partitions()))
     except SlurmError as error:
-        yield Finding(level="wrong", topic="Slurm", text=f"it does not answer: {error}")
+        yield Finding(level="wrong", topic="Slurm", text=f"no answer: {error}")
         return
     if accounting_answers():
         yield Finding(level="good", topic="accounting", text="sacct answers")
     else:
-        text = "sacct does not answer: a job that Slurm has forgotten is judged by its run directory alone"
+        text = "sacct does not answer: the state of old jobs is taken from the run directory only"
         yield Finding(level="note", topic="accounting", text=text)
 
 
 def _accounts() -> Iterator[Finding]:
     netrc = Path.home() / ".netrc"
     known = "WANDB_API_KEY" in os.environ or (netrc.exists() and "api.wandb.ai" in netrc.read_text())
-    text = "a key is there" if known else "no key: use tracking=offline, or wandb login"
+    text = "an API key is set" if known else "no API key: use tracking=offline, or run: wandb login"
     yield Finding(level="good" if known else "note", topic="Weights & Biases", text=text)
 
 
 def check_node(config: RunConfig) -> list[Finding]:
-    """Submit a job of one minute and compare its node with this machine."""
+    """Submit a one-minute job and compare its node with this machine."""
     runs_root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=runs_root()) as folder:
         root = Path(folder)
@@ -189,12 +186,12 @@ def _request(config: RunConfig, root: Path, name: str) -> SlurmRequest:
 
 
 def report_node(folder: str) -> None:
-    """Runs as the job: leave this node's facts."""
+    """Write the facts of this node into a folder. Runs in the job."""
     write_json(Path(folder) / "report.json", facts_of_this_machine())
 
 
 def facts_of_this_machine() -> dict[str, Any]:
-    """What must be alike on the login node and on the compute nodes, and where they are."""
+    """Return the name, devices and versions of this machine, to compare the login and compute nodes."""
     return {
         "host": os.environ.get("SLURMD_NODENAME") or os.uname().nodename,
         "python": platform.python_version(),
@@ -220,15 +217,15 @@ def _await_report(path: Path, name: str) -> dict[str, Any] | None:
 def _no_report(root: Path, name: str) -> Finding:
     job = find_job(name)
     if job and job.phase == "waiting":
-        return Finding(level="wrong", topic="job", text=f"it did not start: {why_waiting(job)}")
+        return Finding(level="wrong", topic="job", text=f"did not start: {why_waiting(job)}")
     output = "\n".join(path.read_text()[-800:] for path in sorted(root.glob("*.out")))
     return Finding(
-        level="wrong", topic="job", text=f"it ended without a report: {output.strip() or 'no output'}"
+        level="wrong", topic="job", text=f"ended without a report: {output.strip() or 'no output'}"
     )
 
 
 def _cancel(name: str) -> None:
-    """What Slurm said before matters more than that it does not answer now; the job ends within a minute."""
+    """Cancel the job. Errors are ignored: an earlier error is more useful, and the job ends in a minute."""
     with suppress(SlurmError):
         job = find_job(name)
         if job and job.phase != "ended":
@@ -236,17 +233,15 @@ def _cancel(name: str) -> None:
 
 
 def _compare(node: dict[str, Any], here: dict[str, Any]) -> Iterator[Finding]:
-    text = f"{node['host']} ran the job, shares {runs_root()} and sees {node['gpus']} GPUs"
+    text = f"{node['host']} ran the job, can write to {runs_root()} and has {node['gpus']} visible GPUs"
     driver = f", driver {node['driver']}" if node["driver"] else ""
     yield Finding(level="good", topic="node", text=text + driver)
     apart = [
-        f"{name} is {node[name]} there and {here[name]} here"
+        f"{name} is {node[name]} on the node and {here[name]} on this machine"
         for name in here
         if name not in ("host", "gpus", "driver") and node[name] != here[name]
     ]
     if apart:
         yield Finding(level="wrong", topic="versions", text="; ".join(apart))
     else:
-        yield Finding(
-            level="good", topic="versions", text=f"Python, torch {node['torch']} and the others are the same"
-        )
+        yield Finding(level="good", topic="versions", text=f"the same on both, with torch {node['torch']}")

@@ -1,4 +1,4 @@
-"""The doctor's part about DeepSpeed's C++ kernels: are they built, and building them."""
+"""Checks and builds DeepSpeed's C++ kernels."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,43 +11,39 @@ _TOPIC = "C++ kernels"
 
 
 def ops_of_this_machine() -> list[str]:
-    """What the kernel table can need here."""
+    """Return the ops that the kernel table can use on this machine."""
     return [name for name, op in OPS.items() if op.device == "cpu" or count_gpus()]
 
 
 def check_ops() -> Iterator[Finding]:
-    """Whether each is built, or could be."""
+    """Check whether each op is built or can be built."""
     for op in ops_of_this_machine():
         if path := built_file(op):
             yield Finding(level="good", topic=_TOPIC, text=f"{op} is built ({path})")
         elif obstacle := why_not_buildable(op):
             yield Finding(level="note", topic=_TOPIC, text=f"{op} {obstacle}")
         else:
-            text = (
-                f"{op} is not built; the first run that names it does, or now: shardline doctor --build-ops"
-            )
+            text = f"{op} is not built; the first run that uses it does, or run: shardline doctor --build-ops"
             yield Finding(level="note", topic=_TOPIC, text=text)
 
 
 def build_ops(report_progress: Callable[[str], None]) -> list[Finding]:
-    """Build what is not built yet, one after the other.
+    """Build the missing ops one after the other.
 
     Args:
-        report_progress: Told what is being built, before it is.
+        report_progress: Called with a line of text before each build.
     """
     findings = []
     for op in ops_of_this_machine():
         if path := built_file(op):
             findings.append(Finding(level="good", topic=_TOPIC, text=f"{op} is built ({path})"))
             continue
-        report_progress(f"building {op}; it takes a minute or two")
+        report_progress(f"building {op}; this takes a minute or two")
         began = time.monotonic()
         stderr = build_in_child(op)
         if stderr is None:
             text = f"{op} was built in {time.monotonic() - began:.0f} s ({built_file(op)})"
             findings.append(Finding(level="good", topic=_TOPIC, text=text))
         else:
-            findings.append(
-                Finding(level="wrong", topic=_TOPIC, text=f"{op} could not be compiled: {stderr}")
-            )
+            findings.append(Finding(level="wrong", topic=_TOPIC, text=f"could not compile {op}: {stderr}"))
     return findings

@@ -1,1 +1,1 @@
-"""Fused kernels: which there are, when each engages, and the proof that it computes what it replaces."""
+"""Fused kernels: the list of them, the choice for a run, and the check against their references."""

@@ -1,4 +1,4 @@
-"""AdamW by several hands: torch's loop, torch's fused one, and DeepSpeed's for GPU and for host."""
+"""Implementations of AdamW: torch's loop, torch's fused kernel, and DeepSpeed's for GPU and host."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ _HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
 def make_adamw(
     kernel: str, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float
 ) -> torch.optim.Optimizer:
-    """The optimizer that the kernel table names.
+    """Return an AdamW optimizer by its name in the kernel table.
 
     Args:
         kernel: `torch`, `fused`, `fused_adam` or `cpu_adam`.
         groups: Parameters and their weight decay.
         lr: Learning rate.
-        betas: Decay of the two moments.
-        eps: Added to the root of the second one.
+        betas: Decay rates of the two moments.
+        eps: Term added to the square root of the second moment.
 
     Raises:
-        UserError: it is one of DeepSpeed's and was not built.
+        UserError: The kernel is DeepSpeed's and has not been built.
     """
     if kernel in (REFERENCE, "fused"):
         return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=kernel == "fused")
@@ -39,11 +39,11 @@ def _fused_adam(groups: list[dict[str, Any]], **settings: Any) -> torch.optim.Op
 
 
 def _cpu_adam(groups: list[dict[str, Any]], **settings: Any) -> torch.optim.Optimizer:
-    """DeepSpeed's, but each step is a function of its number alone, so that a resume is exact.
+    """Return DeepSpeed's CPU Adam with steps that depend only on the step number, so that a resume is exact.
 
-    Its C++ side carries the powers of the betas on from step to step, and what has been multiplied up is
-    rounded otherwise than the power that it computes after a jump of the count. A new C++ side has not
-    counted yet, so it computes the power.
+    Its C++ object updates the powers of the betas by multiplication from step to step, which rounds
+    differently from the power that it computes after a jump of the step count. A new C++ object for each
+    step always computes the power.
     """
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -59,17 +59,17 @@ def _cpu_adam(groups: list[dict[str, Any]], **settings: Any) -> torch.optim.Opti
 
 
 def adopt_states(optimizer: torch.optim.Optimizer) -> None:
-    """Make loaded states the optimizer's own, whichever AdamW wrote them.
+    """Convert loaded states to the format of this optimizer, whichever AdamW saved them.
 
-    Their moments are the same. Steps are counted by torch in a tensor beside the weights, by DeepSpeed in an
-    int; and what a group holds besides hyperparameters is a matter of the code that reads it.
+    The moments have the same format. Torch counts steps in a tensor on the weights' device, DeepSpeed in an
+    int. Entries of a group other than hyperparameters are reset to this optimizer's defaults.
     """
     for group in optimizer.param_groups:
         group |= {key: value for key, value in optimizer.defaults.items() if key not in _HYPERPARAMETERS}
     counts_in_tensors = isinstance(optimizer, torch.optim.AdamW)
     for weight, state in optimizer.state.items():
         if "step" not in state:
-            # Nothing was learned there: a weight without a gradient.
+            # A weight that never had a gradient has no state.
             continue
         count = float(state["step"])
         state["step"] = (

@@ -1,4 +1,4 @@
-"""Putting the chosen kernels into a model.
+"""Installs the chosen kernels in a model.
 
 Shape legend: N trained tokens, D hidden size, L limits between documents.
 """
@@ -14,11 +14,11 @@ from train.kernels.table import KernelChoice
 
 
 def attach_loss_head(head: Any, *, chunked: bool) -> None:
-    """Let the output projection answer with losses when it is given labels.
+    """Replace the output projection's forward by one that returns losses if it gets labels.
 
-    In the projection's own forward, so that DeepSpeed gathers its weight as usual, tied or not: `labels=`
-    gives the sum over tokens, with `each_token=True` one loss per token (for evaluation: where it is chunked,
-    without gradients).
+    With labels it returns the sum over tokens, or with `each_token=True` one loss per token, for evaluation
+    (without gradients if chunked). The loss is computed inside the projection's forward so that DeepSpeed
+    gathers its weight as usual, tied or not.
     """
     project = head.forward
 
@@ -38,7 +38,7 @@ def attach_loss_head(head: Any, *, chunked: bool) -> None:
 
 
 def apply_layer_kernels(model: torch.nn.Module, choices: Mapping[str, KernelChoice]) -> None:
-    """Replace what layers compute: norms and feed-forwards of this model, RoPE in transformers' module."""
+    """Install the layer kernels: norms and feed-forwards in this model, RoPE in transformers' module."""
     engaged = {kernel: choices[kernel].name == "liger" for kernel in ("rms_norm", "swiglu", "rope")}
     if not any(engaged.values()):
         return
@@ -50,13 +50,13 @@ def apply_layer_kernels(model: torch.nn.Module, choices: Mapping[str, KernelChoi
 
 
 def documents_for_flash(limits_L: torch.Tensor, longest: int) -> dict[str, Any]:
-    """What a model's forward is told so that flash attention takes the documents of one row one by one.
+    """Return the forward arguments with which flash attention keeps the documents of a row apart.
 
-    Without it transformers reads every layer's positions back from the device.
+    Without them transformers reads the positions back from the device in every layer.
 
     Args:
-        limits_L: Where documents begin, and where the last one ends; int32.
-        longest: Tokens of the longest.
+        limits_L: Start of each document and end of the last one; int32.
+        longest: Number of tokens of the longest document.
     """
     return {
         **dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), limits_L),

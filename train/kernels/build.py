@@ -1,4 +1,4 @@
-"""Building DeepSpeed's C++ kernels, once per kind of machine, and loading what was built.
+"""Builds DeepSpeed's C++ kernels once per kind of machine and loads the builds.
 
 python -m train.kernels.build cpu_adam
 """
@@ -17,20 +17,20 @@ from train.kernels.ops import OPS, built_file, op_folder
 
 
 def main() -> None:
-    """Build what is named; a failure ends with 2 and what the compiler said."""
+    """Build the ops on the command line; on failure, print the compiler's output and exit with 2."""
     for op in sys.argv[1:]:
         try:
             build(op)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to who asked
+        except Exception as error:  # noqa: BLE001 - every error is reported to the parent process
             sys.stderr.write(str(error))
             sys.exit(2)
 
 
 def build(op: str) -> None:
-    """Compile an op into the place that `ops.op_folder` names, unless it is there.
+    """Compile an op into the folder `ops.op_folder` unless it exists.
 
     Raises:
-        RuntimeError: it cannot be compiled; the message holds the compiler's.
+        RuntimeError: Compiling failed; the message has the compiler's output.
     """
 
     def write(folder: Path) -> None:
@@ -43,10 +43,10 @@ def build(op: str) -> None:
 
 
 def load(op: str) -> None:
-    """Make DeepSpeed use what was built, in place of asking a compiler.
+    """Make DeepSpeed use the build, so that it does not compile the op itself.
 
     Raises:
-        UserError: it was not built on this kind of machine.
+        UserError: The op has not been built for this kind of machine.
     """
     path = built_file(op)
     if path is None:

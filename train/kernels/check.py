@@ -1,4 +1,4 @@
-"""Each engaged kernel against its reference, forward and backward, on this device and in this dtype."""
+"""Compares each chosen kernel with its reference, forward and backward, on this device and in this dtype."""
 
 import logging
 import math
@@ -20,16 +20,16 @@ from train.kernels.table import REFERENCE, KernelChoice
 _LOSS_WITHIN = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 _COSINE_AT_LEAST = {torch.float32: 0.99999, torch.bfloat16: 0.999, torch.float16: 0.9999}
 _TOKENS, _WIDTH, _VOCABULARY = 67, 48, 515
-"""Odd on purpose: no chunk is full."""
+"""Sizes that are no multiples of a chunk, so that the last chunk is partly filled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """Of a model's attention."""
+    """Heads of a model's attention."""
 
     queries: int
     keys: int
-    """And values; several queries may share one."""
+    """Number of key and value heads; several query heads may share one."""
     size: int
     causal: bool
 
@@ -37,7 +37,14 @@ class Heads:
 def mismatches(
     choices: Mapping[str, KernelChoice], device: torch.device, dtype: torch.dtype, heads: Heads
 ) -> dict[str, str]:
-    """By kernel: how it differs from its reference, or what its check raised; empty when all agree."""
+    """Return how each kernel differs from its reference, or the error of its check; empty if all agree.
+
+    Args:
+        choices: The chosen kernels.
+        device: Device to compare on.
+        dtype: Dtype to compare in.
+        heads: Heads of the model's attention.
+    """
     checks: dict[tuple[str, str], Callable[[torch.device, torch.dtype], str | None]] = {
         ("loss_head", "chunked"): _check_loss_head,
         **{
@@ -88,7 +95,7 @@ def _check_loss_head(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _check_rms_norm(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Check each way in which a model family uses the kernel."""
+    """Check every variant of the norm that a model family uses."""
     found = (_check_rms_norm_of(norm, device, dtype) for norm in liger_norms())
     return next(filter(None, found), None)
 
@@ -127,7 +134,7 @@ def _check_swiglu(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _check_rope(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Queries and keys turned by angles that differ at each position (Su et al., arXiv 2104.09864)."""
+    """Check the rotation of queries and keys by angles per position (Su et al., arXiv 2104.09864)."""
     from liger_kernel.transformers.rope import liger_rotary_pos_emb
 
     draw = torch.Generator().manual_seed(4)
@@ -146,7 +153,7 @@ def _check_rope(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _check_attention(kernel: str, heads: Heads, device: torch.device, dtype: torch.dtype) -> str | None:
-    """One document in a row, and for decoders two of which none sees the other."""
+    """Check attention with one document in a row, and for decoders with two that do not see each other."""
     for lengths in ((_TOKENS,), (40, _TOKENS - 40)) if heads.causal else ((_TOKENS,),):
         if difference := _check_attention_of(kernel, heads, lengths, device, dtype):
             return f"with {len(lengths)} documents in a row {difference}"
@@ -156,7 +163,7 @@ def _check_attention(kernel: str, heads: Heads, device: torch.device, dtype: tor
 def _check_attention_of(
     kernel: str, heads: Heads, lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype
 ) -> str | None:
-    # Not above: it loads the compiler, which a start without transformers' models does without.
+    # Imported here because it loads torch's compiler, which a start without such a check avoids.
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     draw = torch.Generator().manual_seed(5)
@@ -169,7 +176,7 @@ def _check_attention_of(
     seen_TT = documents_T[:, None] == documents_T
     if heads.causal:
         seen_TT = seen_TT.tril()
-    # What a layer of transformers hands over: flash attention learns of documents' limits in place of a mask.
+    # Arguments as in a layer of transformers; flash attention gets the documents' limits and no mask.
     layer = SimpleNamespace(
         is_causal=heads.causal,
         num_key_value_groups=shared,
@@ -177,11 +184,11 @@ def _check_attention_of(
     )
     flash, alone = kernel == "flash_attention_2", len(lengths) == 1
     limits_L = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
-    told = documents_for_flash(limits_L, max(lengths)) if flash else {}
+    limits = documents_for_flash(limits_L, max(lengths)) if flash else {}
     mask = None if flash or alone else seen_TT[None, None]
 
     def ours(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        out_BTHS, _ = ALL_ATTENTION_FUNCTIONS[kernel](layer, q, k, v, mask, dropout=0.0, **told)
+        out_BTHS, _ = ALL_ATTENTION_FUNCTIONS[kernel](layer, q, k, v, mask, dropout=0.0, **limits)
         return _cubes(out_BTHS)
 
     def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -193,13 +200,13 @@ def _check_attention_of(
 
 
 def _cubes(values: torch.Tensor) -> torch.Tensor:
-    """A sum that stays away from zero, whose gradient depends on the values."""
+    """Return a sum that is far from zero and whose gradient depends on the values."""
     total: torch.Tensor = ((values.float() + 1) ** 3).sum()
     return total
 
 
 def _scalar(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Of both, and other than a norm, which no rotation changes."""
+    """Return a scalar of both that, unlike a norm, changes under rotation."""
     return _cubes(query) + ((key.float() - 1) ** 3).sum()
 
 
@@ -209,7 +216,7 @@ def _turned(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> 
 
 
 def _check_optimizer(kernel: str, device: torch.device, _dtype: torch.dtype) -> str | None:
-    """Three steps; master copies are fp32 whatever the model trains in, and cpu_adam's lie on the host."""
+    """Check three steps in fp32, the dtype of the master weights; cpu_adam's are on the host."""
     where = torch.device("cpu") if kernel == "cpu_adam" else device
     draw = torch.Generator().manual_seed(3)
     start = torch.randn(_TOKENS, generator=draw).to(where)
@@ -243,9 +250,9 @@ def _compare(
     (value, gradients), (expected, expected_gradients) = results
     apart = abs(value - expected) / abs(expected)
     if not apart <= _LOSS_WITHIN[dtype]:
-        return f"its value is {value:.6g} instead of {expected:.6g}"
+        return f"the value is {value:.6g} instead of {expected:.6g}"
     for found, right in zip(gradients, expected_gradients, strict=True):
         cosine = float(functional.cosine_similarity(found, right, dim=0))
         if not cosine >= _COSINE_AT_LEAST[dtype]:
-            return f"a gradient points elsewhere (cosine {cosine:.6f})"
+            return f"a gradient differs in direction (cosine {cosine:.6f})"
     return None

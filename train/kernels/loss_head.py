@@ -1,7 +1,8 @@
-"""Projection to the vocabulary and cross entropy in one, a few tokens at a time.
+"""Projection to the vocabulary fused with cross entropy, in chunks of tokens.
 
-Tokens x vocabulary is never made: each chunk's logits become its loss and its gradients at once, and are
-gone. So there are three matrix products per token, as without chunks, and no second forward pass.
+The matrix tokens x vocabulary never exists: each chunk's logits are turned into its loss and its gradients
+before the next chunk. The number of matrix products per token is three, as without chunks, and there is no
+second forward pass.
 
 Shape legend: N trained tokens, D hidden size, V vocabulary, C tokens of a chunk.
 """
@@ -14,9 +15,9 @@ import torch
 from train.kernels.table import CHUNK_BYTES, logit_bytes
 
 _BLOCK_ROWS = 4096
-"""Rows of the vocabulary whose gradient is added at once, where no product adds to fp32 sums itself."""
+"""Number of vocabulary rows whose gradient is added at once, if products cannot add to fp32 sums."""
 _HAS_FP32_SUMS = hasattr(torch.ops.aten.addmm, "dtype_out")
-"""Whether this torch has products of bf16 or fp16 matrices that add to an fp32 matrix (on CUDA only)."""
+"""Whether this torch has products of bf16 or fp16 matrices that add to an fp32 matrix (only on CUDA)."""
 
 
 def linear_cross_entropy_sum(
@@ -26,10 +27,19 @@ def linear_cross_entropy_sum(
     labels_N: torch.Tensor,
     chunk_bytes: int | None = None,
 ) -> torch.Tensor:
-    """Sum of -ln p(label) over tokens, fp32 scalar; differentiable in everything but the labels.
+    """Return the sum of -ln p(label) over tokens, differentiable in all tensors but the labels.
 
-    Logits have the dtype of the inputs, everything after them is fp32, and so is the sum of the weights'
-    gradient over chunks.
+    Logits have the dtype of the inputs; later values and the sum of the weights' gradient are fp32.
+
+    Args:
+        hidden_ND: Output of the last layer.
+        weight_VD: Weight of the projection.
+        bias_V: Bias of the projection or None.
+        labels_N: Token to predict at each position.
+        chunk_bytes: Memory for one chunk's logits.
+
+    Returns:
+        An fp32 scalar.
     """
     rows = _chunk_rows(weight_VD, chunk_bytes)
     total: torch.Tensor = _Chunked.apply(hidden_ND, weight_VD, bias_V, labels_N, rows)  # type: ignore[no-untyped-call]
@@ -43,7 +53,10 @@ def linear_cross_entropies(
     labels_N: torch.Tensor,
     chunk_bytes: int | None = None,
 ) -> torch.Tensor:
-    """-ln p(label) of each token, N, in fp32; without gradients."""
+    """Return -ln p(label) of each token, N, in fp32, without gradients.
+
+    The arguments are those of `linear_cross_entropy_sum`.
+    """
     rows = _chunk_rows(weight_VD, chunk_bytes)
     with torch.no_grad():
         chunk = _Chunk.of(min(rows, len(hidden_ND)), weight_VD)
@@ -57,14 +70,14 @@ def linear_cross_entropies(
 
 
 def _chunk_rows(weight_VD: torch.Tensor, chunk_bytes: int | None) -> int:
-    """Tokens per chunk; without a size, of the size for the weights' device."""
+    """Return the number of tokens per chunk; None uses the chunk size for the weights' device."""
     if chunk_bytes is None:
         chunk_bytes = CHUNK_BYTES["cuda" if weight_VD.is_cuda else "cpu"]
     return max(1, chunk_bytes // (logit_bytes(weight_VD.element_size()) * len(weight_VD)))
 
 
 class _Chunked(torch.autograd.Function):
-    """What comes after a sum gives its gradients no more than a factor: so the forward pass makes them."""
+    """The chunked loss. The gradient of a sum is known up to a factor, so the forward pass computes it."""
 
     @staticmethod
     def forward(  # noqa: PLR0917 - autograd calls it by position
@@ -75,7 +88,7 @@ class _Chunked(torch.autograd.Function):
         labels_N: torch.Tensor,
         rows: int,
     ) -> torch.Tensor:
-        """Loss of all chunks, and their gradients where they are needed."""
+        """Return the loss of all chunks, and save their gradients if they are needed."""
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         training = any(ctx.needs_input_grad[:3])
         grad_hidden = torch.empty_like(hidden_ND) if training else None
@@ -99,7 +112,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
-        """The forward's gradients times the factor."""
+        """Return the saved gradients times the incoming gradient."""
         [factor] = grad_outputs
         scaled = [
             None if saved is None else saved.mul_(factor.to(saved.dtype)) for saved in ctx.saved_tensors
@@ -109,16 +122,16 @@ class _Chunked(torch.autograd.Function):
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Room for one chunk after the other: asked for anew each time, the system would clear it each time."""
+    """Buffers that all chunks share, since the system would have to clear newly allocated ones each time."""
 
     logits_CV: torch.Tensor
-    """In the dtype of the model; later the slopes."""
+    """Logits in the dtype of the model, later their gradient."""
     wide_CV: torch.Tensor
-    """In fp32; of an fp32 model, the same room."""
+    """Values in fp32; the same buffer if the model is fp32."""
 
     @classmethod
     def of(cls, rows: int, weight_VD: torch.Tensor) -> Self:
-        """For so many tokens at a time."""
+        """Return buffers for chunks of `rows` tokens."""
         logits_CV = weight_VD.new_empty(rows, len(weight_VD))
         wide = weight_VD.dtype == torch.float32
         return cls(logits_CV, logits_CV if wide else torch.empty_like(logits_CV, dtype=torch.float32))
@@ -130,7 +143,7 @@ class _Chunk:
         bias_V: torch.Tensor | None,
         labels_C: torch.Tensor,
     ) -> torch.Tensor:
-        """-ln p(label) of each token, C, in fp32; leaves the probabilities for `slopes`."""
+        """Return -ln p(label) of each token, C, in fp32, and keep the probabilities for `slopes`."""
         logits_CV, wide_CV = self.logits_CV[: len(labels_C)], self.wide_CV[: len(labels_C)]
         if bias_V is None:
             torch.mm(hidden_CD, weight_VD.T, out=logits_CV)
@@ -146,9 +159,9 @@ class _Chunk:
         return (sums_C1.log() + highest_C1 - at_label_C1)[:, 0]
 
     def slopes(self, labels_C: torch.Tensor, grad_bias_V: torch.Tensor | None) -> torch.Tensor:
-        """The loss' gradient in the logits, C x V, in the model's dtype; the bias gets the tokens' sum."""
+        """Return the gradient of the logits, C x V, in the model's dtype, and add the bias's gradient."""
         logits_CV, wide_CV = self.logits_CV[: len(labels_C)], self.wide_CV[: len(labels_C)]
-        # Softmax minus one at the label.
+        # The gradient is softmax minus one at the label.
         wide_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1.0
         if grad_bias_V is not None:
             grad_bias_V += wide_CV.sum(0)
@@ -156,14 +169,14 @@ class _Chunk:
 
 
 def _add_product(grad_weight: torch.Tensor, slope_CV: torch.Tensor, hidden_CD: torch.Tensor) -> None:
-    """grad_weight += slope^T hidden, summed in fp32 over chunks."""
+    """Add slope^T hidden to grad_weight, summed in fp32 over chunks."""
     if slope_CV.dtype == torch.float32:
         grad_weight.addmm_(slope_CV.T, hidden_CD)
         return
     if slope_CV.is_cuda and _HAS_FP32_SUMS:
         torch.addmm(grad_weight, slope_CV.T, hidden_CD, out_dtype=torch.float32, out=grad_weight)
         return
-    # Block by block: a product of the weights' size is never made either, and each block is added while warm.
+    # In blocks, so that no product of the weights' size exists and each block is added while it is in cache.
     blocks = zip(
         torch.split(grad_weight, _BLOCK_ROWS), torch.split(slope_CV, _BLOCK_ROWS, dim=1), strict=True
     )

@@ -1,7 +1,7 @@
-"""DeepSpeed's C++ kernels: where builds are kept, whether one is there, what building it takes. Torch-free.
+"""DeepSpeed's C++ kernels: location of the builds and requirements of building. Torch-free.
 
-A build serves one kind of processor and one set of versions. It is made once, by `train/kernels/build.py`,
-and every rank loads it as it is: no rank needs a compiler, and none that is killed leaves a compiler's lock.
+A build is specific to one kind of processor and one set of versions. `train/kernels/build.py` makes it once
+and every rank loads it, so that no rank needs a compiler and no killed rank leaves a compiler's lock.
 """
 
 import hashlib
@@ -23,22 +23,22 @@ from train.machine.toolchain import has_headers
 
 _INCLUDES, _ARCHITECTURES = "CPLUS_INCLUDE_PATH", "TORCH_CUDA_ARCH_LIST"
 _CPU_FACTS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
-"""Lines of /proc/cpuinfo, on x86 and on ARM, that decide which instructions a build may use."""
+"""Entries of /proc/cpuinfo on x86 and ARM that determine the instructions of a build."""
 _CUDA_HEADER = "cusparse.h"
-"""Torch's headers include it, and an installation of nvcc need not hold it."""
+"""A header that torch's headers include and that some installations of nvcc lack."""
 _NOISE = ("-DTORCH_EXTENSION_NAME", "FAILED: ", "ninja: ")
-"""In lines that say which command failed, not why."""
-_SAID_LINES, _SAID_CHARACTERS = 12, 400
-"""Of a failed build that are shown, and of each line."""
+"""Parts of lines that have the failed command and not the error."""
+_ERROR_LINES, _ERROR_CHARACTERS = 12, 400
+"""Number of lines shown of a failed build, and of characters per line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """A kernel that DeepSpeed brings as source."""
+    """A kernel that DeepSpeed ships as source."""
 
     device: Literal["cpu", "cuda"]
     tools: Sequence[str]
-    """Programs that building takes."""
+    """Programs that building needs."""
 
 
 OPS = {
@@ -48,25 +48,25 @@ OPS = {
 
 
 def op_folder(op: str) -> Path:
-    """Where this machine's build of an op is, or will be."""
+    """Return the folder of this machine's build of an op, whether it exists or not."""
     processor = _cpu() if OPS[op].device == "cpu" else _gpu()
     return _versions_folder() / processor / op
 
 
 def extensions_folder() -> Path:
-    """Where anything else that a rank may compile goes: by processor, as the ops themselves."""
+    """Return the folder for other extensions that a rank compiles, specific to the processor like the ops."""
     return _versions_folder() / _cpu() / "other"
 
 
 def built_file(op: str) -> Path | None:
-    """The library of this machine's build; None before it is made."""
+    """Return the library of this machine's build, or None if it does not exist."""
     return next(op_folder(op).glob("*.so"), None)
 
 
 def why_not_buildable(op: str) -> str | None:
-    """What is in the way of having an op; None where it is built already or can be.
+    """Return why an op cannot be used, or None if it is built or can be built.
 
-    A build for another processor counts: a login node may well have another one than the nodes.
+    A build for another processor counts as built, since a login node can differ from the compute nodes.
     """
     if any(_versions_folder().glob(f"*/{op}/*.so")):
         return None
@@ -77,15 +77,15 @@ def why_not_buildable(op: str) -> str | None:
         missing.append(f"{_CUDA_HEADER} (of the CUDA toolkit, or pip install nvidia-cusparse)")
     if not missing:
         return None
-    names = " and ".join(missing)
+    names = " and ".join(missing) + (" are" if len(missing) > 1 else " is")
     return (
-        f"has to be compiled, and there is no {names} here; install what is missing, or compile it where that"
-        " is (shardline doctor --build-ops)"
+        f"has to be compiled, but {names} missing here; install what is missing, or compile on another"
+        " machine: shardline doctor --build-ops"
     )
 
 
 def build_in_child(op: str) -> str | None:
-    """Build an op unless it is built; what the compiler said when it failed, else None."""
+    """Build an op in a child process unless it is built; return the compiler's error, or None on success."""
     code = Path(__file__).resolve().parents[2]
     inherited = os.environ.get("PYTHONPATH")
     environ = {
@@ -111,14 +111,14 @@ def _run_build(op: str, environ: Mapping[str, str]) -> str | None:
     return _cause(done.stderr) or f"exit code {done.returncode}" if done.returncode else None
 
 
-def _cause(said: str) -> str:
-    """The end of what a failed build wrote, and before it the first error, without command lines."""
+def _cause(stderr: str) -> str:
+    """Return the first error and the last lines of a failed build's output, without command lines."""
     lines = [
-        line.rstrip()[:_SAID_CHARACTERS]
-        for line in said.splitlines()
+        line.rstrip()[:_ERROR_CHARACTERS]
+        for line in stderr.splitlines()
         if line.strip() and not any(noise in line for noise in _NOISE)
     ]
-    last = lines[-_SAID_LINES:]
+    last = lines[-_ERROR_LINES:]
     first_error = next((line for line in lines if "error:" in line), None)
     return "\n".join(last if first_error is None or first_error in last else [first_error, *last])
 
@@ -143,7 +143,7 @@ def _gpu() -> str:
 
 
 def _has(tool: str) -> bool:
-    """As torch looks for it."""
+    """Return whether a program is found where torch looks for it."""
     if tool == "c++":
         tool = os.environ.get("CXX", tool)
     return shutil.which(tool, path=_tool_path()) is not None or (
@@ -177,5 +177,5 @@ def _packaged_headers() -> list[Path]:
 
 
 def _tool_path() -> str:
-    """Ninja lies beside Python, which need not be on the path of whoever started it."""
+    """Return PATH with Python's folder, where ninja is installed, in front."""
     return os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))

@@ -1,8 +1,8 @@
-"""Which kernel engages: what each one needs, what it replaces, and why another one was taken. Torch-free.
+"""The kernel table: requirements of each kernel, and the choice for a run with its reasons. Torch-free.
 
-How each is applied: the loss head, RMSNorm, SwiGLU and RoPE in `apply.py`, AdamW in `adamw.py`, attention by
-transformers when the model is opened (`train/model/load.py`). Cross entropy is part of the chunked loss head,
-since a separate kernel, such as Liger's, needs the logits of all tokens, which the chunked head never makes.
+The kernels are applied in `apply.py` (loss head, RMSNorm, SwiGLU, RoPE), in `adamw.py` (AdamW) and by
+transformers when it loads the model (attention, `train/model/load.py`). Cross entropy is part of the chunked
+loss head, since a separate kernel such as Liger's needs the logits of all tokens.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,43 +16,43 @@ from train.families import liger_types
 Device = Literal["cpu", "cuda"]
 REFERENCE = "torch"
 CHUNK_BYTES: dict[Device, int] = {"cpu": 128 * 2**20, "cuda": 2 * 2**30}
-"""Most that the chunked loss head holds at once for its logits. GPUs need larger products to reach their
-speed: on an H200, 8192 tokens and a vocabulary of 128,256 took 98 ms with 128 MiB and 36 ms with 2 GiB."""
+"""Memory of the chunked loss head for its logits. GPUs need larger products to reach their speed: on
+an H200, 8192 tokens and a vocabulary of 128,256 took 98 ms with 128 MiB and 36 ms with 2 GiB."""
 FLASH_ATTENTION = "flash-attn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Implementation:
-    """One way to compute something, faster or smaller than the reference."""
+    """An implementation of a kernel that is faster or needs less memory than the reference."""
 
     kernel: str
     name: str
-    """As the config names it."""
+    """Name in the config."""
     replaces: str
     title: str | None = None
-    """As the plan names it for people; None: the name."""
+    """Name in the printed plan; None uses `name`."""
     device: Device | None = None
-    """The only device that it runs on."""
+    """The only device that it supports; None supports all."""
     package: str | None = None
-    """The distribution that holds it."""
+    """The Python package that it needs."""
     by_family: bool = False
-    """Whether it serves only the model types that `train/families.py` names for this kernel."""
+    """Whether it supports only the model types that `train/families.py` lists for this kernel."""
     task: str | None = None
-    """The only task that it serves."""
+    """The only task that it supports; None supports all."""
     precisions: Sequence[str] | None = None
-    """Those that it computes in; None: all."""
+    """The precisions that it supports; None supports all."""
     offload: bool | None = None
-    """The only zero.offload_optimizer that it serves."""
+    """The only value of zero.offload_optimizer that it supports; None supports both."""
     sharded: bool = False
     """Whether it needs ZeRO stage 1, 2 or 3."""
     fused_by_compile: bool = False
     """Whether `torch.compile` fuses the reference by itself, and does not trace this."""
     op: str | None = None
-    """What of DeepSpeed's has to be compiled for it (`ops.py`)."""
+    """DeepSpeed's op that has to be compiled for it (`ops.py`)."""
     left_by_auto: str | None = None
-    """Why `auto` leaves it to those who name it."""
+    """The reason why `auto` never chooses it."""
     auto_for_packs: bool = False
-    """Whether `auto` takes it for packed rows only."""
+    """Whether `auto` chooses it for packed rows only."""
 
 
 IMPLEMENTATIONS = (
@@ -96,7 +96,7 @@ IMPLEMENTATIONS = (
         title="PyTorch SDPA",
         replaces="scores of tokens x tokens kept in memory",
     ),
-    # Torch's comes first: it needs no compiler, and on hosts DeepSpeed's takes a tenth less at most.
+    # Torch's kernel is first: it needs no compiler, and on CPUs DeepSpeed's is at most a tenth faster.
     Implementation(
         kernel="optimizer", name="fused", title="fused AdamW", replaces="AdamW as one loop over parameters"
     ),
@@ -109,7 +109,7 @@ IMPLEMENTATIONS = (
         offload=False,
         sharded=True,
         op="fused_adam",
-        left_by_auto="does in one launch what torch's does too, and has to be compiled",
+        left_by_auto="is as fast as torch's fused AdamW, but has to be compiled",
     ),
     Implementation(
         kernel="optimizer",
@@ -118,16 +118,16 @@ IMPLEMENTATIONS = (
         replaces="AdamW as one loop over parameters",
         offload=True,
         op="cpu_adam",
-        left_by_auto="has to be compiled, and takes a tenth less than torch's at most",
+        left_by_auto="has to be compiled and saves at most a tenth of the time of torch's fused AdamW",
     ),
 )
 
 
 def logit_bytes(width: int) -> int:
-    """What the chunked loss head holds for a logit: its fp32 value, in fp32 models in the place of the logit.
+    """Return the bytes per logit in the chunked loss head: its fp32 value, and the logit if not in fp32.
 
     Args:
-        width: Bytes of the model's dtype; narrower ones keep the logit besides, later its slope.
+        width: Bytes of the model's dtype.
     """
     return 4 if width == 4 else 4 + width
 
@@ -136,19 +136,19 @@ KERNELS = tuple(dict.fromkeys(entry.kernel for entry in IMPLEMENTATIONS))
 
 
 class KernelChoice(BaseModel):
-    """What was decided about one kernel when the run was planned."""
+    """The choice of one kernel, made when the run is planned."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """An implementation's name, or that of the reference."""
+    """Name of an implementation or of the reference."""
     why: str
-    """In place of what, and why not by another; or why by the reference."""
+    """The operation that it replaces, and why other implementations were not chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """On what the kernels would run."""
+    """The conditions under which the kernels would run."""
 
     device: Device
     family: str
@@ -161,40 +161,41 @@ class Site:
     """Whether layers are compiled (`model.compile`)."""
     zero_stage: int = 2
     offload: bool = False
-    """Whether the optimizer's states lie on the host."""
+    """Whether the optimizer's states are on the host."""
     installed: Callable[[str], bool]
-    """Whether a distribution is there."""
+    """Returns whether a package is installed."""
     why_not_buildable: Callable[[str], str | None] = lambda _: None
-    """By DeepSpeed's op: what keeps it from being compiled."""
+    """Returns why one of DeepSpeed's ops cannot be compiled, or None."""
     elsewhere: bool = False
-    """Whether the nodes' environment cannot be seen from here: what is named is believed to be there."""
+    """Whether the nodes have another environment than this one; packages of requested kernels are then
+    assumed to be installed."""
 
 
 def reference_of(kernel: str) -> str:
-    """What a kernel is compared with: torch's own, and for attention transformers' plain one."""
+    """Return the name of a kernel's reference: torch's, or for attention transformers' eager one."""
     return "eager" if kernel == "attention" else REFERENCE
 
 
 def title_of(kernel: str, name: str) -> str:
-    """How the plan names an implementation, or the reference, for people."""
+    """Return the name of an implementation or the reference for the printed plan."""
     titles = [entry.title for entry in IMPLEMENTATIONS if (entry.kernel, entry.name) == (kernel, name)]
     return next(filter(None, titles), name)
 
 
 def config_key(kernel: str) -> str:
-    """Where a kernel is chosen."""
+    """Return the config key that chooses a kernel."""
     return "model.attention" if kernel == "attention" else f"kernels.{kernel}"
 
 
 def choose(wanted: Mapping[str, str], site: Site) -> tuple[dict[str, KernelChoice], dict[str, str]]:
-    """Decide each kernel.
+    """Choose an implementation of each kernel.
 
     Args:
-        wanted: By kernel: `auto`, the reference's name, or an implementation's.
-        site: Device, model, packages and what the run does with them.
+        wanted: Requested value of each kernel: `auto`, or the name of the reference or of an implementation.
+        site: Device, model, packages and settings of the run.
 
     Returns:
-        The choices, and by kernel why what was asked for by name cannot be had.
+        The choices, and for each kernel that was requested by name but cannot be used, the reason.
     """
     choices: dict[str, KernelChoice] = {}
     refused: dict[str, str] = {}
@@ -202,14 +203,14 @@ def choose(wanted: Mapping[str, str], site: Site) -> tuple[dict[str, KernelChoic
         asked = wanted[kernel]
         entries = [entry for entry in IMPLEMENTATIONS if entry.kernel == kernel]
         if asked == reference_of(kernel):
-            choices[kernel] = KernelChoice(name=asked, why="asked for")
+            choices[kernel] = KernelChoice(name=asked, why="requested")
         elif asked == "auto":
             choices[kernel] = _first_that_fits(entries, site)
         else:
             [entry] = [entry for entry in entries if entry.name == asked]
             obstacle = _obstacle(entry, site, named=True)
             if obstacle is None:
-                choices[kernel] = KernelChoice(name=asked, why=f"asked for, in place of {entry.replaces}")
+                choices[kernel] = KernelChoice(name=asked, why=f"requested, replaces {entry.replaces}")
             else:
                 choices[kernel] = KernelChoice(name=reference_of(kernel), why=f"{asked} {obstacle}")
                 refused[kernel] = obstacle
@@ -227,11 +228,11 @@ def _first_that_fits(entries: Sequence[Implementation], site: Site) -> KernelCho
             left.append(f"{entry.name} {obstacle}")
     if taken is None:
         return KernelChoice(name=reference_of(entries[0].kernel), why="; ".join(left))
-    return KernelChoice(name=taken.name, why="; ".join([f"in place of {taken.replaces}", *left]))
+    return KernelChoice(name=taken.name, why="; ".join([f"replaces {taken.replaces}", *left]))
 
 
 def _obstacle(entry: Implementation, site: Site, *, named: bool) -> str | None:
-    """Why an implementation cannot be had here, or is left alone by `auto`."""
+    """Return why an implementation cannot be used here, or why `auto` does not choose it."""
     return (
         _misfit(entry, site) or _absence(entry, site, named=named) or (None if named else _left(entry, site))
     )
@@ -239,19 +240,19 @@ def _obstacle(entry: Implementation, site: Site, *, named: bool) -> str | None:
 
 def _misfit(entry: Implementation, site: Site) -> str | None:
     if entry.device not in (None, site.device):
-        return f"runs on {entry.device} only"
+        return f"runs only on {entry.device}"
     if entry.task not in (None, site.task):
-        return f"serves model.task={entry.task} only"
+        return f"needs model.task={entry.task}"
     if entry.precisions is not None and site.precision not in entry.precisions:
-        return f"computes in {' or '.join(entry.precisions)}, and this is train.precision={site.precision}"
+        return f"supports {' and '.join(entry.precisions)}, not train.precision={site.precision}"
     if entry.by_family and site.family not in (known := liger_types(entry.kernel)):
-        return f"knows {', '.join(known)}, and this is {site.family}"
+        return f"supports {', '.join(known)}, not {site.family}"
     if entry.fused_by_compile and site.compiled:
         return "is not used with model.compile=true: torch.compile fuses these operations itself"
     if entry.offload not in (None, site.offload):
-        return f"serves zero.offload_optimizer={str(entry.offload).lower()} only"
+        return f"needs zero.offload_optimizer={str(entry.offload).lower()}"
     if entry.sharded and site.zero_stage == 0:
-        return "serves zero.stage 1 to 3 only"
+        return "needs zero.stage 1, 2 or 3"
     return None
 
 
@@ -265,12 +266,12 @@ def _absence(entry: Implementation, site: Site, *, named: bool) -> str | None:
 
 def _left(entry: Implementation, site: Site) -> str | None:
     if entry.auto_for_packs and not site.packed:
-        return "is taken for data.packing=true only, or by name"
+        return "is chosen only with data.packing=true or by name"
     return entry.left_by_auto
 
 
 def ops_of(choices: Mapping[str, KernelChoice]) -> list[str]:
-    """What of DeepSpeed's has to be compiled for these choices."""
+    """Return DeepSpeed's ops that have to be compiled for these choices."""
     return [
         entry.op
         for entry in IMPLEMENTATIONS

@@ -1,1 +1,1 @@
-"""What the processor and the installed compilers can do."""
+"""Features of the processor and of the installed compilers."""

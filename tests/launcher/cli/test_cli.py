@@ -120,7 +120,7 @@ def test_plan_json_has_the_stable_fields(shardline: Command):
     assert plan["ok"] is True
     assert plan["problems"] == []
     assert set(plan) >= {"batch", "memory", "time", "disk", "sbatch", "deepspeed"}
-    assert plan["kernels"]["rope"] == {"name": "torch", "why": "liger runs on cuda only"}
+    assert plan["kernels"]["rope"] == {"name": "torch", "why": "liger runs only on cuda"}
 
 
 def test_a_plan_shows_decisions_and_with_verbose_their_reasons(shardline: Command):
@@ -135,8 +135,8 @@ def test_a_plan_shows_decisions_and_with_verbose_their_reasons(shardline: Comman
     verbose = shardline("plan", "experiment=smoke", "-v").stdout
     assert '"train_batch_size": 8' in verbose
     joined = " ".join(verbose.split())
-    assert "rms_norm, swiglu, rope: torch (liger runs on cuda only)" in joined
-    assert "cpu_adam serves zero.offload_optimizer=true only" in joined
+    assert "rms_norm, swiglu, rope: torch (liger runs only on cuda)" in joined
+    assert "cpu_adam needs zero.offload_optimizer=true" in joined
 
 
 def test_the_sbatch_script_is_shown_with_verbose_only(capsys: pytest.CaptureFixture[str]):
@@ -158,7 +158,7 @@ def test_a_kernel_that_no_compiler_can_make_is_refused_by_the_plan(shardline: Co
     assert done.returncode == 2
     [problem] = json.loads(done.stdout)["problems"]
     assert problem["field"] == "kernels.optimizer"
-    assert "there is no c++ here" in problem["message"]
+    assert "c++ is missing here" in problem["message"]
     assert "shardline doctor --build-ops" in problem["message"]
 
 

@@ -144,26 +144,26 @@ def test_why_not_is_told():
     assert choices["rope"].why == "liger needs the package liger-kernel"
     assert not refused
     on_cpu = choose(AUTO, site("cpu"))[0]
-    assert on_cpu["rope"].why == "liger runs on cuda only"
+    assert on_cpu["rope"].why == "liger runs only on cuda"
     assert on_cpu["optimizer"].why == (
-        "in place of AdamW as one loop over parameters; fused_adam runs on cuda only;"
-        " cpu_adam serves zero.offload_optimizer=true only"
+        "replaces AdamW as one loop over parameters; fused_adam runs only on cuda;"
+        " cpu_adam needs zero.offload_optimizer=true"
     )
 
 
-NO_COMPILER = {"why_not_buildable": lambda _: "has to be compiled, and there is no c++ here"}
+NO_COMPILER = {"why_not_buildable": lambda _: "has to be compiled, but c++ is missing here"}
 
 
 @pytest.mark.parametrize(
     ("wanted", "where", "why"),
     [
-        ({"swiglu": "liger"}, site("cpu"), "runs on cuda only"),
+        ({"swiglu": "liger"}, site("cpu"), "runs only on cuda"),
         ({"rope": "liger"}, site("cuda", compiled=True), "is not used with model.compile=true"),
-        ({"optimizer": "cpu_adam"}, site("cpu"), "serves zero.offload_optimizer=true only"),
-        ({"optimizer": "cpu_adam"}, site("cpu", offload=True, **NO_COMPILER), "there is no c++ here"),
-        ({"optimizer": "fused_adam"}, site("cpu"), "runs on cuda only"),
-        ({"optimizer": "fused_adam"}, site("cuda", offload=True), "zero.offload_optimizer=false only"),
-        ({"optimizer": "fused_adam"}, site("cuda", zero_stage=0), "zero.stage 1 to 3 only"),
+        ({"optimizer": "cpu_adam"}, site("cpu"), "needs zero.offload_optimizer=true"),
+        ({"optimizer": "cpu_adam"}, site("cpu", offload=True, **NO_COMPILER), "c++ is missing here"),
+        ({"optimizer": "fused_adam"}, site("cpu"), "runs only on cuda"),
+        ({"optimizer": "fused_adam"}, site("cuda", offload=True), "needs zero.offload_optimizer=false"),
+        ({"optimizer": "fused_adam"}, site("cuda", zero_stage=0), "needs zero.stage 1, 2 or 3"),
         ({"attention": "flash_attention_2"}, site("cuda", liger=False), "needs the package flash-attn"),
     ],
 )
