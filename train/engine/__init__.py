@@ -1,1 +1,1 @@
-"""The DeepSpeed engine, its universal checkpoints and copies of its states in host memory."""
+"""The DeepSpeed engine, universal checkpoints, and copies of its states in host memory."""

@@ -1,4 +1,4 @@
-"""DeepSpeed behind five verbs: loss, backward, step, save, load.
+"""A wrapper of the DeepSpeed engine: loss, backward, step, save and load.
 
 Shape legend: B rows, T tokens, V vocabulary or classes.
 """
@@ -26,7 +26,7 @@ SHARDS = "shards"
 
 
 class Engine:
-    """A model under ZeRO. Every method but `module` is collective: all ranks call it together."""
+    """A model under ZeRO. All methods except `module` are collective."""
 
     def __init__(
         self,
@@ -38,7 +38,16 @@ class Engine:
         compiled: bool = False,
         world_size: int,
     ) -> None:
-        """Shard the model as the config says."""
+        """Shard the model according to DeepSpeed's config.
+
+        Args:
+            model: The model.
+            optimizer: Its optimizer.
+            config: DeepSpeed's config.
+            causal: Whether the model is a decoder, which computes its loss itself.
+            compiled: Whether the layers are compiled.
+            world_size: Number of ranks.
+        """
         self._causal = causal
         self._compiled = compiled
         self._world_size = world_size
@@ -50,7 +59,7 @@ class Engine:
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=config
         )
-        # transformers opens models for use: without this, neither dropout nor activation checkpointing is on.
+        # transformers loads models in evaluation mode, without dropout and activation checkpointing.
         self._engine.train()
         self._own_norm: torch.Tensor | None = None
         self._copies = _CopyingWriter(pinned=torch.cuda.is_available())
@@ -63,13 +72,13 @@ class Engine:
         return module
 
     def logits(self, batch: Batch) -> torch.Tensor:
-        """Class scores, BV."""
+        """Return class scores, BV."""
         output = self._engine(**batch.inputs)
         logits: torch.Tensor = output.logits
         return logits
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
-        """Sum of the loss over what is trained in this rank's rows, fp32 scalar."""
+        """Return the sum of the loss over the trained tokens or rows of this rank's batch, an fp32 scalar."""
         if not self._causal:
             return class_loss_sum(self.logits(batch), batch.labels)
         loss: torch.Tensor = self._engine(
@@ -78,53 +87,57 @@ class Engine:
         return loss
 
     def row_losses(self, batch: Batch) -> torch.Tensor:
-        """Sum of the loss over what is trained in each row of a decoder's batch, B, fp32."""
+        """Return the sum of the loss over the trained tokens of each row of a decoder's batch, B, fp32."""
         losses: torch.Tensor = self._engine(
             **batch.inputs, labels=batch.labels, target_positions=batch.target_positions_N, each_row=True
         )
         return losses
 
     def backward(self, loss_sum: torch.Tensor, trained: int) -> None:
-        """Add to the gradients of `total loss / trained`, `trained` counted over the whole global batch.
+        """Add the gradients of `loss_sum / trained`.
 
-        DeepSpeed averages gradients over ranks; multiplying by their number makes it a sum again.
+        DeepSpeed averages gradients over ranks; multiplying by the number of ranks makes the average a sum.
+
+        Args:
+            loss_sum: Loss of this rank's micro-batch.
+            trained: Number of trained tokens or rows in the global batch.
         """
         self._engine.backward(loss_sum * (self._world_size / trained), scale_wrt_gas=False)
 
     def micro_step(self) -> None:
-        """Count a micro-step before the boundary; updates nothing."""
+        """Finish a micro-step before the last one of a step, which does not update the weights."""
         self._engine.step()
 
     def step(self, lr: float) -> bool:
         """Update the weights at this learning rate.
 
         Returns:
-            Whether it happened: a gradient that is not finite on any rank changes nothing on all of them.
+            Whether the weights were updated. If a gradient is not finite on any rank, no rank is updated.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        # Plain stage 0 in fp32 is the one engine that clips without telling the norm.
+        # Stage 0 in fp32 is the only engine that clips without providing the norm.
         self._own_norm = self._unsharded_gradient_norm()
         finite = self._own_norm is None or math.isfinite(float(self._own_norm))
         if not finite:
-            # AdamW passes over parameters without a gradient.
+            # AdamW skips parameters without a gradient.
             for parameter in self.module.parameters():
                 parameter.grad = None
         self._engine.step()
         return finite and not getattr(self._engine.optimizer, "overflow", False)
 
     def gradient_norm(self) -> float:
-        """Global norm of the last step's gradients before clipping; waits for the device."""
+        """Return the global norm of the last step's gradients before clipping; waits for the device."""
         norm = self._own_norm if self._own_norm is not None else self._engine.get_global_grad_norm()
         return float(norm if norm is not None else float("nan"))
 
     def current_lr(self) -> float:
-        """The rate that the optimizer really holds."""
+        """Return the learning rate in the optimizer."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """No dropout, no gradients, and layers as they are written: a score is the same, compiled or not."""
+        """Disable dropout, gradients and compiled layers, so that scores do not depend on compilation."""
         self._engine.eval()
         try:
             with torch.no_grad(), uncompiled() if self._compiled else nullcontext():
@@ -133,7 +146,7 @@ class Engine:
             self._engine.train()
 
     def copy_states(self, directory: Path) -> list[PendingFile]:
-        """Copy all that this rank would write into a directory; the training may go on at once."""
+        """Copy the states that this rank saves to a directory; training can continue when it returns."""
         order = {OPTIMIZER_ORDER: self._optimizer_order}
         self._engine.save_checkpoint(
             str(directory), tag=SHARDS, client_state={**order, **CONVERTIBLE}, save_latest=False
@@ -144,14 +157,18 @@ class Engine:
 
     @property
     def copy_bytes(self) -> int:
-        """Host memory that copies for saving take on this rank."""
+        """Host memory of the copies for saving on this rank, in bytes."""
         return self._copies.nbytes
 
     def load(self, directory: Path) -> None:
-        """Read model and optimizer back from what the same topology wrote."""
+        """Load model and optimizer from a checkpoint with the same number of ranks, stage and precision.
+
+        Raises:
+            RuntimeError: The directory has no checkpoint.
+        """
         path, _ = self._engine.load_checkpoint(str(directory), tag=SHARDS)
         if path is None:
-            raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
+            raise RuntimeError(f"no DeepSpeed checkpoint found in {directory}")
         adopt_states(self._inner_optimizer())
 
     def load_universal(self, directory: Path, optimizer_step: float) -> None:
@@ -160,19 +177,19 @@ class Engine:
         adopt_states(self._inner_optimizer())
 
     def optimizer_step(self) -> float:
-        """AdamW's own count of applied steps, on which its bias correction depends."""
+        """Return AdamW's count of applied steps, which determines its bias correction."""
         states = self._inner_optimizer().state.values()
         return next((float(state["step"]) for state in states if "step" in state), 0.0)
 
     def full_state_dict(self) -> dict[str, torch.Tensor] | None:
-        """All weights in the training dtype, on rank 0; None elsewhere under ZeRO-3."""
+        """Return all weights in the training dtype; under ZeRO-3 only on rank 0, and None on other ranks."""
         if self._engine.zero_optimization_stage() == 3:
             gathered: dict[str, torch.Tensor] | None = self._engine._zero3_consolidated_16bit_state_dict()
             return gathered
         return dict(self.module.state_dict())
 
     def _inner_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW itself, out of what DeepSpeed wraps it in."""
+        """Return AdamW without DeepSpeed's wrapper."""
         inner: torch.optim.Optimizer = getattr(self._engine.optimizer, "optimizer", self._engine.optimizer)
         return inner
 
@@ -184,10 +201,10 @@ class Engine:
 
 
 def _import_muon_uncompiled() -> None:
-    """Spare the start torch's compiler: 560 modules, a sixth of all the time that a rank spends importing.
+    """Avoid the import of torch's compiler at the start: 560 modules, a sixth of a rank's import time.
 
-    DeepSpeed imports its Muon to ask whether an optimizer is one (ours never is), and that import decorates
-    Muon's kernels with torch.compile.
+    DeepSpeed imports its Muon to test whether an optimizer is an instance of it, which ours never is. That
+    import decorates Muon's kernels with torch.compile.
     """
     compile_as_asked = compiler.compile
     compiler.compile = lambda: compiler.dummy_decorator
@@ -198,7 +215,7 @@ def _import_muon_uncompiled() -> None:
 
 
 class _CopyingWriter(TorchCheckpointEngine):  # type: ignore[misc]
-    """DeepSpeed's writer, but what it is given is copied, and written later by somebody else."""
+    """A checkpoint writer for DeepSpeed that only copies the states; they are written to disk later."""
 
     def __init__(self, *, pinned: bool) -> None:
         super().__init__()
@@ -208,14 +225,14 @@ class _CopyingWriter(TorchCheckpointEngine):  # type: ignore[misc]
 
     @property
     def nbytes(self) -> int:
-        """Of the buffers."""
+        """Total size of the buffers, in bytes."""
         return self._copy.nbytes
 
     def save(self, state_dict: Any, path: str) -> None:
-        """Copy one file's content."""
+        """Copy the content of one file."""
         self._pending.append(PendingFile(Path(path), self._copy.take(Path(path).name, state_dict)))
 
     def take_pending(self) -> list[PendingFile]:
-        """What has been copied since the last call."""
+        """Return the files that were copied since the last call."""
         pending, self._pending = self._pending, []
         return pending

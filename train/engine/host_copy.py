@@ -1,4 +1,4 @@
-"""Copies of a rank's states in host memory: what a save waits for. The buffers are made once."""
+"""Copies of a rank's states in host memory, in buffers that are allocated once and reused by every save."""
 
 import copy
 from dataclasses import dataclass
@@ -9,24 +9,28 @@ import torch
 
 
 class HostCopy:
-    """Keeps one buffer per tensor of a state, by its place in the traversal."""
+    """Copies states to buffers, one per tensor, identified by its path in the nested state."""
 
     def __init__(self, *, pinned: bool) -> None:
-        """Pinned buffers let a GPU copy without the CPU's help."""
+        """Create a copier without buffers.
+
+        Args:
+            pinned: Whether to use pinned memory, to which a GPU copies asynchronously.
+        """
         self._pinned = pinned
         self._buffers: dict[str, torch.Tensor] = {}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all buffers: one copy of what this rank saves."""
+        """Total size of the buffers, in bytes."""
         return sum(buffer.nbytes for buffer in self._buffers.values())
 
     def take(self, name: str, state: Any) -> Any:
-        """A copy of nested containers that shares nothing with the original.
+        """Return a copy of nested containers that shares no memory with the original.
 
         Args:
-            name: Tells the states of one save apart: the file's name.
-            state: What is saved; tensors that are one stay one.
+            name: Name of the file, which is unique within a save.
+            state: The state; tensors that share memory also share it in the copy.
         """
         return self._copy(name, state, {})
 
@@ -59,9 +63,9 @@ class HostCopy:
 
 
 def all_finite(state: Any) -> bool:
-    """Whether no floating-point tensor in nested containers holds NaN or infinity."""
+    """Return whether all floating-point tensors in nested containers are finite."""
     if isinstance(state, torch.Tensor):
-        # The sum of a finite tensor is finite in float64, and needs no tensor of its size beside it.
+        # The sum in float64 is finite if and only if all values are, and needs no temporary tensor.
         return not state.is_floating_point() or bool(torch.isfinite(state.sum(dtype=torch.float64)))
     if isinstance(state, dict):
         return all(all_finite(value) for value in state.values())
@@ -72,7 +76,7 @@ def all_finite(state: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PendingFile:
-    """A state to be written, already out of the training's reach."""
+    """A copied state that has not been written yet; training does not change it."""
 
     path: Path
     state: Any

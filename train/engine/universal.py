@@ -1,7 +1,7 @@
-"""A checkpoint for another number of ranks or another ZeRO stage: by parameter, then dealt out anew.
+"""Universal checkpoints, which can be loaded with another number of ranks or another ZeRO stage.
 
-DeepSpeed's own converter takes the shards apart; how they are put together again does not depend on what they
-came from, so every stage can follow every other.
+DeepSpeed's converter splits the shards into one folder per parameter. Loading them does not depend on how
+they were saved, so a run can change from any stage to any other.
 """
 
 import io
@@ -19,12 +19,12 @@ from deepspeed.checkpoint.constants import (
 )
 
 OPTIMIZER_ORDER = "optimizer_order"
-"""Names of the parameters in the order of the optimizer's groups."""
+"""Key of the parameters' names, in the order of the optimizer's groups."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 CONVERTIBLE: dict[str, Any] = {
     UNIVERSAL_CHECKPOINT_INFO: {UNIVERSAL_CHECKPOINT_VERSION_KEY: UNIVERSAL_CHECKPOINT_VERSION_VALUE}
 }
-"""What a save must carry so that its shards can be taken apart."""
+"""Entries that a checkpoint needs so that DeepSpeed can convert it."""
 
 
 def to_universal(shards: Path, out: Path, *, unsharded: bool) -> None:
@@ -32,8 +32,8 @@ def to_universal(shards: Path, out: Path, *, unsharded: bool) -> None:
 
     Args:
         shards: DeepSpeed's directory of one checkpoint.
-        out: A new directory.
-        unsharded: Written without ZeRO: there are no shards, only the optimizer's own states.
+        out: Directory to create.
+        unsharded: Whether it was saved without ZeRO, so that the states of the optimizer are not sharded.
     """
     out.mkdir(parents=True)
     if unsharded:
@@ -50,13 +50,13 @@ def to_universal(shards: Path, out: Path, *, unsharded: bool) -> None:
         strict=True,
         inject_missing_state=True,
     )
-    # Banners and progress bars have no place in a rank's log.
+    # The converter's banners and progress bars would clutter the rank's log.
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         ds_to_universal.main(arguments)
 
 
 def _unsharded_to_universal(shards: Path, out: Path) -> None:
-    # The manifest's hash was checked before: these are the bytes that we wrote.
+    # Unpickling is safe: the manifest's hashes were verified, so Shardline wrote this file.
     state = torch.load(shards / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
     optimizer = state["optimizer"]
     masters = itertools.chain.from_iterable(optimizer.get("fp32_groups", []))
@@ -70,12 +70,12 @@ def _unsharded_to_universal(shards: Path, out: Path) -> None:
 
 
 def load_universal(engine: Any, folder: Path, optimizer_step: float) -> None:
-    """Give every rank its part of the states in `folder`. Collective.
+    """Load each rank's part of the states in `folder`. Collective.
 
     Args:
-        engine: DeepSpeed's engine, fresh from `initialize`.
-        folder: What `to_universal` wrote.
-        optimizer_step: AdamW's own count of applied steps.
+        engine: DeepSpeed's engine, just initialized.
+        folder: Directory that `to_universal` wrote.
+        optimizer_step: AdamW's count of applied steps.
     """
     stage = engine.zero_optimization_stage()
     optimizer = engine.optimizer
@@ -88,7 +88,7 @@ def load_universal(engine: Any, folder: Path, optimizer_step: float) -> None:
 
 
 def read_weights(folder: Path, name: str) -> torch.Tensor:
-    """One parameter's fp32 weights, flat, from what `to_universal` wrote."""
+    """Return a parameter's flat fp32 weights from a directory that `to_universal` wrote."""
     return _read(folder, name, "fp32")
 
 
@@ -101,13 +101,13 @@ def _read(folder: Path, name: str, key: str) -> torch.Tensor:
 
 
 def _new_state(flat: torch.Tensor, optimizer_step: float) -> dict[str, torch.Tensor]:
-    """As fused AdamW makes it at its first step."""
+    """Return a state in the format that fused AdamW creates at its first step."""
     step = torch.tensor(float(optimizer_step), dtype=torch.float32, device=flat.device)
     return {"step": step, **{key: torch.zeros_like(flat.data) for key in MOMENTS}}
 
 
 def _fill_unsharded(engine: Any, folder: Path, optimizer_step: float) -> None:
-    """Every rank has everything; in mixed precision a list of fp32 masters stands beside the weights."""
+    """Fill stage 0, where every rank has all states; mixed precision has a list of fp32 master weights."""
     optimizer = engine.optimizer
     inner = getattr(optimizer, "optimizer", optimizer)
     pairs = zip(
@@ -126,12 +126,12 @@ def _fill_unsharded(engine: Any, folder: Path, optimizer_step: float) -> None:
 
 
 def _fill_flat(engine: Any, flats: list[torch.Tensor], folder: Path, optimizer_step: float) -> None:
-    """Stages 1 and 2: one flat fp32 tensor per group and rank."""
+    """Fill stages 1 and 2, which have one flat fp32 tensor per group and rank."""
     states = {id(flat): _new_state(flat, optimizer_step) for flat in flats}
     for name, parameter in engine.module.named_parameters():
         mapping = getattr(parameter, "_hp_mapping", None)
         if mapping is None:
-            # Nothing of this parameter lies on this rank.
+            # This rank has no part of this parameter.
             continue
         there, here = mapping.lp_fragment_address, mapping.hp_fragment_address
         flat = next(flat for flat in flats if _holds(flat, mapping.hp_fragment))
@@ -150,7 +150,7 @@ def _holds(flat: torch.Tensor, fragment: torch.Tensor) -> bool:
 
 
 def _fill_stage_3(engine: Any, folder: Path, optimizer_step: float) -> None:
-    """Each parameter is cut into equal parts, the last one padded."""
+    """Fill stage 3, where each parameter is split into equal parts and the last one is padded."""
     optimizer = engine.optimizer
     rank = engine.global_rank
     flats = optimizer.fp32_partitioned_groups_flat

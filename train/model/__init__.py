@@ -1,1 +1,1 @@
-"""Models: where they come from, how they are loaded and compiled, and their loss."""
+"""Models: sources, loading, compilation, loss and optimizer."""

@@ -1,4 +1,4 @@
-"""What the forward pass of a layer keeps for the backward pass, and what is computed again there."""
+"""Activation checkpointing: which results a layer keeps for the backward pass and which it recomputes."""
 
 import functools
 from typing import Any, Literal
@@ -7,24 +7,28 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 
 _KEPT_PRODUCTS = ("aten::mm", "aten::addmm")
 _KEPT_ATTENTION = ("aten::_scaled_dot_product_", "flash_attn::", "flash_attn_3::")
-"""How the names of fused attention begin: torch's own for each device, and the package flash-attn's."""
+"""Prefixes of the names of fused attention operators in torch and in the package flash-attn."""
 
 
 def checkpoint_layers(model: Any, how: Literal["selective", "full"]) -> None:
-    """Let each layer of a transformers model keep its input, and with `selective` the costly results, alone.
+    """Make each layer of a transformers model keep only its input and, with `selective`, expensive results.
 
-    `selective` recomputes whatever is cheap: norms, rotations, activation functions, dropout. Two choices
-    were measured (eight Llama layers, 1,024 tokens in sequences of 512; MB that the forward pass leaves):
+    `selective` recomputes cheap operations: norms, rotations, activation functions, dropout. Measurements
+    with eight Llama layers and 1,024 tokens in sequences of 512 (MB that the forward pass keeps):
 
-        everything kept                           95    with eager attention 300
+        no checkpointing                          95    with eager attention 300
         products and fused attention kept         51    47
         ... and batched products (bmm) too        51    119
         every second product and attention        33    29
-        nothing but the inputs (`full`)            6     7
+        only the inputs (`full`)                   6     7
 
-    Batched products are eager attention's scores, tokens x tokens of every head: kept, they would double what
-    is left, so they are made anew. Every second product (torchtitan's choice) saves a third more, for half of
-    the projections made twice; here none is, and who needs more memory takes `full`.
+    Batched products are the scores of eager attention, tokens x tokens for each head. Keeping them would
+    double the memory, so they are recomputed. Keeping every second product, as torchtitan does, saves a third
+    more but computes half of the projections twice. `full` saves still more memory.
+
+    Args:
+        model: A transformers model.
+        how: `selective` or `full`.
     """
     settings: dict[str, Any] = {"use_reentrant": False}
     if how == "selective":

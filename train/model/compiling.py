@@ -1,4 +1,4 @@
-"""torch.compile, layer by layer, and what it made of them."""
+"""Compilation of each layer with torch.compile, and its record in the journal."""
 
 import logging
 import os
@@ -21,73 +21,77 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compilation:
-    """What this process has compiled so far."""
+    """Statistics of this process's compilations."""
 
     layers: int
     graphs: int
-    """Of all layers together: they share one for each form of input, such as with and without padding."""
+    """Number of graphs. All layers share one graph per kind of input, such as with and without padding."""
     graph_breaks: dict[str, int]
-    """By reason: how often Python goes on between two compiled pieces."""
+    """Number of graph breaks by reason."""
     left_to_python: dict[str, int]
-    """By reason: what is not compiled at all, such as forms of input beyond the limit of recompilations."""
+    """Number of calls that are not compiled, by reason, such as too many recompilations."""
     seconds: float
 
 
 def layers_of(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The blocks that a transformer repeats, as transformers marks them."""
-    # Not above: it loads the compiler, and every rank's start would wait for that.
+    """Return the repeated blocks of a transformer, which transformers marks by their base class."""
+    # Imported here because it loads torch's compiler, which would delay the start of every rank.
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def keep_compiled_code() -> None:
-    """Share it with other ranks and later attempts, through the cache, unless the user has named a place.
+    """Keep compiled code in Shardline's cache, for other ranks and later attempts, unless a path is set.
 
-    Before any model is built: what transformers imports then makes torch settle on a place of its own.
+    Has to be called before a model is built, because transformers then imports modules of torch that fix the
+    path.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
 
 
 def compile_layers(model: torch.nn.Module, *, device: str) -> None:
-    """Compile each layer where it stands: names of parameters and hooks of DeepSpeed stay as they are.
+    """Compile each layer in place, which keeps the names of parameters and DeepSpeed's hooks.
 
-    Shapes are symbols from the start, so that one graph serves every sequence length and batch size.
-    Compiling itself waits for the first input.
+    Shapes are symbolic from the start, so that one graph serves all sequence lengths and batch sizes. The
+    compilation itself happens at the first input.
 
     Raises:
-        UserError: nothing can be compiled here, or this model has no such layers.
+        UserError: There is no compiler, or the model has no marked layers.
     """
     obstacle = compiler_obstacle() if device == "cpu" else None
     if obstacle:
-        raise UserError(f"model.compile=true: {obstacle}; install it on every node, or set it to false")
+        raise UserError(
+            f"model.compile=true: {obstacle}; install it on every node, or set model.compile=false"
+        )
     layers = layers_of(model)
     if not layers:
         raise UserError(
-            f"model.compile=true: {type(model).__name__} marks no modules as its layers; set it to false"
+            f"model.compile=true: {type(model).__name__} has no modules that are marked as layers;"
+            " set model.compile=false"
         )
     for layer in layers:
         layer.compile(dynamic=True)
 
 
 def uncompiled() -> AbstractContextManager[None]:
-    """Run layers as they are written: scoring and generating would compile for inputs of their own."""
+    """Return a context that runs layers uncompiled, since evaluation inputs would cause recompilations."""
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
 
 
 class CompilationJournal(StepObserver):
-    """Tells what was compiled, after the first step and whenever a later one added to it. For rank 0."""
+    """Records compilations in the journal, after the first step and later steps that add some. For rank 0."""
 
     def __init__(self, run_dir: RunDir, *, attempt: int, layers: int) -> None:
-        """Nothing was told yet."""
+        """Create a recorder for a model with this number of layers."""
         self._run_dir = run_dir
         self._attempt = attempt
         self._layers = layers
-        self._told = (0, 0, 0)
+        self._recorded = (0, 0, 0)
 
     def after(self, done: StepDone) -> None:
-        """Look at the compiler's counters, which cost nothing where they stand still."""
+        """Record the compilations since the last record; costs nothing if there are none."""
         from torch._dynamo.utils import counters
 
         seen = (
@@ -95,9 +99,9 @@ class CompilationJournal(StepObserver):
             counters["graph_break"].total(),
             counters["unimplemented"].total(),
         )
-        if seen == self._told:
+        if seen == self._recorded:
             return
-        self._told = seen
+        self._recorded = seen
         compiled = compilation(self._layers)
         self._run_dir.log(Compiled(attempt=self._attempt, step=done.step, **asdict(compiled)))
         logger.info(
@@ -112,7 +116,7 @@ class CompilationJournal(StepObserver):
 
 
 def compilation(layers: int) -> Compilation:
-    """From the compiler's own counters (torch._dynamo.utils)."""
+    """Return the statistics from the compiler's counters (torch._dynamo.utils)."""
     from torch._dynamo.utils import compilation_time_metrics, counters
 
     return Compilation(
@@ -125,7 +129,7 @@ def compilation(layers: int) -> Compilation:
 
 
 def _by_first_line(counts: Mapping[str, int]) -> dict[str, int]:
-    """A reason goes on with hints and links for whoever writes the model."""
+    """Sum counts by the first line of their reason; the other lines are hints for authors of models."""
     total: Counter[str] = Counter()
     for reason, count in counts.items():
         total[reason.strip().partition("\n")[0]] += count

@@ -1,8 +1,8 @@
-"""From a source to a model on the ranks.
+"""Loads a model from its source on all ranks.
 
-First a directory with complete weights (converted, initialised or given a head where needed, once, under a
-lock), then `from_pretrained` on every rank, which ZeRO-3 partitions while loading. One path for every
-start, so that all ZeRO stages begin with the same weights.
+First a directory with complete weights is made once, under a lock, if the source has to be converted,
+initialised or given a head. Then every rank calls `from_pretrained`, which ZeRO-3 partitions while loading.
+Every start takes this path, so that all ZeRO stages begin with the same weights.
 """
 
 import hashlib
@@ -31,7 +31,12 @@ _LAYOUT_VERSION = 1
 
 
 def load_tokenizer(directory: Path, chat_template: str | None = None) -> Any:
-    """The model's tokenizer, with a padding token and, if its text is given, another chat template."""
+    """Return the model's tokenizer, with a padding token.
+
+    Args:
+        directory: A transformers directory.
+        chat_template: Text of a chat template that replaces the model's.
+    """
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
@@ -41,7 +46,7 @@ def load_tokenizer(directory: Path, chat_template: str | None = None) -> Any:
 
 
 def tokenizer_key(directory: Path, chat_template: str | None = None) -> str:
-    """Hash of the files that decide how text becomes tokens."""
+    """Return a hash of the files that determine tokenization."""
     digest = hashlib.sha256((chat_template or "").encode())
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
     for name in (*names, "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model"):
@@ -51,10 +56,10 @@ def tokenizer_key(directory: Path, chat_template: str | None = None) -> str:
 
 
 def prepare_model(config: ModelConfig, *, seed: int, labels: list[str]) -> Path:
-    """A transformers directory with every weight that the run starts from.
+    """Return a transformers directory with all weights that the run starts from.
 
     Raises:
-        UserError: the source is gone or cannot be used for the task.
+        UserError: The source is missing or cannot be used for the task.
     """
     files = resolve_source(config.source)
     if files.gguf:
@@ -71,12 +76,12 @@ def prepare_model(config: ModelConfig, *, seed: int, labels: list[str]) -> Path:
 
 
 def load_plain_model(directory: Path, config: ModelConfig) -> Any:
-    """The model in fp32, on the CPU, as transformers makes it."""
+    """Return the model in fp32 on the CPU, unmodified."""
     return _auto_class(config).from_pretrained(directory, dtype=torch.float32)
 
 
 def import_model_code(config: ModelConfig) -> None:
-    """Import the module of the model's class; a model that cannot be found is left to the ranks."""
+    """Import the module of the model's class; a model that is not found is reported by the ranks later."""
     try:
         model_type = resolve_source(config.source).config.get("model_type")
         settings_class = transformers.CONFIG_MAPPING[model_type]
@@ -87,7 +92,7 @@ def import_model_code(config: ModelConfig) -> None:
 
 
 def attention_heads(directory: Path, config: ModelConfig) -> Heads:
-    """What the model's attention is made of."""
+    """Return number and size of the model's attention heads."""
     settings: Any = transformers.AutoConfig.from_pretrained(directory)
     queries = settings.num_attention_heads
     return Heads(
@@ -106,19 +111,26 @@ def load_model(
     precision: str,
     deepspeed: dict[str, Any],
 ) -> tuple[torch.nn.Module, HfDeepSpeedConfig | None]:
-    """Read the weights and put the chosen kernels in; under ZeRO-3 each rank keeps its part only.
+    """Load the weights and install the chosen kernels; under ZeRO-3 each rank keeps only its partition.
+
+    Args:
+        directory: A directory from `prepare_model`.
+        config: The model's section of the config.
+        kernels: The chosen kernels.
+        precision: Training precision: bf16, fp16 or fp32.
+        deepspeed: DeepSpeed's config.
 
     Returns:
-        The model, and an object that must live as long as it: transformers looks for it to partition.
+        The model, and an object that transformers needs for ZeRO-3 as long as the model exists.
 
     Raises:
-        UserError: the attention implementation is not there.
+        UserError: The attention implementation is not available.
     """
     attention = kernels["attention"].name
     if attention == "flash_attention_2" and not transformers.utils.is_flash_attn_2_available():
         raise UserError(
-            "model.attention=flash_attention_2 needs a GPU and the package flash-attn, and one of them is"
-            " missing here; install it (pip install flash-attn), or set model.attention=sdpa"
+            "model.attention=flash_attention_2 needs a GPU and the package flash-attn, and at least one of"
+            " them is missing here; run: pip install flash-attn, or set model.attention=sdpa"
         )
     partitioning = HfDeepSpeedConfig(deepspeed) if deepspeed["zero_optimization"]["stage"] == 3 else None
     settings = transformers.AutoConfig.from_pretrained(directory)
@@ -142,9 +154,9 @@ def load_model(
 def _attach_loss(model: Any) -> None:
     """Let `model(..., labels=, target_positions=)` return the summed loss, or each row's.
 
-    Only trained positions are projected (`train/model/loss.py`), and inside the model's own forward, so that
-    DeepSpeed's hooks see every module as usual. Without labels the model answers as transformers made it.
-    Models that alter their logits afterwards were refused by the plan.
+    Only trained positions are projected (`train/model/loss.py`). The loss is computed inside the model's
+    forward, so that DeepSpeed's hooks run for every module as usual. Without labels the model's forward is
+    unchanged. The plan refuses models that alter their logits after the projection.
     """
     original = model.forward
 
@@ -174,7 +186,7 @@ def _auto_class(config: ModelConfig) -> Any:
 
 
 def _content_key(files: ModelFiles) -> str:
-    """Changes when the model's files do, without reading gigabytes."""
+    """Return a key that changes with the model's files, without reading the weights."""
     weights = (
         [files.gguf] if files.gguf else sorted(p for g in WEIGHT_PATTERNS for p in files.directory.glob(g))
     )
@@ -184,15 +196,15 @@ def _content_key(files: ModelFiles) -> str:
 
 
 def _kept(kind: str, recipe: Any, write: Callable[[Path], None]) -> Path:
-    """The directory that `write` makes for this recipe, made at most once on this file system."""
+    """Return the directory that `write` makes for this recipe, at most once per file system."""
     key = key_of([_LAYOUT_VERSION, kind, recipe])
     return made_once(cache_dir() / "models" / f"{kind}-{key}", write)
 
 
 def _convert_gguf(path: Path, out: Path) -> None:
-    """Dequantise into a plain model; one read from GGUF refuses to be saved as it is."""
+    """Dequantise a GGUF file into a plain model; transformers cannot save the model as read from GGUF."""
     where: dict[str, Any] = {"gguf_file": path.name}
-    # Each part would read the file's header again to find its config; handing it over saves seconds.
+    # Without `config` the tokenizer and the model would each read the file's header again (seconds).
     where["config"] = settings = transformers.AutoConfig.from_pretrained(path.parent, **where)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **where)
     packed = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
@@ -225,6 +237,6 @@ def _add_head(directory: Path, config: ModelConfig, labels: list[str], seed: int
         else:
             model = build.from_pretrained(directory, config=settings, dtype=torch.float32)
     if not any(name.startswith(("classifier", "score")) for name, _ in model.named_parameters()):
-        raise UserError(f"{type(model).__name__} has no classification head that transformers knows")
+        raise UserError(f"{type(model).__name__} of transformers has no classification head")
     model.save_pretrained(out)
     load_tokenizer(directory).save_pretrained(out)

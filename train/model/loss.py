@@ -1,4 +1,4 @@
-"""Sums of cross entropy, so that a mean over a whole global batch can be formed once.
+"""Sums of cross entropy, from which the mean over the global batch is computed.
 
 Shape legend: B rows, T tokens, N trained tokens, D hidden size, V classes (vocabulary or labels).
 """
@@ -17,18 +17,18 @@ def token_loss_sum(
     labels_N: torch.Tensor,
     target_positions_N: torch.Tensor,
 ) -> torch.Tensor:
-    """Sum over trained tokens of -ln p(token | what precedes it), in fp32.
+    """Return the sum over trained tokens of -ln p(token | preceding tokens), in fp32.
 
-    The head is a projection that answers labels with losses (`train/kernels/apply.py`). Positions that are
-    not trained are dropped before it: nothing of the size of the vocabulary is ever made for them. A batch
-    without a trained token projects one position and weighs it with zero, so that all ranks run the same
-    modules forward and backward.
+    The head is a projection that returns losses if it gets labels (`train/kernels/apply.py`). Positions that
+    are not trained are dropped before it, so that no logits are computed for them. For a batch without
+    trained tokens one position is projected with weight zero, so that all ranks run the same modules forward
+    and backward.
 
     Args:
-        hidden_BTD: What the model's last layer made.
+        hidden_BTD: Output of the model's last layer.
         head: The projection.
         labels_N: The trained tokens.
-        target_positions_N: Of the token before each, in B x T.
+        target_positions_N: Position of the token before each of them, in B x T.
     """
     hidden = hidden_BTD.flatten(0, 1)
     if not len(labels_N):
@@ -42,7 +42,10 @@ def token_losses(
     labels_N: torch.Tensor,
     target_positions_N: torch.Tensor,
 ) -> torch.Tensor:
-    """`token_loss_sum` of each row, B, for evaluation; a row without a trained token has 0."""
+    """Return `token_loss_sum` of each row, B, for evaluation; 0 for rows without a trained token.
+
+    The arguments are those of `token_loss_sum`.
+    """
     rows, length, _ = hidden_BTD.shape
     hidden = hidden_BTD.flatten(0, 1)
     sums_B = torch.zeros(rows, device=hidden.device)
@@ -53,10 +56,10 @@ def token_losses(
 
 
 def class_loss_sum(logits_BV: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-    """Sum over rows of -ln p(label), in fp32; ignored rows count nothing."""
+    """Return the sum over rows of -ln p(label), in fp32; ignored rows count as 0."""
     return functional.cross_entropy(logits_BV.float(), labels_B, ignore_index=IGNORED, reduction="sum")
 
 
 def class_losses(logits_BV: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-    """-ln p(label) of each row, B, in fp32; 0 for ignored rows."""
+    """Return -ln p(label) of each row, B, in fp32; 0 for ignored rows."""
     return functional.cross_entropy(logits_BV.float(), labels_B, ignore_index=IGNORED, reduction="none")

@@ -1,4 +1,4 @@
-"""AdamW's parameter groups, and the learning rate as a function of the step."""
+"""AdamW's parameter groups and the learning rate schedule."""
 
 import math
 
@@ -9,11 +9,11 @@ from train.kernels.adamw import make_adamw
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
-    """The rate of step `step` (1-based): a pure function, so a resume cannot get it wrong.
+    """Return the learning rate of a step (1-based). Pure, so it is the same after a resume.
 
-    Warm-up rises linearly to the peak at `warmup_steps`. The rest falls to `min_lr_ratio` of it at
-    `total_steps`: cosine (Loshchilov and Hutter, arXiv 1608.03983), linear, not at all, or in the last
-    `decay_fraction` of the run only (WSD, Hu et al., arXiv 2404.06395).
+    The rate rises linearly to the peak at `warmup_steps` and then falls to `min_lr_ratio` of the peak at
+    `total_steps`: by a cosine (Loshchilov and Hutter, arXiv 1608.03983), linearly, not at all, or only in the
+    last `decay_fraction` of the run (WSD, Hu et al., arXiv 2404.06395).
     """
     if step <= config.warmup_steps:
         return config.lr * step / config.warmup_steps
@@ -36,12 +36,12 @@ def _shape(config: OptimConfig, done: float, total_steps: int) -> float:
 def build_optimizer(
     model: torch.nn.Module, config: OptimConfig, *, kernel: str = "fused"
 ) -> torch.optim.Optimizer:
-    """AdamW by the named kernel; matrices decay, biases, norms and other vectors do not."""
+    """Return AdamW of the given kernel, with weight decay on matrices but not on biases and norms."""
     decayed: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
-            # Under ZeRO-3 a parameter is a shard without its own shape; DeepSpeed keeps the true one.
+            # Under ZeRO-3 a parameter is a flat shard; DeepSpeed keeps the full shape in ds_shape.
             dimensions = len(getattr(parameter, "ds_shape", parameter.shape))
             (decayed if dimensions >= 2 else plain).append(parameter)
     groups = [

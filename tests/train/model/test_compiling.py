@@ -99,7 +99,7 @@ def test_without_a_compiler_or_layers_nothing_is_compiled(monkeypatch: pytest.Mo
     assert "no-such-compiler" in (compiler_obstacle() or "")
     with pytest.raises(UserError, match="no-such-compiler is not in PATH"):
         compile_layers(bert(), device="cpu")
-    with pytest.raises(UserError, match="Linear marks no modules as its layers"):
+    with pytest.raises(UserError, match="Linear has no modules that are marked as layers"):
         compile_layers(torch.nn.Linear(2, 2), device="cuda")
 
 
