@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slurm.config import EnvironmentConfig, SlurmConfig
 
-_TAIL_NOTE = "# Decides, whatever happened above, whether the job is over or goes back into the queue."
+_TAIL_NOTE = "# Decides, after any outcome above, whether the job ends or is requeued."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def batch_script(config: SlurmConfig, spec: JobSpec) -> str:
 #!/bin/bash
 {options}
 {_setup(config, spec)}
-# The ranks are told to stop, not this script: it waits for them.
+# The signals are for the ranks; this script ignores them and waits for the ranks to end.
 trap : TERM USR2
 {shlex.join([*task, str(spec.folder)])}
 

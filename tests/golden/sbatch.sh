@@ -37,9 +37,9 @@ export NOTE='it'"'"'s; $(so)'
 module load cuda/12.4 gcc/13
 ulimit -n 65536
 
-# The ranks are told to stop, not this script: it waits for them.
+# The signals are for the ranks; this script ignores them and waits for the ranks to end.
 trap : TERM USR2
 srun --kill-on-bad-exit=1 --unbuffered --output=/shared/runs/demo-1a2b3c4d/submitit/%j_%n.out --open-mode=append --cpus-per-task=32 /shared/venv/bin/python -u -m slurm.executor /shared/runs/demo-1a2b3c4d/submitit
 
-# Decides, whatever happened above, whether the job is over or goes back into the queue.
+# Decides, after any outcome above, whether the job ends or is requeued.
 exec /shared/venv/bin/python -m launcher.node.epilog /shared/runs/demo-1a2b3c4d

@@ -161,10 +161,10 @@ def _toolkit() -> Path:
 
 
 def _toolkit_has_headers() -> bool:
-    """Whether nvcc finds the header by itself, or where the user has told the compiler to look."""
-    told = [os.environ.get(name, "").split(os.pathsep) for name in (_INCLUDES, "CPATH")]
+    """Return whether nvcc finds the header in its toolkit or in the user's include paths."""
+    paths = [os.environ.get(name, "").split(os.pathsep) for name in (_INCLUDES, "CPATH")]
     folders = [_toolkit() / "include", *_toolkit().glob("targets/*/include")]
-    folders += [Path(folder) for part in told for folder in part if folder]
+    folders += [Path(folder) for part in paths for folder in part if folder]
     return any((folder / _CUDA_HEADER).exists() for folder in folders)
 
 
