@@ -170,7 +170,8 @@ def start_agent(run: RunDir, *before: str) -> subprocess.Popen[bytes]:
     environ = {
         **os.environ,
         "SUBMITIT_EXECUTOR": "local",
-        "SUBMITIT_LOCAL_JOB_ID": "benchmark",
+        # Under the local executor, a process of this machine.
+        "SUBMITIT_LOCAL_JOB_ID": str(os.getpid()),
         "PYTHONPATH": str(run.code),
         "PYTHONSAFEPATH": "1",
     }
