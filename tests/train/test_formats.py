@@ -78,7 +78,7 @@ def test_names_by_task():
 
 @pytest.mark.parametrize(("task", "label"), [("classification", None), ("causal", lambda value: value["x"])])
 def test_a_label_belongs_to_classification(task: Any, label: Any):
-    with pytest.raises(ValueError, match="a label belongs to task=classification"):
+    with pytest.raises(ValueError, match="label is required for task=classification"):
         made_up(task=task, label=label)
 
 

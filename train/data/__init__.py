@@ -1,1 +1,1 @@
-"""From rows to the tensors of a forward pass."""
+"""Turning rows of a data file into the tensors of a forward pass."""

@@ -1,7 +1,7 @@
-"""Documents to padded tensors, one in a row or several.
+"""Collates documents into padded tensors, with one or several documents per row.
 
-What loss and flash attention would otherwise ask the device for, and wait, is worked out here, on the host:
-which tokens are trained, and where documents end.
+The positions of trained tokens and the ends of documents are computed here, on the host, so that the loss and
+flash attention need no synchronisation with the device.
 
 Shape legend: B rows of a micro-batch, T tokens of its longest row (rounded up to `_MULTIPLE`), N trained
 tokens.
@@ -24,25 +24,25 @@ _MULTIPLE = 8
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tensors of one forward pass."""
+    """The tensors of one forward pass."""
 
     input_ids_BT: torch.Tensor
     labels: torch.Tensor
-    """N for decoders, the trained tokens of all rows; B for classes, where `IGNORED` is not trained."""
+    """Decoders: the N trained tokens of all rows. Classification: the B class ids, or `IGNORED`."""
     target_positions_N: torch.Tensor | None = None
-    """Where a decoder predicts each label: at the token before it, rows counted one after another (B x T)."""
+    """Position of the token before each label, which predicts it, in the flattened rows (B x T)."""
     attention_mask_BT: torch.Tensor | None = None
-    """0 hides the padding of rows with a class. A decoder's comes last, where no token sees it: all are 1,
-    and from a mask that hides nothing none of tokens x tokens is made. None where rows hold several of them.
+    """Mask that is 0 at the padding of classification rows. Decoder rows are padded at the end, where no
+    token attends to it: their mask is all 1, from which no tokens x tokens mask is built. None with packing.
     """
     position_ids_BT: torch.Tensor | None = None
-    """Starts again at 0 with each document, by which transformers tells them apart; None for one in a row."""
+    """Positions that restart at 0 with each packed document, which separates them; None without packing."""
     flash: Mapping[str, Any] = field(default_factory=dict)
-    """What flash attention is told of documents, where all are in one row."""
+    """The limits of documents for flash attention, if all documents are in one row."""
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the model's forward is called with, besides labels."""
+        """The arguments of the model's forward pass, without labels."""
         inputs: dict[str, Any] = {"input_ids": self.input_ids_BT, **self.flash}
         if self.attention_mask_BT is not None:
             inputs["attention_mask"] = self.attention_mask_BT
@@ -52,10 +52,10 @@ class Batch:
 
 
 class TokenSet:
-    """A prepared data file, or a part of it: documents by their number, and how long each is.
+    """A prepared data file or a part of it: documents by number, and their lengths.
 
-    A document is a row, by its number in the file; where long rows were split, the pieces of all rows are
-    numbered through.
+    A document is a row and has the row's number. If long rows are split, each piece is a document, and the
+    pieces of all rows are numbered consecutively.
     """
 
     def __init__(
@@ -64,30 +64,30 @@ class TokenSet:
         """Keep the memory-mapped documents on disk and only their lengths in memory.
 
         Args:
-            dataset: As `prepare` returns it.
-            pad_id: Token that fills rows up.
-            labels_per_token: Labels are per token (decoders) rather than per document.
-            numbers: The documents of the file that belong to the set; all of them by default.
+            dataset: The dataset returned by `prepare`.
+            pad_id: Id of the padding token.
+            labels_per_token: Whether labels are per token (decoders) rather than per document.
+            numbers: The documents of the file that belong to the set; default: all.
         """
         self._dataset = dataset
         self._pad_id = pad_id
         self._labels_per_token = labels_per_token
         self.tokens = column(dataset, "tokens").astype(np.int64)
-        """Of every document of the file, in its order."""
+        """Tokens of every document of the file, in file order."""
         self.trained_tokens = column(dataset, "trained_tokens").astype(np.int64)
-        """Likewise."""
+        """Trained tokens of every document of the file, in file order."""
         self.numbers = np.arange(len(self.tokens)) if numbers is None else numbers
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def overlong_rows(self) -> int:
-        """Rows, of those that the documents come from, that had more tokens than a document may have."""
+        """Return the number of rows in the set that had more tokens than data.max_length."""
         overlong = column(self._dataset, "overlong")[self.numbers]
         return len(np.unique(column(self._dataset, "row")[self.numbers][overlong]))
 
     def collate(self, documents: Sequence[int], device: torch.device) -> Batch:
-        """One document in a row, padded on the right; a `FILLER` becomes one token that is not trained."""
+        """Collate one document per row, padded on the right; a `FILLER` becomes one untrained token."""
         entries = [self._document(document) for document in documents]
         ids = [entry["input_ids"] for entry in entries]
         labels = [entry["labels"] for entry in entries]
@@ -101,13 +101,13 @@ class TokenSet:
     def collate_packs(
         self, packs: Sequence[Sequence[int]], device: torch.device, *, flatten_packs: bool = False
     ) -> Batch:
-        """Several documents of a decoder in a row, none of which sees or predicts another.
+        """Collate several documents of a decoder per row, none of which attends to or predicts another.
 
         Args:
             packs: The documents of each row.
-            device: Where the tensors go.
-            flatten_packs: Join all packs, B = 1: the form in which flash attention takes documents of any
-                length, without padding between them.
+            device: Device of the tensors.
+            flatten_packs: Join all packs into one row (B = 1), as flash attention expects documents of
+                different lengths without padding.
         """
         if flatten_packs:
             packs = [[document for pack in packs for document in pack]]
@@ -116,7 +116,7 @@ class TokenSet:
         def joined(values: Callable[[dict[str, Any]], list[int]], fill: int) -> np.ndarray:
             return _padded([[v for entry in row for v in values(entry)] for row in rows], fill)
 
-        # Every token of the padding is a document of its own.
+        # Every padding token counts as a separate document.
         positions = joined(lambda entry: [*range(len(entry["input_ids"]))], 0)
         flash = {}
         if flatten_packs:
@@ -124,7 +124,7 @@ class TokenSet:
             flash = documents_for_flash(_moved(limits, device), int(np.diff(limits).max()))
         return Batch(
             _moved(joined(lambda entry: entry["input_ids"], self._pad_id), device),
-            # What comes before a document's first token is another's end.
+            # A document's first token must not be predicted from the end of the document before it.
             *_targets(joined(lambda entry: [IGNORED, *entry["labels"][1:]], IGNORED), device),
             position_ids_BT=_moved(positions, device),
             flash=flash,
@@ -146,7 +146,7 @@ def _padded(rows: list[list[int]], fill: int) -> np.ndarray:
 
 
 def _targets(labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels that are trained, N, and the positions before them, N."""
+    """Return the N trained labels and the N positions before them."""
     following = np.full_like(labels, IGNORED)
     following[:, :-1] = labels[:, 1:]
     positions = np.flatnonzero(following != IGNORED)
@@ -154,6 +154,6 @@ def _targets(labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, to
 
 
 def _moved(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """To a GPU from pinned memory, so that the host does not wait for what the GPU is doing."""
+    """Move values to the device; to a GPU from pinned memory, so that the host does not wait for it."""
     tensor = torch.from_numpy(values)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -1,6 +1,6 @@
-"""Which fold of a cross-validation each training row belongs to, from the rows and a seed alone. Torch-free.
+"""Assigns training rows to folds of a cross-validation, from the rows and a seed alone. Torch-free.
 
-Rows that would tell a model about each other stay together: those of one group, and those of one content.
+Rows that share a group or a content stay together, so that no fold leaks information about another.
 """
 
 import hashlib
@@ -22,26 +22,26 @@ _SHOWN_ROWS = 10
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the draw looks at of a row."""
+    """The properties of a row that determine its fold."""
 
     content: bytes
-    """Hash of what is asked of the model; rows with an equal one are duplicates."""
+    """Hash of the row's input; rows with an equal hash are duplicates."""
     group: str | None = None
     label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """One reason why folds cannot be drawn, and what to do."""
+    """A reason why folds cannot be assigned, and the fix."""
 
     field: str
-    """The key to blame."""
+    """The config key at fault."""
     message: str
     fix: str
 
 
 class FoldError(DataError):
-    """The rows cannot be dealt into folds as asked."""
+    """The rows cannot be divided into the requested folds."""
 
     def __init__(self, obstacles: Sequence[Obstacle]) -> None:
         self.obstacles = tuple(obstacles)
@@ -49,10 +49,10 @@ class FoldError(DataError):
 
 
 def read_samples(path: Path, format_name: str, group: str | None) -> list[Sample]:
-    """The samples of a file whose rows are known to be right for their format, in the file's order.
+    """Read the samples of a file, in file order; its rows must already be checked.
 
     Raises:
-        FoldError: rows lack the group field; each is named by file and line.
+        FoldError: Rows have no valid group field; lists file and line of each.
     """
     samples, bad, total_bad = [], [], 0
     for row in read_rows(path):
@@ -72,19 +72,19 @@ def read_samples(path: Path, format_name: str, group: str | None) -> list[Sample
 
 
 def draw_folds(samples: Sequence[Sample], *, folds: int, seed: int) -> np.ndarray:
-    """Deal rows into folds with equal shares of each label, groups and duplicates whole.
+    """Assign rows to folds with equal shares of each label; groups and duplicates are not divided.
 
-    Rows linked by a group or by a content, directly or through others, are one unit, and scikit-learn's
-    StratifiedGroupKFold deals the units, at about 0.1 ms for a unit and a fold. Shares differ by one row
-    where units are single rows; large units make them less equal.
+    Rows that are linked by a group or a content, directly or through other rows, form one unit. The units are
+    assigned by scikit-learn's StratifiedGroupKFold, in about 0.1 ms per unit and fold. The shares differ by
+    one row if all units are single rows, and by more with large units.
 
     Returns:
-        The fold of each row, from 0, in the rows' order.
+        The fold of each row, counted from 0, in row order.
 
     Raises:
-        FoldError: there are too few units or rows of a label, or a fold holds all rows of a label.
+        FoldError: There are too few units or rows of a label, or one fold holds all rows of a label.
     """
-    # Loading these takes a second, and most runs have no folds.
+    # Importing this takes a second, and most runs have no folds.
     from sklearn.model_selection import StratifiedGroupKFold
 
     units = linked_units(samples)
@@ -101,7 +101,7 @@ def draw_folds(samples: Sequence[Sample], *, folds: int, seed: int) -> np.ndarra
 
 
 def linked_units(samples: Sequence[Sample]) -> np.ndarray:
-    """The unit of each row: connected components of rows that share a group or a content."""
+    """Return the unit of each row: a connected component of rows that share a group or a content."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -121,18 +121,18 @@ def linked_units(samples: Sequence[Sample]) -> np.ndarray:
 
 
 def folds_sha256(fold_of_row: np.ndarray) -> str:
-    """Hash of a draw, by which two of them are compared."""
+    """Return a hash of the folds, for comparison."""
     return hashlib.sha256(fold_of_row.astype("<i4").tobytes()).hexdigest()
 
 
 def normalised(text: str) -> str:
-    """Text without what makes no difference in meaning: forms of a character, case, white space."""
+    """Return the text with Unicode forms, case and white space normalised."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _sample(value: dict[str, Any], format_name: str, group: str | None) -> Sample:
     row_format = format_named(format_name)
-    # No text holds a NUL character, so turns cannot run into each other.
+    # No text contains a NUL character, so it separates turns unambiguously.
     content = hashlib.sha256("\0".join(map(normalised, row_format.asked(value))).encode()).digest()
     return Sample(
         content,
@@ -147,7 +147,7 @@ def _check_group(value: dict[str, Any], group: str | None) -> str | None:
     if group not in value:
         return f"the field {group!r} (cv.group) is missing (found: {', '.join(sorted(value))})"
     if not isinstance(value[group], str | int) or isinstance(value[group], bool):
-        return f"the field {group!r} (cv.group) must be text or a whole number"
+        return f"the field {group!r} (cv.group) must be a string or an integer"
     return None if str(value[group]).strip() else f"the field {group!r} (cv.group) is empty"
 
 
@@ -156,7 +156,7 @@ def _too_few(units: np.ndarray, labels: np.ndarray, folds: int) -> Iterator[Obst
     if count < folds:
         yield Obstacle(
             "cv.folds",
-            f"{len(units)} rows make {count} groups, duplicates joined: too few for {folds} folds",
+            f"{len(units)} rows form {count} groups after joining duplicates: too few for {folds} folds",
             f"set cv.folds={count} or less" if count > 1 else "add rows, or choose another cv.group",
         )
     label, rows = min(Counter(labels.tolist()).items(), key=lambda pair: (pair[1], pair[0]))
@@ -164,17 +164,19 @@ def _too_few(units: np.ndarray, labels: np.ndarray, folds: int) -> Iterator[Obst
         yield Obstacle(
             "cv.folds",
             f"the label {label!r} has {rows} row{'s' * (rows > 1)}, fewer than the {folds} folds",
-            f"set cv.folds={rows} or less, or add rows of it" if rows > 1 else "add rows of it",
+            f"set cv.folds={rows} or less, or add rows with this label"
+            if rows > 1
+            else "add rows with this label",
         )
 
 
 def _unlearnt(fold_of_row: np.ndarray, labels: np.ndarray) -> Iterator[Obstacle]:
-    """Labels that one fold holds out completely: the run without it could not learn them."""
+    """Yield the labels of which one fold holds all rows: the run that holds it out cannot learn them."""
     for label in np.unique(labels):
         folds = np.unique(fold_of_row[labels == label])
         if label and len(folds) == 1:
             yield Obstacle(
                 "cv.group",
-                f"fold {folds[0]} holds out every row of the label {str(label)!r}, so they cannot be learnt",
-                "choose another cv.group, or add rows of it to other groups",
+                f"fold {folds[0]} has all rows with the label {str(label)!r}, so its run cannot learn it",
+                "choose another cv.group, or add rows with this label to other groups",
             )

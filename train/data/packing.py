@@ -1,8 +1,8 @@
-"""Documents into sequences of a given length, with hardly a token left over. Pure numpy, torch-free.
+"""Packs documents into sequences of a given length with little unused space. Pure numpy, torch-free.
 
-Best-fit decreasing: the longest documents first, each into the open pack whose space it fills best. Documents
-of one length are interchangeable, so whole groups of equal packs are filled at once: the work grows with the
-number of lengths, not of documents.
+Best-fit decreasing: longest documents first, each into the open pack with the least space that fits it.
+Documents of equal length are interchangeable, so groups of equal packs are filled at once: the cost depends
+on the number of lengths, not of documents.
 """
 
 from dataclasses import dataclass
@@ -10,44 +10,44 @@ from dataclasses import dataclass
 import numpy as np
 
 _Shape = tuple[tuple[int, int], ...]
-"""What equal packs hold: lengths, and how many documents of each."""
+"""The contents of a pack: pairs of a document length and the number of documents of that length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packs:
-    """Which documents share a sequence."""
+    """The documents of each packed sequence."""
 
     documents: np.ndarray
-    """Their numbers, pack after pack."""
+    """Numbers of the documents, pack after pack."""
     starts: np.ndarray
-    """Where each pack begins in `documents`; one more at the end."""
+    """Index in `documents` at which each pack begins, followed by the total number of documents."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """The documents of one pack, in their order."""
+        """Return the documents of one pack, in order."""
         return self.documents[self.starts[number] : self.starts[number + 1]]
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """A value of each document, added up for each pack."""
+        """Return the sums over each pack of a value per document."""
         totals: np.ndarray = np.add.reduceat(values[self.documents], self.starts[:-1])
         return totals
 
 
 def pack_documents(tokens: np.ndarray, *, capacity: int, seed: int) -> Packs:
-    """Put every document into one pack.
+    """Assign every document to a pack.
 
-    The lengths alone decide how many packs there are and what lengths share one; the seed decides which of
-    the documents of a length goes where.
+    The number of packs and the lengths in each depend only on the documents' lengths; the seed distributes
+    documents of equal length.
 
     Args:
-        tokens: Of each document, at least 1.
-        capacity: Tokens that a pack may hold.
-        seed: Draws among documents of equal length.
+        tokens: Number of tokens of each document, at least 1.
+        capacity: Maximum number of tokens in a pack.
+        seed: Seed for shuffling documents of equal length.
 
     Raises:
-        ValueError: a document is longer than a pack, or there is none.
+        ValueError: A document is empty or longer than a pack, or there are no documents.
     """
     if not len(tokens) or int(tokens.max()) > capacity or int(tokens.min()) < 1:
         raise ValueError(f"documents must have 1 to {capacity} tokens to be packed")
@@ -56,7 +56,7 @@ def pack_documents(tokens: np.ndarray, *, capacity: int, seed: int) -> Packs:
     numbers = list(shapes.values())
     slots = np.concatenate([np.tile(held, number) for held, number in zip(lengths, numbers, strict=True)])
     sizes = np.repeat([len(held) for held in lengths], numbers)
-    # Small integers are sorted by radix, ten times faster.
+    # numpy sorts small integers with radix sort, which is ten times faster.
     small = np.min_scalar_type(capacity)
     shuffled = np.random.default_rng(seed).permutation(len(tokens))
     by_length = shuffled[np.argsort(tokens[shuffled].astype(small), kind="stable")]
@@ -66,17 +66,17 @@ def pack_documents(tokens: np.ndarray, *, capacity: int, seed: int) -> Packs:
 
 
 def _best_fit(documents_of_length: np.ndarray, capacity: int) -> dict[_Shape, int]:
-    """How many packs of which shape hold all documents, given how many there are of each length."""
+    """Return the number of packs of each shape, given the number of documents of each length."""
     open_packs: dict[int, dict[_Shape, int]] = {}
-    """By free space: shapes, and how many packs have them."""
-    # Bit n is set where packs with n free tokens are open: the best fit is the lowest bit from a length on.
+    """The number of open packs of each shape, by free space."""
+    # Bit n is set if packs with n free tokens are open; the lowest set bit from a length on is the best fit.
     spaces = 0
     for length in np.flatnonzero(documents_of_length)[::-1].tolist():
         left = int(documents_of_length[length])
         while left:
             fitting = spaces >> length
             space = length + (fitting & -fitting).bit_length() - 1 if fitting else capacity
-            # A pack just filled has the least space of all, so it takes as many as go in before another does.
+            # The pack just filled stays the best fit, so it takes as many documents as fit.
             each = min(space // length, left)
             shape, number = open_packs[space].popitem() if fitting else ((), left // each)
             taken = min(number, left // each)

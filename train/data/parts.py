@@ -1,7 +1,7 @@
-"""The rows of the training file that a run trains on, and those that it holds out. Torch-free.
+"""The rows of the training file that a run trains on and those that it holds out. Torch-free.
 
-A row has one number everywhere: its place in the file, from 0. Folds are drawn once per content and kept
-beside the prepared data, so that ranks, attempts and the runs of one cross-validation draw them together.
+A row's number is its position in the file, counted from 0. Folds are computed once per file content and
+cached with the prepared data, so that all ranks, attempts and runs of one cross-validation share them.
 """
 
 import unicodedata
@@ -20,18 +20,18 @@ _LAYOUT_VERSION = 1
 
 
 def fold_of_each_row(file: DataFile, format_name: str, cv: CrossValidationConfig) -> np.ndarray:
-    """Draw the folds of a training file, or open what was drawn of the same content before.
+    """Compute the folds of a training file, or load them from the cache.
 
     Args:
-        file: Its bytes are known to have this hash.
-        format_name: `data.format`; its rows are known to be right.
-        cv: With `folds` set; `fold` makes no difference.
+        file: The training file, whose hash and rows must already be checked.
+        format_name: The value of `data.format`.
+        cv: Settings with `folds` set; `fold` has no effect here.
 
     Returns:
-        The fold of each row, int32, in the file's order.
+        The fold of each row as int32, in file order.
 
     Raises:
-        FoldError: the rows cannot be dealt so.
+        FoldError: The rows cannot be divided into these folds.
     """
     assert cv.folds is not None
     drawn_by = [version("scikit-learn"), version("scipy"), version("numpy"), unicodedata.unidata_version]
@@ -47,10 +47,10 @@ def fold_of_each_row(file: DataFile, format_name: str, cv: CrossValidationConfig
 
 
 def parts_by_role(job: TrainJob) -> dict[DataRole, np.ndarray]:
-    """Rows of the training file for the roles `train` and `held_out`; empty for a run that holds none out.
+    """Return the training file's rows for the roles `train` and `held_out`; empty without a fold.
 
     Raises:
-        DataError: the folds drawn here differ from those that the run was planned with.
+        DataError: The folds differ from those of the plan.
     """
     plan = job.plan.fold
     if plan is None or plan.fold is None:
@@ -59,8 +59,8 @@ def parts_by_role(job: TrainJob) -> dict[DataRole, np.ndarray]:
     found = folds_sha256(fold_of_row)
     if found != plan.sha256:
         raise DataError(
-            f"the folds drawn here (sha256 {found[:12]}) are not those of the plan ({plan.sha256[:12]}): this"
-            " environment has other versions of scikit-learn, scipy or Python; use the one that submitted"
+            f"the folds (sha256 {found[:12]}) differ from those in the plan ({plan.sha256[:12]}): versions"
+            " of scikit-learn, scipy or Python differ; use the environment that the run was submitted from"
         )
     held_out = fold_of_row == plan.fold
     return {"train": np.flatnonzero(~held_out), "held_out": np.flatnonzero(held_out)}

@@ -1,6 +1,6 @@
-"""Rows to token ids, once per content: the prepared set is shared by ranks, attempts and runs.
+"""Tokenises rows once per file content; ranks, attempts and runs share the prepared set.
 
-Happens before the process group exists, so a long tokenisation never meets a collective's time-out.
+This runs before the process group exists, so a long tokenisation cannot exceed the time-out of a collective.
 """
 
 from collections.abc import Iterator
@@ -27,25 +27,34 @@ _SHOWN_PROBLEMS = 5
 def prepare(
     file: DataFile, data: DataConfig, tokenizer: Any, tokenizer_key: str, labels: list[str]
 ) -> datasets.Dataset:
-    """Tokenise a data file, or open what an earlier start prepared from the same content.
+    """Tokenise a data file, or load the result from the cache.
+
+    Args:
+        file: The planned data file.
+        data: Format, length and policy for overlong rows.
+        tokenizer: The tokenizer of the model.
+        tokenizer_key: Hash of the tokenizer and chat template, part of the cache key.
+        labels: Class names by id; empty for decoders.
 
     Returns:
         A memory-mapped set of documents: `input_ids`, `tokens` (their number), `trained_tokens`, `labels`
         (per token for decoders, the class id for classification), `row` (its number in the file) and
         `overlong` (whether the row had more tokens than `max_length`). Each row is one document, unless it is
-        split. Documents to be dropped are still there: a row keeps its number.
+        split. Documents to be dropped are included, so that row numbers do not change.
 
     Raises:
-        DataError: the file changed since the run was planned, or a row has nothing to train.
+        DataError: The file changed since the run was planned, or a row has no trained token.
     """
     path = Path(file.path)
     if not path.exists():
-        raise DataError(f"{path} is gone; the run was planned with it")
+        raise DataError(
+            f"{path} does not exist, but the run was planned with it; restore the file, or submit a new run"
+        )
     found = file_sha256(path)
     if found != file.sha256:
         raise DataError(
             f"{path} changed since the run was planned (sha256 {file.sha256[:12]} then, {found[:12]} now); "
-            "put it back, or submit a new run"
+            "restore the old content, or submit a new run"
         )
     recipe = [_LAYOUT_VERSION, found, data.format, data.max_length, data.overlong, tokenizer_key, labels]
     directory = made_once(
@@ -55,12 +64,12 @@ def prepare(
 
 
 def documents_of(dataset: datasets.Dataset, rows: np.ndarray | None, *, drop_overlong: bool) -> np.ndarray:
-    """Numbers of the documents of a prepared file that come from some of its rows.
+    """Return the numbers of the documents that come from the given rows.
 
     Args:
-        dataset: As `prepare` returns it.
+        dataset: The dataset returned by `prepare`.
         rows: Numbers of the rows; None for all.
-        drop_overlong: Leave out those of rows that were too long.
+        drop_overlong: Exclude documents of overlong rows.
     """
     row_of_document = column(dataset, "row")
     wanted = np.ones(len(row_of_document), dtype=bool) if rows is None else np.isin(row_of_document, rows)
@@ -70,7 +79,7 @@ def documents_of(dataset: datasets.Dataset, rows: np.ndarray | None, *, drop_ove
 
 
 def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
-    """One value of every document, at once: going through a column of `datasets` takes 0.1 ms for each."""
+    """Return one column as an array: iterating over a column of `datasets` takes 0.1 ms per document."""
     values: np.ndarray = dataset.data.column(name).to_numpy()
     return values
 
@@ -97,7 +106,7 @@ def _write(directory: Path, path: Path, data: DataConfig, tokenizer: Any, labels
         shown = ", ".join(problems[:_SHOWN_PROBLEMS])
         raise DataError(
             f"{len(problems)} rows have no trained token within data.max_length={data.max_length}: {shown}; "
-            "raise data.max_length, set data.overlong=split or drop, or take these rows out"
+            "raise data.max_length, set data.overlong=split or drop, or remove these rows"
         )
     token = datasets.Value("int32")
     per_token = datasets.List(token)
@@ -127,7 +136,7 @@ def _encode_causal(
     rendered = [row_format.render(row.value, tokenizer) for row in rows]
     encoded = tokenizer(
         [item.text for item in rendered],
-        # A chat template writes its own start token; plain text gets the tokenizer's.
+        # A chat template contains the start token; for plain text the tokenizer adds it.
         add_special_tokens=not row_format.uses_chat_template,
         return_offsets_mapping=True,
         return_attention_mask=False,
@@ -139,7 +148,7 @@ def _encode_causal(
 
 
 def _pieces(ids: list[int], labels: list[int], data: DataConfig) -> list[dict[str, Any]]:
-    """The documents that a row of a decoder makes."""
+    """Return the documents of a decoder's row."""
     length = data.max_length
     stop = len(ids) if data.overlong == "split" else min(len(ids), length)
     return [
@@ -147,7 +156,7 @@ def _pieces(ids: list[int], labels: list[int], data: DataConfig) -> list[dict[st
             "input_ids": ids[start : min(start + length, stop)],
             "labels": labels[start : min(start + length, stop)],
             "tokens": min(length, stop - start),
-            # The first token has nothing before it that could predict it.
+            # The first token is not predicted, as no token precedes it.
             "trained_tokens": sum(label != IGNORED for label in labels[start + 1 : start + length]),
             "overlong": len(ids) > length,
         }
@@ -163,7 +172,7 @@ def _encode_labelled(
     class_id = {label: number for number, label in enumerate(labels)}
     texts = [row_format.render(row.value, tokenizer).text for row in rows]
     classes = [class_id[row_format.label(row.value)] for row in rows]
-    # The tokenizer cuts, because what it puts at the end of a text has to stay there.
+    # The tokenizer truncates, because it must keep the special tokens at the end of a text.
     cut = tokenizer(texts, truncation=True, max_length=data.max_length, return_attention_mask=False)
 
     def overlong(text: str, ids: list[int]) -> bool:

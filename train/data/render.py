@@ -1,17 +1,17 @@
-"""Which tokens of a rendered row are trained. Torch-free."""
+"""Labels of the tokens of a rendered row. Torch-free."""
 
 from collections.abc import Sequence
 
 from train.formats.base import Span
 
 IGNORED = -100
-"""Label of a token that is read but not trained."""
+"""Label of a token that is not trained."""
 
 
 def label_tokens(ids: Sequence[int], offsets: Sequence[Span], trained: Sequence[Span]) -> list[int]:
-    """Labels of one row: the token's own id where it holds a trained character, else `IGNORED`.
+    """Return the labels of one row: the token's id if it contains a trained character, else `IGNORED`.
 
-    Byte-level tokens begin with the space before a word, so the first one may start before its span.
+    Byte-level tokens include the space before a word, so the first token may start before its span.
     """
     return [
         token if any(start < high and end > low for low, high in trained) else IGNORED

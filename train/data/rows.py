@@ -1,4 +1,4 @@
-"""Rows of a data file, each with its place in it, and what is wrong with them. Torch-free."""
+"""Reads and checks the rows of a data file, with their line numbers. Torch-free."""
 
 import csv
 import hashlib
@@ -15,34 +15,34 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row, or why it could not be read."""
+    """One row, or the problem that prevented reading it."""
 
     path: Path
     line: int
-    """Line of the file (1-based) for .jsonl and .csv, else the number of the row."""
+    """Line number (from 1) for .jsonl and .csv files, else the number of the row."""
     value: dict[str, Any]
     problem: str | None = None
 
     @property
     def location(self) -> str:
-        """`file:line`, as editors open it."""
+        """The location as `file:line`, which editors can open."""
         return f"{self.path}:{self.line}"
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """All rows of a .jsonl, .json, .csv or .parquet file."""
+    """Read all rows of a .jsonl, .json, .csv or .parquet file."""
     reader = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
     return reader[path.suffix](path)
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
+    """Return the SHA-256 hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_row(row: Row, format_name: str) -> str | None:
-    """What is wrong with a row in this format, or None."""
+    """Return the problem of a row in this format, or None."""
     return row.problem or format_named(format_name).check(row.value)
 
 
@@ -69,7 +69,7 @@ def _read_json(path: Path) -> Iterator[Row]:
         yield Row(path, 1, {}, f"not valid JSON: {error}")
         return
     if not isinstance(values, list):
-        yield Row(path, 1, {}, "a .json file must hold one list of rows")
+        yield Row(path, 1, {}, "a .json file must contain one list of rows")
         return
     for number, value in enumerate(values, 1):
         yield _as_row(path, number, value)
@@ -81,7 +81,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
         try:
             for value in reader:
                 if None in value:
-                    yield Row(path, reader.line_num, {}, "more columns than the first line names")
+                    yield Row(path, reader.line_num, {}, "more columns than the header line")
                 else:
                     yield _as_row(path, reader.line_num, {k: v for k, v in value.items() if v is not None})
         except (UnicodeDecodeError, csv.Error) as error:

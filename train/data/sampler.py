@@ -1,7 +1,7 @@
-"""Which sequences make up which global batch, from one counter. Torch-free.
+"""Chooses the sequences of each global batch from the step number. Torch-free.
 
-The order depends on the seed and the data alone: not on ranks, micro-batches or attempts. A position is
-reached by arithmetic, never by replaying what came before it. A sequence is one document, or several packed.
+The order depends only on the seed and the data, not on ranks, micro-batches or attempts. A position is
+computed and needs no replay of earlier steps. A sequence is one document or several packed documents.
 """
 
 import math
@@ -14,23 +14,23 @@ from train.batch import BatchPlan
 from train.config import TrainConfig
 
 FILLER = -1
-"""Stands for no sequence, where the last batch is smaller than the others or ranks must do equal work."""
+"""Placeholder without a sequence, which fills a smaller last batch or equalises the work of ranks."""
 _WINDOW_BATCHES = 50
-"""Global batches whose sequences are sorted by length together."""
+"""Number of global batches whose sequences are sorted by length together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """In which order each epoch takes the sequences."""
+    """The order of the sequences in each epoch."""
 
     tokens: np.ndarray
-    """Of each sequence."""
+    """Number of tokens of each sequence."""
     seed: int
     group_by: int | None = None
-    """Global batch size, where batches are to hold sequences of like length."""
+    """The global batch size, if batches should hold sequences of similar length; else None."""
 
     def epoch(self, number: int) -> np.ndarray:
-        """All sequences, in the order of an epoch (from 0)."""
+        """Return all sequences in the order of an epoch, counted from 0."""
         return _epoch(self, number)
 
 
@@ -46,17 +46,17 @@ def _epoch(order: Order, number: int) -> np.ndarray:
 def _grouped(
     shuffled: np.ndarray, tokens: np.ndarray, size: int, epoch: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Sort windows of shuffled sequences by length, cut them into batches and shuffle those.
+    """Sort windows of shuffled sequences by length, divide them into batches and shuffle the batches.
 
-    Batches go through epochs without a gap, so an epoch begins and ends in the middle of one; these two parts
-    stay as they were drawn.
+    Batches may span two epochs: the incomplete batches at the start and end of an epoch keep their
+    shuffled order.
     """
     head = min(-epoch * len(shuffled) % size, len(shuffled))
     batches = (len(shuffled) - head) // size
     if not batches:
         return shuffled
     whole = shuffled[head : head + batches * size]
-    # One window over a small set would put the same sequences together in every epoch.
+    # A single window over a small set would form the same batches in every epoch.
     window = min(_WINDOW_BATCHES, max(1, batches // 4)) * size
     windows = [whole[start : start + window] for start in range(0, len(whole), window)]
     by_length = [part[np.argsort(tokens[part], kind="stable")] for part in windows]
@@ -66,7 +66,7 @@ def _grouped(
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Global batches over shuffled epochs, `total_sequences` in all."""
+    """Global batches over shuffled epochs, with `total_sequences` sequences in total."""
 
     order: Order
     global_batch_size: int
@@ -74,15 +74,15 @@ class Sampler:
 
     @property
     def total_steps(self) -> int:
-        """Global batches; the last one may be smaller."""
+        """The number of global batches; the last one may be smaller."""
         return math.ceil(self.total_sequences / self.global_batch_size)
 
     def batch(self, step: int, number: int | None = None) -> list[int]:
-        """The sequences of the global batch of a step, in order.
+        """Return the sequences of the global batch of a step, in order.
 
         Args:
-            step: 1-based; the last one may be smaller than the others.
-            number: The batch to take when batches were left out before; the step's own otherwise.
+            step: The step, counted from 1; the batch of the last step may be smaller.
+            number: The number of the batch; default: `step`. It differs once batches were skipped.
         """
         size = min(self.global_batch_size, self.total_sequences - (step - 1) * self.global_batch_size)
         start = ((number or step) - 1) * self.global_batch_size
@@ -94,7 +94,7 @@ class Sampler:
 
 
 def plan_sequences(train: TrainConfig, order: Order) -> int:
-    """Sequences until the first limit of `max_steps`, `epochs` and `max_tokens` is reached."""
+    """Return the number of sequences until the first of `max_steps`, `epochs` and `max_tokens` is reached."""
     limits = []
     if train.max_steps is not None:
         limits.append(train.max_steps * train.global_batch_size)
@@ -106,7 +106,7 @@ def plan_sequences(train: TrainConfig, order: Order) -> int:
 
 
 def _sequences_for_tokens(max_tokens: int, global_batch_size: int, order: Order) -> int:
-    """Whole global batches that hold at least `max_tokens` tokens."""
+    """Return the number of sequences in the whole global batches that hold at least `max_tokens` tokens."""
     whole_epochs, rest = divmod(max_tokens, int(order.tokens.sum()))
     sequences = whole_epochs * len(order.tokens)
     if rest:
@@ -118,16 +118,16 @@ def _sequences_for_tokens(max_tokens: int, global_batch_size: int, order: Order)
 def assign_micro_batches(
     sequences: list[int], tokens: np.ndarray, batch: BatchPlan, rank: int
 ) -> list[list[int]]:
-    """This rank's micro-batches of a global batch: `accumulation` lists of `micro_batch_size` sequences.
+    """Return a rank's micro-batches of a global batch: `accumulation` lists of `micro_batch_size` sequences.
 
-    Sequences of like length travel together, so that little is padding. The loss is a sum over the whole
-    global batch, so which rank takes which one changes no result. Missing ones become `FILLER`.
+    Sequences of similar length share a micro-batch, which saves padding. The loss is a sum over the global
+    batch, so the assignment to ranks does not change the result. Missing sequences become `FILLER`.
 
     Args:
-        sequences: Those of the global batch.
-        tokens: Of every sequence there is.
-        batch: How a global batch is shared out.
-        rank: Whose part is wanted.
+        sequences: The sequences of the global batch.
+        tokens: Number of tokens of every sequence in the training set.
+        batch: The division of a global batch among ranks.
+        rank: The rank.
     """
     ordered = sorted(sequences, key=lambda sequence: (-int(tokens[sequence]), sequence))
     ordered += [FILLER] * (batch.global_batch_size - len(ordered))

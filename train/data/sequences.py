@@ -1,4 +1,4 @@
-"""The training documents as the sequences that global batches are made of: one in each, or packed."""
+"""The training documents as sequences, with one document each or several packed."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ from train.journal.parts import DataReport
 
 
 class Sequences:
-    """What is trained on, by sequence."""
+    """The training set by sequence."""
 
     def __init__(
         self, documents: TokenSet, packs: Packs | None = None, *, flatten_packs: bool = False
     ) -> None:
-        """Without packs every document is a sequence.
+        """Form sequences from packs, or from single documents if there are no packs.
 
         Args:
             documents: The training set.
-            packs: Of its documents, counted within the set.
-            flatten_packs: How packs are collated, see `TokenSet.collate_packs`.
+            packs: Packs of documents, by their index within the set.
+            flatten_packs: See `TokenSet.collate_packs`.
         """
         self._documents = documents
         self._packs = packs
@@ -32,23 +32,23 @@ class Sequences:
             values[documents.numbers] for values in (documents.tokens, documents.trained_tokens)
         )
         self.tokens: np.ndarray = packs.sums(tokens) if packs else tokens
-        """Of every sequence, without padding."""
+        """Number of tokens of every sequence, without padding."""
         self.trained_tokens: np.ndarray = packs.sums(trained) if packs else trained
-        """Likewise."""
+        """Number of trained tokens of every sequence."""
         self.pairs: np.ndarray = packs.sums(tokens**2) if packs else tokens**2
-        """Squares of the documents' lengths, summed: what attention works through."""
+        """Sum of the squared document lengths of every sequence, which determines the cost of attention."""
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def documents(self, sequences: Sequence[int]) -> list[int]:
-        """Numbers of the documents of some sequences, in their order."""
+        """Return the numbers of the documents in the given sequences, in order."""
         places = np.concatenate([self._packs[n] for n in sequences]) if self._packs else np.array(sequences)
         numbers: list[int] = self._documents.numbers[places].tolist()
         return numbers
 
     def collate(self, sequences: Sequence[int], device: torch.device) -> Batch:
-        """Tensors of a micro-batch, in which a `FILLER` trains nothing."""
+        """Collate a micro-batch; a `FILLER` has no trained token."""
         parts = [[FILLER] if number == FILLER else self.documents([number]) for number in sequences]
         if self._packs is None:
             return self._documents.collate([document for [document] in parts], device)
@@ -56,13 +56,13 @@ class Sequences:
 
 
 def report_on(sequences: Sequences, documents: TokenSet, data: DataConfig, rows: int) -> DataReport:
-    """Count.
+    """Count rows, documents, sequences and tokens of the training set.
 
     Args:
-        sequences: As they are trained.
-        documents: What the sequences hold.
-        data: What was asked for.
-        rows: Rows of the file that were meant for training.
+        sequences: The sequences that are trained.
+        documents: The documents in these sequences.
+        data: The data settings.
+        rows: Number of training rows in the file.
     """
     tokens = int(sequences.tokens.sum())
     return DataReport(

@@ -1,1 +1,1 @@
-"""Data formats: what a row holds, and what becomes of it. One file each, listed in `registry.py`."""
+"""Data formats, which define the fields and the rendering of a row. One file each; see `registry.py`."""

@@ -1,11 +1,11 @@
-"""What every data format defines, and the checks that several of them share. Torch-free."""
+"""The definition of a data format, and checks that several formats share. Torch-free."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Value = Mapping[str, Any]
-"""A row: its fields by name."""
+"""A row, as values by field name."""
 Span = tuple[int, int]
 """A half-open pair of character offsets into a text."""
 Turns = Sequence[Mapping[str, str]]
@@ -14,7 +14,7 @@ Turns = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The text of a row, and which parts of it a decoder learns to write."""
+    """The text of a row, and the parts of it that a decoder is trained on."""
 
     text: str
     trained: tuple[Span, ...]
@@ -22,61 +22,63 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """One data format. Every function except `check` is given rows that passed `check`."""
+    """A data format. Every function except `check` receives only rows that passed `check`."""
 
     name: str
-    """The value of data.format. Prepared data and folds are kept under it: a new name prepares all again."""
+    """The value of data.format. It is part of the cache keys of prepared data and folds."""
     task: Literal["causal", "classification"]
-    """The only model.task that it serves. Decoders learn the trained spans, classifiers the label."""
+    """The model.task of the format. Decoders are trained on spans, classifiers on the label."""
     trained: str
-    """What is trained, for the table in the documentation."""
+    """The trained part, for the table in the documentation."""
     example: Value
-    """A row that passes `check`, for the table in the documentation and for refusals."""
+    """A row that passes `check`, for the table in the documentation and error messages."""
     check: Callable[[Value], str | None]
-    """What is wrong with a row, or None."""
+    """Returns the problem of a row, or None."""
     render: Callable[[Value, Any], Rendered]
-    """The text that a row (with the tokenizer) becomes."""
+    """Renders a row as text, given the row and the tokenizer."""
     asked: Callable[[Value], Sequence[str]]
-    """The texts that ask something of the model. Rows with equal ones (but for case, white space and forms of
-    characters) are duplicates and stay in one fold."""
+    """Returns the input texts of a row. Rows with equal inputs (up to case, white space and Unicode forms)
+    are duplicates and stay in one fold."""
     label: Callable[[Value], str] | None = None
-    """The class of a row; for classification only."""
+    """Returns the class of a row; set for classification only."""
     uses_chat_template: bool = False
-    """Whether the tokenizer's chat template writes the text, special tokens included. Otherwise the tokenizer
-    adds its special tokens."""
+    """Whether the tokenizer's chat template renders the text, including special tokens. Otherwise the
+    tokenizer adds its special tokens."""
     question: Callable[[Value], tuple[Turns, str]] | None = None
-    """The turns up to a row's first question, which eval.num_samples asks, and the reference answer; None
-    where rows hold no questions."""
+    """Returns the turns up to a row's first question, for eval.num_samples, and the reference answer; None if
+    rows contain no questions."""
 
     def __post_init__(self) -> None:
-        """Check that the task and the label belong together.
+        """Check that exactly the classification formats have a label.
 
         Raises:
-            ValueError: a classification format has no label, or another one has one.
+            ValueError: A classification format has no label, or another format has one.
         """
         if (self.label is not None) != (self.task == "classification"):
-            raise ValueError(f"format {self.name}: a label belongs to task=classification, and only to it")
+            raise ValueError(
+                f"format {self.name}: label is required for task=classification and not allowed otherwise"
+            )
 
 
 def check_texts(value: Value, *fields: str) -> str | None:
-    """What keeps some fields of a row from being text that can be tokenised, or None."""
+    """Return why one of the fields is not valid text, or None if all are."""
     for field in fields:
         if field not in value:
             return missing(value, field)
         if not isinstance(value[field], str) or not value[field].strip():
-            return f"the field {field!r} must be non-empty text"
+            return f"the field {field!r} must be a non-empty string"
         if "\0" in value[field]:
-            return f"the field {field!r} holds a NUL character"
+            return f"the field {field!r} contains a NUL character"
         if any("\ud800" <= character <= "\udfff" for character in value[field]):
-            return f"the field {field!r} holds half a character (a lone surrogate)"
+            return f"the field {field!r} contains a lone surrogate, which is not valid Unicode"
     return None
 
 
 def missing(value: Value, field: str) -> str:
-    """The problem of a row that lacks a field."""
+    """Return the problem of a row without a required field."""
     return f"the field {field!r} is missing (found: {', '.join(sorted(value)) or 'nothing'})"
 
 
 def end_of_text(tokenizer: Any) -> str:
-    """The token that ends a text, where the tokenizer has one."""
+    """Return the tokenizer's end-of-text token, or an empty string."""
     return tokenizer.eos_token or ""

@@ -10,7 +10,7 @@ def _check(value: Value) -> str | None:
     if "label" not in value:
         return missing(value, "label")
     if not isinstance(value["label"], str | int) or isinstance(value["label"], bool):
-        return "the field 'label' must be text or a whole number"
+        return "the field 'label' must be a string or an integer"
     if not str(value["label"]).strip():
         return "the field 'label' is empty"
     return None

@@ -1,4 +1,4 @@
-"""The format `messages`: conversations, of which the assistant's turns are trained. Torch-free."""
+"""The format `messages`: conversations with trained assistant turns. Torch-free."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def _check(value: Value) -> str | None:
     previous = None
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            return f"turn {number} needs a role out of {', '.join(ROLES)}"
+            return f"turn {number} must be an object with a role; allowed roles: {', '.join(ROLES)}"
         problem = check_texts(message, "content")
         if problem:
             return f"turn {number}: {problem}"
@@ -29,17 +29,17 @@ def _check(value: Value) -> str | None:
         ):
             return f"turn {number} ({role}) may not follow {previous or 'the start'}"
         previous = role
-    return None if previous == "assistant" else "the last turn must be the assistant's: it is what is trained"
+    return None if previous == "assistant" else "the last turn must have the role assistant, which is trained"
 
 
 def render_messages(messages: Turns, tokenizer: Any) -> Rendered:
-    """Apply the chat template and find each assistant turn by the text that precedes it.
+    """Apply the chat template and locate each assistant turn by the text that precedes it.
 
-    Works for any template that only appends, whether or not it marks generations; the end-of-turn mark is
-    trained, the white space after it is not.
+    Works for any template that only appends, with or without generation marks. The end-of-turn mark is
+    trained, white space after it is not.
 
     Raises:
-        DataError: the template rewrites earlier turns, so the turns cannot be told apart.
+        DataError: The template rewrites earlier turns, so assistant turns cannot be located.
     """
     text = _apply(tokenizer, messages)
     spans: list[Span] = []
@@ -50,8 +50,8 @@ def render_messages(messages: Turns, tokenizer: Any) -> Rendered:
         through = _apply(tokenizer, messages[: number + 1])
         if not (text.startswith(through) and through.startswith(before)):
             raise DataError(
-                "the tokenizer's chat template rewrites earlier turns, so the assistant's part cannot be"
-                " told apart; use a template that only appends"
+                "the tokenizer's chat template rewrites earlier turns, so assistant turns cannot be located;"
+                " set model.chat_template to a template that only appends"
             )
         spans.append((len(before), len(through.rstrip())))
     return Rendered(text, tuple(spans))
@@ -65,7 +65,7 @@ def _apply(tokenizer: Any, messages: Turns, *, add_generation_prompt: bool = Fal
 
 
 def _first_question(value: Value) -> tuple[Turns, str]:
-    """The first question, after a system turn if there is one, and the answer to it."""
+    """Return the turns up to the first question, with a system turn if any, and its answer."""
     turns = value["messages"]
     first_answer = next(number for number, turn in enumerate(turns) if turn["role"] == "assistant")
     return turns[:first_answer], turns[first_answer]["content"]

@@ -1,4 +1,4 @@
-"""The formats `prompt_completion` and `text`: plain text, a part of which is trained, or all. Torch-free."""
+"""The formats `prompt_completion` and `text`: plain text that is trained in part or entirely. Torch-free."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The data formats that data.format can name. Torch-free."""
+"""The allowed values of data.format. Torch-free."""
 
 import json
 
@@ -11,22 +11,22 @@ FORMATS: tuple[Format, ...] = (MESSAGES, PROMPT_COMPLETION, TEXT, LABELLED)
 
 
 def format_names(task: str | None = None) -> tuple[str, ...]:
-    """Names of all formats, or of those that serve a task."""
+    """Return the names of all formats, or of those for a task."""
     return tuple(entry.name for entry in FORMATS if task in (None, entry.task))
 
 
 def format_named(name: str) -> Format:
-    """The format of a name that the config accepted."""
+    """Return the format with a name that the config accepted."""
     return next(entry for entry in FORMATS if entry.name == name)
 
 
 def formats_with_questions() -> tuple[str, ...]:
-    """Names of the formats whose rows eval.num_samples can ask."""
+    """Return the names of formats with questions, which eval.num_samples needs."""
     return tuple(entry.name for entry in FORMATS if entry.question)
 
 
 def formats_table() -> str:
-    """The rows of the documentation's Markdown table: name, an example, what is trained."""
+    """Return the Markdown table rows for the documentation: name, example and trained part."""
     return "\n".join(
         f"| `{entry.name}` | `{json.dumps(entry.example)}` | {entry.trained} |" for entry in FORMATS
     )

@@ -77,7 +77,7 @@ def test_the_test_set_is_left_for_the_final_model(tmp_path: Path):
         (
             "cv.folds=9 cv.group=topic",
             "cv.folds",
-            "416 rows make 8 groups, duplicates joined: too few for 9 folds",
+            "416 rows form 8 groups after joining duplicates: too few for 9 folds",
         ),
         (
             "cv.folds=2 data.test=null eval.num_samples=1",
@@ -102,7 +102,7 @@ def test_rows_without_the_group_are_named_by_file_and_line(write_rows: Callable[
     assert [problem.message for problem in found] == [
         f"{path}:3: the field 'by' (cv.group) is missing (found: messages)",
         f"{path}:5: the field 'by' (cv.group) is empty",
-        f"{path}:6: the field 'by' (cv.group) must be text or a whole number",
+        f"{path}:6: the field 'by' (cv.group) must be a string or an integer",
     ]
     nowhere = problems_of("cv.folds=2", "cv.fold=0", "cv.group=by")
     assert len(nowhere) == 11

@@ -78,7 +78,7 @@ def test_a_batch_that_does_not_divide_names_sizes_that_would():
     plan, problems = examine(compose_run(["experiment=smoke", "train.global_batch_size=10"]))
     assert plan is None
     assert problems[-1].message == (
-        "a global batch of 10 sequences does not divide over 2 ranks x micro-batch 4; set "
+        "a global batch of 10 sequences is not divisible by 2 ranks x micro-batch 4; set "
         "train.global_batch_size to 8 or 16, or train.micro_batch_size to one of 1, 5"
     )
     assert exit_code_for(problems) == 2
@@ -100,9 +100,9 @@ def test_damaged_files_are_named_too(tmp_path: Path, write_rows: Callable[..., P
     [problem] = problems_of(f"data.train={latin}")
     assert problem.message.startswith(f"{latin}:2: not valid UTF-8")
     [problem] = problems_of(f"data.train={write_rows('half.jsonl', [conversation('q', chr(0xD800))])}")
-    assert "half a character" in problem.message
+    assert "lone surrogate" in problem.message
     for name, content, why in (
-        ("a.csv", "text,label\nx,a,extra\n", "more columns than the first line names"),
+        ("a.csv", "text,label\nx,a,extra\n", "more columns than the header line"),
         ("b.csv", "text,label\nx,\n", "the field 'label' is empty"),
         ("c.parquet", "not parquet", "not a readable Parquet file"),
     ):

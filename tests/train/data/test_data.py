@@ -59,11 +59,14 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path):
 @pytest.mark.parametrize(
     ("messages", "why"),
     [
-        ([{"role": "user", "content": "q"}], "the last turn must be the assistant's"),
+        ([{"role": "user", "content": "q"}], "the last turn must have the role assistant"),
         ([{"role": "assistant", "content": "a"}], "turn 1 (assistant) may not follow the start"),
-        ([{"role": "user", "content": " "}], "turn 1: the field 'content' must be non-empty text"),
-        ([{"role": "bot", "content": "a"}], "turn 1 needs a role out of system, user, assistant"),
-        ([{"role": "user", "content": "a\0b"}], "turn 1: the field 'content' holds a NUL character"),
+        ([{"role": "user", "content": " "}], "turn 1: the field 'content' must be a non-empty string"),
+        (
+            [{"role": "bot", "content": "a"}],
+            "turn 1 must be an object with a role; allowed roles: system, user, assistant",
+        ),
+        ([{"role": "user", "content": "a\0b"}], "turn 1: the field 'content' contains a NUL character"),
         ("text", "the field 'messages' must be a list of turns"),
     ],
 )

@@ -154,13 +154,13 @@ def test_a_fold_trains_on_every_group_but_its_own():
             [sample("a"), sample("a"), sample("b")],
             3,
             "cv.folds",
-            "3 rows make 2 groups, duplicates joined: too few for 3 folds",
+            "3 rows form 2 groups after joining duplicates: too few for 3 folds",
         ),
         (
             [sample(str(n), f"g{n % 3}") for n in range(30)],
             4,
             "cv.folds",
-            "30 rows make 3 groups, duplicates joined: too few for 4 folds",
+            "30 rows form 3 groups after joining duplicates: too few for 4 folds",
         ),
         (
             labelled({"a": 9, "b": 3}),
@@ -172,7 +172,7 @@ def test_a_fold_trains_on_every_group_but_its_own():
             [*labelled({"a": 9}), *(sample(f"b {n}", "one author", "b") for n in range(4))],
             2,
             "cv.group",
-            "holds out every row of the label 'b', so they cannot be learnt",
+            "has all rows with the label 'b', so its run cannot learn it",
         ),
     ],
 )
