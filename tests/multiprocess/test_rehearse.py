@@ -31,7 +31,7 @@ def test_a_rehearsal_gives_a_verdict_per_item(runs):
     assert command("checkpoints", str(broken)).returncode == 0, "sizes are what they were"
     verified = command("checkpoints", str(broken), "--verify")
     assert verified.returncode == 2
-    assert "differs from what was committed" in " ".join(verified.stdout.split())
+    assert "was changed after the commit" in " ".join(verified.stdout.split())
     refused = command("export", str(broken), "--step", "3")
     assert refused.returncode == 2
     assert "there is no checkpoint 3" in refused.stderr

@@ -54,7 +54,7 @@ def test_one_byte_flipped_in_any_file_is_skipped_with_its_name(answers: dict[str
     kinds = ("manifest.json", "progress.json", "latest", "model_states.pt", "optim_states.pt")
     assert all(any(name.endswith(kind) for name in flipped) for kind in kinds), sorted(flipped)
     for name, (step, same, why) in flipped.items():
-        told = "its manifest" if name == "manifest.json" else f"{name} differs from what was committed"
+        told = name if name == "manifest.json" else f"{name} was changed after the commit"
         assert (step, same) == (2, True), name
         assert len(why) == 1, name
         assert why[0].startswith(f"step_3: {told}"), why

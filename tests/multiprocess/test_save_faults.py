@@ -58,7 +58,7 @@ def test_killed_at_every_point_of_a_save(settings: tuple[str, ...], unbroken: Ru
     run.completed()
     [skipped] = [row for row in run.events if row["event"] == "skipped_checkpoints"]
     assert skipped["reason"].startswith(f"step_{before}: ")
-    assert "differs from what was committed" in skipped["reason"]
+    assert "was changed after the commit" in skipped["reason"]
     assert [row["step"] for row in run.events if row["event"] == "resumed"][flipped] == before - EVERY
     equals(run, unbroken)
 

@@ -1,1 +1,1 @@
-"""Checkpoints that are whole, proven and found again."""
+"""Writing, verifying and restoring checkpoints."""

@@ -1,4 +1,4 @@
-"""What makes a directory a checkpoint: a manifest with size and hash of every file. Torch-free."""
+"""The manifest of a checkpoint, with size and hash of every file. Torch-free."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ MANIFEST = "manifest.json"
 
 
 class FileRecord(BaseModel):
-    """One file as it was committed."""
+    """Size and hash of one file at the time of the commit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,7 +21,7 @@ class FileRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Written last: without it the directory is no checkpoint."""
+    """The manifest, which is written last: a directory without one is not a checkpoint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,34 +32,34 @@ class Manifest(BaseModel):
     zero_stage: int
     precision: str
     optimizer_step: float
-    """AdamW's own count: steps that were skipped are not in it."""
+    """AdamW's step count, which excludes skipped steps."""
     loss: float | None
-    """Of the last step before; what the first step after a conversion is held against."""
+    """The loss of the newest logged step; the first loss after a conversion is compared with it."""
     time: float
     versions: dict[str, str]
     files: dict[str, FileRecord]
-    """By path relative to the checkpoint."""
+    """The files, by path relative to the checkpoint."""
 
     @property
     def nbytes(self) -> int:
-        """Of all files."""
+        """Total size of all files, in bytes."""
         return sum(entry.size for entry in self.files.values())
 
 
 class SealedManifest(Manifest):
-    """A manifest as it stands on disk: a number changed in it misleads a resume as a changed shard does."""
+    """A manifest on disk, sealed with a hash: an altered number misleads a resume like an altered shard."""
 
     seal: str
-    """SHA-256 of all the rest."""
+    """SHA-256 of all other fields."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> "SealedManifest":
-        """Seal a manifest that is complete, anew if it was sealed before."""
+        """Return a sealed copy of a complete manifest, which may already be sealed."""
         return cls(**manifest.model_dump(exclude={"seal"}), seal=_seal(manifest))
 
     @property
     def intact(self) -> bool:
-        """Whether nothing in it has changed since it was sealed."""
+        """Whether the manifest is unchanged since it was sealed."""
         return self.seal == _seal(self)
 
 
@@ -69,7 +69,7 @@ def _seal(manifest: Manifest) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointVerdict:
-    """Whether a checkpoint can be used, and why not."""
+    """The verdict on a checkpoint: usable, or the problem."""
 
     path: Path
     manifest: Manifest | None
@@ -77,28 +77,28 @@ class CheckpointVerdict:
 
     @property
     def usable(self) -> bool:
-        """True when nothing is wrong with it."""
+        """Whether the checkpoint has no problem."""
         return self.problem is None
 
 
 def record(path: Path) -> FileRecord:
-    """Size and hash of a file on disk."""
+    """Return size and hash of a file on disk."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileRecord(size=path.stat().st_size, sha256=digest)
 
 
 def inspect(path: Path) -> CheckpointVerdict:
-    """Judge a checkpoint by its manifest and its files' sizes and owners, without reading them."""
+    """Check a checkpoint's manifest and the sizes and owners of its files, without reading the files."""
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
-        return CheckpointVerdict(path, None, "it was never committed (no manifest)")
+        return CheckpointVerdict(path, None, "not committed: manifest.json is missing")
     try:
         manifest = SealedManifest.model_validate_json(manifest_path.read_bytes())
     except (ValidationError, OSError):
-        return CheckpointVerdict(path, None, "its manifest cannot be read")
+        return CheckpointVerdict(path, None, "manifest.json cannot be read")
     if not manifest.intact:
-        return CheckpointVerdict(path, None, "its manifest differs from what was committed")
+        return CheckpointVerdict(path, None, "manifest.json was changed after the commit")
     for name, expected in manifest.files.items():
         if problem := _look_at(path / name, name, expected.size):
             return CheckpointVerdict(path, manifest, problem)
@@ -106,24 +106,24 @@ def inspect(path: Path) -> CheckpointVerdict:
 
 
 def _look_at(file: Path, name: str, size: int) -> str | None:
-    """What is wrong with a file before a byte of it is read: DeepSpeed would unpickle it."""
+    """Return the problem with a file, without reading it: DeepSpeed would unpickle it."""
     try:
         facts = file.lstat()
     except OSError:
         return f"{name} is missing"
     if not stat.S_ISREG(facts.st_mode):
-        return f"{name} is no plain file"
+        return f"{name} is not a regular file"
     if facts.st_uid != os.getuid() and not file.parent.stat().st_mode & 0o020:
         return f"{name} belongs to another user"
     if facts.st_mode & 0o002:
-        return f"{name} can be written by anybody"
+        return f"{name} is writable by everyone"
     if facts.st_size != size:
         return f"{name} has {facts.st_size} bytes instead of {size}"
     return None
 
 
 def verify(verdict: CheckpointVerdict, *, share: int = 0, shares: int = 1) -> CheckpointVerdict:
-    """Also read every byte of a checkpoint; with `shares` ranks, each reads its part of the files."""
+    """Verify the hashes of a checkpoint's files; with `shares` ranks, each verifies its share of them."""
     if verdict.manifest is None or not verdict.usable:
         return verdict
     names = sorted(verdict.manifest.files)[share::shares]
@@ -135,7 +135,5 @@ def verify(verdict: CheckpointVerdict, *, share: int = 0, shares: int = 1) -> Ch
                 verdict.path, verdict.manifest, f"{name} cannot be read: {error.strerror}"
             )
         if not same:
-            return CheckpointVerdict(
-                verdict.path, verdict.manifest, f"{name} differs from what was committed"
-            )
+            return CheckpointVerdict(verdict.path, verdict.manifest, f"{name} was changed after the commit")
     return verdict

@@ -1,4 +1,4 @@
-"""Where a run stands, and on what its states depend. Torch-free."""
+"""The progress of a run and the topology of its states. Torch-free."""
 
 import json
 import math
@@ -8,12 +8,12 @@ from pathlib import Path
 from train.checkpoint.manifest import Manifest
 
 PROGRESS = "progress.json"
-"""Name of the counters inside a checkpoint."""
+"""Name of the file with the progress inside a checkpoint."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands; travels inside every checkpoint."""
+    """The progress of a run, stored in every checkpoint."""
 
     step: int = 0
     samples: int = 0
@@ -21,18 +21,18 @@ class Progress:
     best_loss: float | None = None
     best_step: int | None = None
     stale_validations: int = 0
-    """Validations in a row that were no better than the best before them."""
+    """Number of validations in a row without an improvement."""
     loss: float | None = None
-    """Of the newest logged step."""
+    """The loss of the newest logged step."""
 
     def count_step(self, *, samples: int, tokens: int) -> None:
-        """Count a global batch that was trained."""
+        """Count one trained global batch."""
         self.step += 1
         self.samples += samples
         self.tokens += tokens
 
     def note_validation(self, loss: float) -> bool:
-        """Count a validation of this step; whether it is the best so far. NaN and infinity never are."""
+        """Count a validation; returns whether it is the best so far. NaN and infinity never are."""
         improved = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
         if improved:
             self.best_loss, self.best_step = loss, self.step
@@ -40,13 +40,13 @@ class Progress:
         return improved
 
     def is_stale(self, patience: int | None) -> bool:
-        """Whether so many validations in a row (None: any number) were no better."""
+        """Return whether `patience` validations in a row had no improvement; always False for None."""
         return patience is not None and self.stale_validations >= patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """On what the states of a checkpoint depend besides the model."""
+    """The settings that determine the layout of a checkpoint's states, besides the model."""
 
     world_size: int
     zero_stage: int
@@ -54,26 +54,26 @@ class Topology:
 
     @property
     def unsharded(self) -> bool:
-        """Without ZeRO every rank holds everything: their number does not matter."""
+        """Whether every rank holds all states (no ZeRO), so that any number of ranks can load them."""
         return self.zero_stage == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What a resume found."""
+    """The result of a resume."""
 
     progress: Progress
     converted_from: Topology | None = None
-    """Set when the checkpoint had another topology."""
+    """The topology of the checkpoint, if it differed from the one of this run."""
 
 
 def topology_of(manifest: Manifest) -> Topology:
-    """The topology that a checkpoint was saved in."""
+    """Return the topology in which a checkpoint was saved."""
     return Topology(
         world_size=manifest.world_size, zero_stage=manifest.zero_stage, precision=manifest.precision
     )
 
 
 def read_progress(checkpoint: Path) -> Progress:
-    """The counters of a verified checkpoint."""
+    """Read the progress from a verified checkpoint."""
     return Progress(**json.loads((checkpoint / PROGRESS).read_text()))

@@ -1,4 +1,4 @@
-"""Finding and loading checkpoints with all ranks together: rank 0 decides, everybody agrees."""
+"""Finding and loading checkpoints on all ranks together; rank 0 decides which one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ class Restorer:
     """Loads checkpoints. Every method is collective."""
 
     def __init__(self, scope: CheckpointScope) -> None:
-        """Load what `scope` names."""
+        """Restore checkpoints of the run in `scope`."""
         self._scope = scope
 
     def resume(self, engine: Engine) -> Resumed:
-        """Load the newest verified checkpoint, or start at 0 when there was no progress yet.
+        """Load the newest verified checkpoint, or start at step 0 if none was ever saved.
 
         Raises:
-            NoUsableCheckpointError: there was progress and nothing is left of it.
+            NoUsableCheckpointError: A checkpoint was saved, but none can be used.
         """
         verdict = self._newest_verified()
         self._scope.faults.hit("load")
@@ -38,12 +38,12 @@ class Restorer:
         return Resumed(progress, converted_from)
 
     def load_best(self, engine: Engine, progress: Progress) -> int:
-        """Load the best checkpoint by validation, if there is one and it is not what the engine holds.
+        """Load the best checkpoint by validation, unless there is none or the engine already holds it.
 
-        A running save has been joined before: the best one may be the one that it makes.
+        Join a running save first: it may be the one that writes the best checkpoint.
 
         Returns:
-            The step that the engine holds now; a damaged best checkpoint is journaled and left alone.
+            The step that the engine now holds. A damaged best checkpoint is journaled and not loaded.
         """
         if progress.best_step is None or progress.best_step == progress.step:
             return progress.step
@@ -56,7 +56,7 @@ class Restorer:
         return progress.best_step
 
     def _load(self, engine: Engine, path: Path, manifest: Manifest) -> Topology | None:
-        """Load a checkpoint, as it is or converted; returns its topology in the second case."""
+        """Load a checkpoint, converted if necessary; returns its topology if it was converted."""
         found, wanted = topology_of(manifest), self._scope.topology
         if found == wanted or (found.unsharded and wanted.unsharded):
             engine.load(path)
@@ -65,7 +65,7 @@ class Restorer:
         return found
 
     def _load_universal(self, engine: Engine, path: Path, manifest: Manifest) -> None:
-        """Convert a checkpoint, once, and load each rank's part."""
+        """Convert a checkpoint once and load each rank's part of it."""
         universal = self._scope.store.universal_path(manifest.step)
         if self._scope.group.env.is_main:
             self._scope.store.discard_universal(but_step=manifest.step)
@@ -78,7 +78,7 @@ class Restorer:
         engine.load_universal(universal, manifest.optimizer_step)
 
     def _verify(self, step: int) -> tuple[CheckpointVerdict, str | None]:
-        """Every rank reads its share of a checkpoint; the first problem that any of them found."""
+        """Verify a checkpoint, each rank its share; returns the first problem that any rank found."""
         env = self._scope.group.env
         verdict = self._scope.group.from_main(inspect(self._scope.store.path(step)) if env.is_main else None)
         assert verdict is not None
@@ -104,9 +104,9 @@ class Restorer:
             skipped.append(f"{verdict.path.name}: {problem}")
         saved = step_saved(read_journal(self._scope.run_dir.events))
         if saved is not None:
-            found = "; ".join(skipped) or "none is left"
+            found = "; ".join(skipped) or "the directory has none"
             raise NoUsableCheckpointError(
-                f"the run had saved step {saved}, but no usable checkpoint remains ({found});"
-                f" restore one under {self._scope.store.root}, or start over: submit it under another name"
+                f"no usable checkpoint, although step {saved} was saved ({found});"
+                f" restore a checkpoint under {self._scope.store.root}, or submit the run under another name"
             )
         return None

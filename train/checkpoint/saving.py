@@ -1,4 +1,4 @@
-"""Saving with all ranks together: copied at once, written and published in the background."""
+"""Saving on all ranks together: states are copied at once, then written and published in the background."""
 
 import shutil
 import time
@@ -18,29 +18,29 @@ from train.packages import COMPUTING
 from train.rundir import write_json
 
 FAILED_SAVES = 3
-"""In a row: then the run ends rather than train on with nothing saved."""
+"""Number of failed saves in a row after which the run ends."""
 
 
 class Saver:
-    """Makes checkpoints. Every method is collective."""
+    """Saves checkpoints. Every method is collective."""
 
     def __init__(self, scope: CheckpointScope, config: CheckpointConfig) -> None:
-        """Save what `scope` names, as often and as long as `config` says."""
+        """Save checkpoints of the run in `scope`; `config` sets the mode and which ones are kept."""
         self._scope = scope
         self._config = config
         self._running: BackgroundSave | None = None
         self._failures = 0
         self.longest_save_s = 0.0
-        """From the copy to the published checkpoint; known on rank 0."""
+        """Duration of the longest save, from copy to publication; known on rank 0 only."""
 
     def save(self, engine: Engine, progress: Progress) -> float:
-        """Begin a save: the states are copied, the rest happens in the background.
+        """Begin a save: copy the states, then write them in the background.
 
         Returns:
-            Seconds that the training waited.
+            Seconds for which training was blocked.
 
         Raises:
-            SavesFailedError: it is the third one in a row that failed.
+            SavesFailedError: The last three saves failed.
         """
         self.join()
         started = time.monotonic()
@@ -74,7 +74,7 @@ class Saver:
         return time.monotonic() - started
 
     def _copied(self) -> str | None:
-        """Where a fault may strike between the copy and the writing; a full disk shows in writing only."""
+        """Inject a fault between copy and write, if one is set; returns the problem."""
         try:
             self._scope.faults.hit("save.copy")
         except OSError as error:
@@ -82,10 +82,10 @@ class Saver:
         return None
 
     def join(self) -> SaveOutcome | None:
-        """Wait until the running save is published or has failed; None when there was none.
+        """Wait until the running save is published or has failed; returns None if there is none.
 
         Raises:
-            SavesFailedError: it is the third one in a row that failed.
+            SavesFailedError: The last three saves failed.
         """
         save = self._running
         if save is None:
@@ -94,7 +94,7 @@ class Saver:
         main = self._scope.group.env.is_main
         if not main:
             save.join()
-        # Rank 0 waits for reports that a rank on a full disk may not be able to leave.
+        # A rank on a full disk may be unable to write its report, for which rank 0 would wait.
         theirs = self._scope.group.gather(None if main else save.outcome)
         failed = [outcome for outcome in theirs if outcome and outcome.problem]
         if main:
@@ -107,7 +107,7 @@ class Saver:
         return outcome
 
     def _begin(self, progress: Progress) -> tuple[Path | None, str | None]:
-        """On rank 0 the staging directory, on every rank what went wrong."""
+        """Return the staging directory (rank 0 only) and the problem, if any."""
         try:
             self._scope.faults.hit("save.begin")
             if not self._scope.group.env.is_main:
@@ -116,7 +116,7 @@ class Saver:
             for name in (REPORTS, SHARDS):
                 (staging / name).mkdir()
             write_json(staging / PROGRESS, progress)
-            # For DeepSpeed's own tools, which look there for the name of the shards' folder.
+            # DeepSpeed's own tools read the name of the shards' folder from this file.
             (staging / "latest").write_text(SHARDS)
         except OSError as error:
             return None, str(error.strerror)
@@ -125,7 +125,7 @@ class Saver:
     def _publish(
         self, staging: Path, manifest: Manifest, progress: Progress, started: float, stall_s: float
     ) -> None:
-        """On rank 0, in the background: prove, rename, then drop what is no longer kept."""
+        """Commit the checkpoint and prune old ones; runs on rank 0 in the background."""
         shutil.rmtree(staging / REPORTS)
         self._scope.store.commit(staging, manifest)
         self._scope.store.mark_best(progress.best_step)
@@ -163,7 +163,7 @@ class Saver:
         if self._failures >= FAILED_SAVES:
             raise SavesFailedError(
                 f"{FAILED_SAVES} saves in a row failed, the last at step {outcome.step}: {outcome.problem};"
-                " make room or raise the quota, then: shardline resume"
+                " free disk space or raise the quota, then run: shardline resume"
             )
 
     def _manifest(self, progress: Progress, engine: Engine) -> Manifest:

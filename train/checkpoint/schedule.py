@@ -1,4 +1,4 @@
-"""When a save is due: by steps, by time, by what it costs, or on request. Torch-free; on rank 0 only."""
+"""Schedule of saves: by steps, by time, by cost or on request. Torch-free; used on rank 0 only."""
 
 import math
 import time
@@ -11,21 +11,21 @@ _LOOK_EVERY_S = 1.0
 
 
 def best_interval_s(stall_s: float, kill_every_s: float) -> float:
-    """The interval between saves that loses least time, to first order: sqrt(2 x stall x time between kills).
+    """Return the interval between saves that loses least time: sqrt(2 x stall x time between kills).
 
     Source: J. W. Young, "A first order approximation to the optimum checkpoint interval", CACM 17 (1974).
-    Daly, FGCS 22 (2006), adds terms that do not matter while a save is short beside the time between kills.
+    Daly, FGCS 22 (2006), adds terms that are negligible if a save is short relative to that time.
     """
     return math.sqrt(2 * stall_s * kill_every_s)
 
 
 class SaveSchedule:
-    """Rank 0's clock and rules; all ranks then agree on its answer."""
+    """Decides on rank 0 when a save is due."""
 
     def __init__(
         self, config: CheckpointConfig, save_request: Path, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`save_request` is a file that asks for a save now; it is removed when it was heard."""
+        """Start the clock. The file `save_request` requests a save; it is removed once it was read."""
         self._config = config
         self._save_request = save_request
         self._clock = clock
@@ -33,11 +33,11 @@ class SaveSchedule:
         self._interval_s: float | None = None
 
     def restart_clock(self) -> None:
-        """Count minutes from now: the training begins, and what came before it was not trained."""
+        """Restart the clock, so that time before training is ignored."""
         self._saved_at = self._looked_at = self._clock()
 
     def due(self, step: int) -> bool:
-        """Whether the state after `step` is to be saved."""
+        """Return whether the state after `step` should be saved."""
         waited_s = self._clock() - self._saved_at
         every = self._config.every_steps
         if isinstance(every, int) and step % every == 0:
@@ -49,7 +49,7 @@ class SaveSchedule:
         return self._is_asked()
 
     def saved(self, stall_s: float) -> None:
-        """A save has begun, and held the training up for so long."""
+        """Record that a save was begun and blocked training for `stall_s` seconds."""
         self._saved_at = self._clock()
         self._interval_s = best_interval_s(max(stall_s, 1e-3), self._config.mtbf_min * 60)
 

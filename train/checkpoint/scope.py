@@ -1,4 +1,4 @@
-"""What saving and restoring share on one rank."""
+"""The objects that saving and restoring share on one rank."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from train.rundir import RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointScope:
-    """A run's checkpoints as one attempt sees them."""
+    """The checkpoints of a run, within one attempt."""
 
     run_dir: RunDir
     group: Group

@@ -1,7 +1,7 @@
-"""One save in the background: every rank writes its files, rank 0 proves and publishes them together.
+"""One save in the background: every rank writes its files, rank 0 publishes them together.
 
-Ranks meet in the staging directory: each leaves a report when its files are on disk. No collective runs here,
-so the training goes on meanwhile.
+Each rank writes a report into the staging directory once its files are on disk. The save runs no collective
+operation, so training continues meanwhile.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _POLL_S = 0.02
 
 
 class RankReport(BaseModel):
-    """What one rank says when its part is done."""
+    """The report of one rank after writing its files."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,15 +35,15 @@ class RankReport(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SaveOutcome:
-    """What became of one save."""
+    """The outcome of one save."""
 
     step: int
     problem: str | None
-    """Why it was not published."""
+    """The reason why the save was not published; None if it was."""
 
 
 class BackgroundSave(threading.Thread):
-    """Writes this rank's files, reports, and on rank 0 publishes."""
+    """Writes this rank's files and its report; on rank 0 also publishes the checkpoint."""
 
     def __init__(
         self,
@@ -57,17 +57,17 @@ class BackgroundSave(threading.Thread):
         publish: Callable[[dict[str, FileRecord]], None],
         problem: str | None,
     ) -> None:
-        """Take over what was copied.
+        """Prepare the save of copied states; call `start` to begin it.
 
         Args:
-            staging: Where all ranks write.
-            step: Of the save.
-            files: This rank's part.
-            rank: Of this process.
-            world_size: How many reports there will be.
-            faults: Strike in here too.
+            staging: Directory into which all ranks write.
+            step: The step that is saved.
+            files: The copied files of this rank.
+            rank: The rank of this process.
+            world_size: Number of ranks, and so of reports.
+            faults: Faults to inject.
             publish: Called on rank 0 with the records of all files; may raise OSError.
-            problem: Why this rank's part is not to be published, if that is known already.
+            problem: Reason not to publish this rank's files, if already known.
         """
         super().__init__(daemon=True, name=f"save-{step}")
         self.outcome: SaveOutcome | None = None
@@ -82,7 +82,7 @@ class BackgroundSave(threading.Thread):
         self._abandoned = threading.Event()
 
     def run(self) -> None:
-        """Never raises: the outcome says what went wrong."""
+        """Write, report and publish; errors are stored in `outcome`, not raised."""
         problem = self._guarded(self._write_own)
         if problem is not None:
             self._make_room()
@@ -92,16 +92,16 @@ class BackgroundSave(threading.Thread):
         self.outcome = SaveOutcome(self._step, problem)
 
     def abandon(self) -> None:
-        """Rank 0: a peer cannot even report; wait for it no longer."""
+        """Stop waiting for reports, on rank 0: another rank failed to write its report."""
         self._abandoned.set()
 
     def _make_room(self) -> None:
-        """On a full disk a report fits only where this rank's own files were."""
+        """Delete this rank's files, so that its report fits on a full disk."""
         for file in self._files:
             file.path.unlink(missing_ok=True)
 
     def _guarded(self, part: Callable[[], None]) -> str | None:
-        """What went wrong in a part of the save."""
+        """Run a part of the save; returns the problem, if any."""
         try:
             part()
         except OSError as error:
@@ -156,11 +156,11 @@ class BackgroundSave(threading.Thread):
 
 
 class UnusableStateError(Exception):
-    """What was to be saved must not be published."""
+    """The states of this save must not be published."""
 
 
 class _HashingFile:
-    """A file that knows the hash of what was meant to be written into it."""
+    """A file that hashes the data on its way to disk."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
@@ -168,11 +168,11 @@ class _HashingFile:
         self.size = 0
 
     def write(self, data: bytes) -> int:
-        """Write and remember."""
+        """Write `data` and add it to the hash."""
         self.digest.update(data)
         self.size += len(memoryview(data).cast("B"))
         return self._raw.write(data)
 
     def flush(self) -> None:
-        """To the operating system."""
+        """Flush to the operating system."""
         self._raw.flush()

@@ -56,8 +56,8 @@ def test_a_stage_that_was_never_committed_is_no_checkpoint(store: CheckpointStor
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (lambda p: (p / MANIFEST).unlink(), "it was never committed (no manifest)"),
-        (lambda p: (p / MANIFEST).write_text("{"), "its manifest cannot be read"),
+        (lambda p: (p / MANIFEST).unlink(), "not committed: manifest.json is missing"),
+        (lambda p: (p / MANIFEST).write_text("{"), "manifest.json cannot be read"),
         (lambda p: (p / "shards" / "rank_0.pt").unlink(), "shards/rank_0.pt is missing"),
         (
             lambda p: (p / "shards" / "rank_0.pt").write_bytes(b"x"),
@@ -127,7 +127,7 @@ def test_the_manifest_names_size_and_hash(store: CheckpointStore):
 def test_what_another_could_have_written_is_not_read(store: CheckpointStore, tmp_path: Path):
     shard = commit(store, 3) / "shards" / "rank_0.pt"
     shard.chmod(0o666)
-    assert inspect(store.path(3)).problem == "shards/rank_0.pt can be written by anybody"
+    assert inspect(store.path(3)).problem == "shards/rank_0.pt is writable by everyone"
     shard.chmod(0o600)
     assert inspect(store.path(3)).usable
     if os.geteuid() == 0:
@@ -137,4 +137,4 @@ def test_what_another_could_have_written_is_not_read(store: CheckpointStore, tmp
     elsewhere.write_bytes(shard.read_bytes())
     shard.unlink()
     shard.symlink_to(elsewhere)
-    assert inspect(store.path(3)).problem == "shards/rank_0.pt is no plain file"
+    assert inspect(store.path(3)).problem == "shards/rank_0.pt is not a regular file"
