@@ -108,4 +108,4 @@ def test_a_profile_beyond_a_length_in_tokens_is_refused_once_that_is_known(runs:
         "train.profile_steps=[5,99]",
     ).failed()
     assert failure.failure_class == "user"
-    assert "train.profile_steps=[5, 99] lies beyond the run's" in failure.message
+    assert "train.profile_steps=[5, 99] is beyond the last step" in failure.message

@@ -1,1 +1,1 @@
-"""What a model scores and says, before and after."""
+"""Scores and answers of a model before and after training."""

@@ -1,4 +1,4 @@
-"""Held-out questions answered by the model as it stands: greedily, with repetition held down."""
+"""Answers held-out questions with the current weights, by greedy decoding with a repetition penalty."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from train.engine.engine import Engine
 from train.formats.base import Turns
 
 _REPETITION_PENALTY = 1.15
-"""Small models fall into loops when decoded greedily (Keskar et al., arXiv 1909.05858, use 1.2)."""
+"""Prevents loops of small models in greedy decoding (Keskar et al., arXiv 1909.05858, use 1.2)."""
 
 
 def answer(
@@ -25,13 +25,16 @@ def answer(
     """Answer the last turn of all conversations at once.
 
     Args:
-        engine: The model under ZeRO; all ranks take part when its parameters are sharded.
-        tokenizer: With a chat template.
-        conversations: Turns up to a question.
-        group: The ranks. Each answers its share; with sharded parameters all of them answer everything,
-            because every forward pass is a collective.
-        max_new_tokens: Tokens per answer at most.
-        sharded: ZeRO-3.
+        engine: The engine that holds the model.
+        tokenizer: A tokenizer with a chat template.
+        conversations: Conversations that end with a question.
+        group: All ranks. Each answers its share. With sharded parameters, each answers everything, because
+            every forward pass is a collective.
+        max_new_tokens: Maximum number of tokens per answer.
+        sharded: Whether the parameters are sharded (ZeRO-3).
+
+    Returns:
+        One answer per conversation.
     """
     if sharded:
         return _generate(engine, tokenizer, conversations, group.env.device, max_new_tokens, sharded=True)

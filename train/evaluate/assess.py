@@ -1,4 +1,4 @@
-"""The assessment that base and tuned model both pass: task set, general set, held-out questions."""
+"""Assesses the base and the tuned model on the task set, the general set and held-out questions."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -33,13 +33,13 @@ SETS: dict[str, tuple[DataRole, ...]] = {
     "task": ("held_out", "test", "validation"),
     "general": ("general",),
 }
-"""Name in the verdict, and the data roles that serve for it: the first that the config names."""
+"""Data roles of each set of the verdict; the first role with data is used."""
 _PHASES = {"base": Phase.ASSESS_BASE, "tuned": Phase.ASSESS_TUNED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessor:
-    """Assesses the weights that an engine holds, and keeps the outcome as eval/NAME.json."""
+    """Assesses the weights in an engine and stores the result as eval/NAME.json."""
 
     job: TrainJob
     engine: Engine
@@ -49,10 +49,9 @@ class Assessor:
     phases: PhaseTimer
 
     def once(self, name: Model) -> Assessment:
-        """Assess the weights as they stand, or read the outcome that an earlier attempt kept. Collective.
+        """Assess the current weights, or read the result of an earlier attempt. Collective.
 
-        Predictions of the tuned model for held-out rows are written first, so whoever finds tuned.json finds
-        them too.
+        The tuned model's predictions for held-out rows are written first, so they exist if tuned.json does.
         """
         run_dir, main = self.job.run_dir, self.group.env.is_main
         known: Assessment | None = self.group.from_main(read_assessment(run_dir, name) if main else None)
@@ -83,7 +82,7 @@ class Assessor:
         return Assessment(scores=scores, answers=self._answers() if config.eval.num_samples else ())
 
     def _answers(self) -> list[Answered]:
-        """Questions, their references, and how the model answers them."""
+        """Return questions with their references and the model's answers."""
         config = self.job.config
         role: DataRole = "held_out" if "held_out" in self.sets else "test"
         questions = held_out_questions(
@@ -109,13 +108,13 @@ class Assessor:
 def held_out_questions(
     path: Path, row_format: Format, numbers: np.ndarray, count: int
 ) -> list[tuple[Turns, str]]:
-    """The first question (after a system turn, if any) of `count` rows, and its reference.
+    """Return the first question (with a system turn, if any) of up to `count` rows, and its reference.
 
     Args:
         path: A data file.
-        row_format: Its format, whose rows hold questions.
-        numbers: The rows of it to choose from, evenly spread.
-        count: Questions at most.
+        row_format: The format of the file, which must contain questions.
+        numbers: The rows to choose from; the chosen ones are evenly spaced.
+        count: Maximum number of questions.
     """
     assert row_format.question is not None
     rows = list(read_rows(path))

@@ -1,4 +1,4 @@
-"""eval/base.json and eval/tuned.json: what a model scored and answered. Torch-free."""
+"""Scores and answers of a model in eval/base.json and eval/tuned.json. Torch-free."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ Model = Literal["base", "tuned"]
 
 @record
 class Answered(Record):
-    """A held-out question, its reference, and what the model answered."""
+    """A held-out question, its reference and the model's answer."""
 
     question: str
     reference: str | None
@@ -23,16 +23,16 @@ class Answered(Record):
 
 @record
 class Assessment(Record):
-    """What one model scored on each set, and its answers."""
+    """The scores of one model on each set, and its answers."""
 
     scores: Mapping[str, SetScores]
-    """By set: `task`, `general`."""
+    """Scores by set: `task`, `general`."""
     answers: Sequence[Answered] = ()
-    """Empty with eval.num_samples=0."""
+    """The answers; empty with eval.num_samples=0."""
 
 
 def write_assessment(run: RunDir, model: Model, found: Assessment) -> None:
-    """Write eval/MODEL.json, whole."""
+    """Write eval/MODEL.json."""
     run.evaluations.mkdir(exist_ok=True)
     row = {name: to_row(scores, whole=True) for name, scores in found.scores.items()}
     answers = {"answers": [to_row(entry, whole=True) for entry in found.answers]} if found.answers else {}
@@ -40,10 +40,10 @@ def write_assessment(run: RunDir, model: Model, found: Assessment) -> None:
 
 
 def read_assessment(run: RunDir, model: Model) -> Assessment | None:
-    """What was written before; None where there is no such file.
+    """Read eval/MODEL.json; returns None if it does not exist.
 
     Raises:
-        RecordError: a field is missing, unknown or invalid.
+        RecordError: A field is missing, unknown or invalid.
     """
     path = run.evaluations / f"{model}.json"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What the tuned model made of each held-out row, so that several folds can be scored as one set."""
+"""The tuned model's prediction for each held-out row, for scoring several folds as one set."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def write_predictions(path: Path, mine: Sequence[RowScore], group: Group, labels
     """Gather all ranks' rows and write one line per row, in the order of the data file. Collective.
 
     Args:
-        path: Of the file to write.
+        path: The file to write.
         mine: The rows that this rank scored.
         group: All ranks; rank 0 writes.
         labels: Class names by id; empty for decoders.

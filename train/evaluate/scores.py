@@ -19,27 +19,46 @@ from train.model.loss import class_losses
 
 @dataclass(frozen=True, slots=True)
 class RowScore:
-    """What one row scored."""
+    """The scores of one row."""
 
     row: int
-    """Its number in the file."""
+    """The number of the row in the file."""
     loss_sum: float
     tokens: int
-    """Trained tokens (decoders) that the loss is a sum over; 1 for classification."""
+    """Number of trained tokens that the loss is summed over (decoders); 1 for classification."""
     label: int | None = None
     predicted: int | None = None
-    """Class ids; None for decoders."""
+    """The predicted class id; None for decoders, like `label`."""
 
 
 def evaluate(engine: Engine, rows: TokenSet, group: Group, batch_size: int, *, causal: bool) -> Scores:
-    """Score a set with all ranks."""
+    """Score a set on all ranks. Collective.
+
+    Args:
+        engine: The engine that holds the model.
+        rows: The set.
+        group: All ranks.
+        batch_size: Rows per forward pass and rank.
+        causal: Whether the model predicts tokens rather than classes.
+    """
     return summarise(score_rows(engine, rows, group, batch_size, causal=causal), group, causal=causal)
 
 
 def score_rows(
     engine: Engine, rows: TokenSet, group: Group, batch_size: int, *, causal: bool
 ) -> list[RowScore]:
-    """This rank's share of a set; all ranks do equally many forward passes, and fillers are left out."""
+    """Score this rank's share of a set; all ranks run the same number of forward passes. Collective.
+
+    Args:
+        engine: The engine that holds the model.
+        rows: The set.
+        group: All ranks.
+        batch_size: Rows per forward pass and rank.
+        causal: Whether the model predicts tokens rather than classes.
+
+    Returns:
+        The scores of this rank's rows, without fillers.
+    """
     scored: list[RowScore] = []
     with engine.evaluating():
         for numbers in _my_batches(rows, batch_size, group):
@@ -50,7 +69,7 @@ def score_rows(
 
 
 def summarise(mine: list[RowScore], group: Group, *, causal: bool) -> Scores:
-    """The scores of a set from every rank's share of it."""
+    """Combine the shares of all ranks into the scores of a set. Collective."""
     loss_sum, tokens, rows = group.sum(
         [sum(score.loss_sum for score in mine), sum(score.tokens for score in mine), len(mine)]
     )
@@ -59,7 +78,7 @@ def summarise(mine: list[RowScore], group: Group, *, causal: bool) -> Scores:
         return Scores(rows=int(rows), tokens=int(tokens), loss=loss, perplexity=math.exp(min(loss, 700.0)))
     pairs = [pair for part in group.gather([(s.label, s.predicted) for s in mine]) for pair in part]
     truth, guess = zip(*pairs, strict=True)
-    # Classifiers only: importing it takes a second of every start.
+    # Imported for classifiers only, as the import takes a second.
     from sklearn.metrics import accuracy_score, f1_score
 
     return Scores(
@@ -72,7 +91,7 @@ def summarise(mine: list[RowScore], group: Group, *, causal: bool) -> Scores:
 
 
 def _my_batches(rows: TokenSet, batch_size: int, group: Group) -> list[list[int]]:
-    """Rows by falling length, dealt out so that every rank has equally many batches."""
+    """Return this rank's batches of rows, sorted by falling length; all ranks get the same number."""
     by_length = rows.numbers[np.argsort(-rows.tokens[rows.numbers], kind="stable")]
     order = [int(row) for row in by_length]
     per_round = batch_size * group.env.world_size

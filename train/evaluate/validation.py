@@ -1,4 +1,4 @@
-"""The loss on the validation rows: it chooses the best checkpoint, and ends what gets no better."""
+"""The validation loss, which selects the best checkpoint and ends training without improvement."""
 
 from dataclasses import asdict, dataclass
 
@@ -16,11 +16,11 @@ from train.rundir import RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Scores the validation set during a training."""
+    """Scores the validation set during training."""
 
     engine: Engine
     rows: TokenSet | None
-    """The validation set; None where the config names none."""
+    """The validation set; None if the config has none."""
     group: Group
     batch_size: int
     causal: bool
@@ -28,12 +28,12 @@ class Validation:
     run_dir: RunDir
     attempt: int
     tracker: Tracker | None
-    """On rank 0."""
+    """Set on rank 0 only."""
     heart: Heartbeat
     faults: Faults
 
     def validate(self, progress: Progress) -> bool:
-        """Score the validation set; whether it is the best so far. Collective."""
+        """Score the validation set; returns whether the loss is the best so far. Collective."""
         if self.rows is None:
             return False
         self.heart.beat("validation")

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: a clock for the host, and one for a GPU that never holds it up."""
+"""Clocks for the parts of a step: one for the host, and one for a GPU that never blocks it."""
 
 import time
 from collections import deque
@@ -8,25 +8,25 @@ from typing import Literal, Protocol, get_args
 import torch
 
 Part = Literal["data", "forward", "backward", "step"]
-"""Of a global batch: making its tensors, two passes over the model, the optimizer."""
+"""The parts of a step: collating the data, forward pass, backward pass, optimizer step."""
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class StepClock(Protocol):
-    """Adds up seconds by part of a step."""
+    """Sums the seconds of each part of a step."""
 
     def enter(self, part: Part | None) -> None:
-        """A part begins, and the one before it ends; None: nothing of a step is going on."""
+        """Begin a part and end the one before it; None ends the step."""
 
     def take(self) -> dict[Part, float]:
-        """Seconds by part since the last call; waits for the device."""
+        """Return the seconds by part since the last call; synchronises with the device."""
 
 
 class HostClock:
-    """For ranks on the CPU, where a call is back when its work is done."""
+    """Clock for ranks on the CPU, where a call returns when its work is done."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        """Stand still until a part is entered."""
+        """Count nothing until a part is entered."""
         self._now = now
         self._part: Part | None = None
         self._since_s = 0.0
@@ -46,21 +46,21 @@ class HostClock:
 
 
 class DeviceClock:
-    """For ranks on a GPU: marks in its stream, read when the device has passed them.
+    """Clock for ranks on a GPU: events in its stream, read once the device has passed them.
 
-    A part lasts from one mark to the next as the device sees it. What the host does meanwhile shows only
-    where the device has to wait for it: data that are ready in time cost nothing.
+    A part lasts from one event to the next, in device time. Work of the host counts only if the device waits
+    for it: data that are ready in time cost nothing.
     """
 
     def __init__(self, new_mark: Callable[[], torch.cuda.Event] | None = None) -> None:
-        """Stand still until a part is entered; `new_mark` makes an event that knows the time."""
+        """Count nothing until a part is entered; `new_mark` makes an event with timing."""
         self._new_mark = new_mark or (lambda: torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
         self._spare: list[torch.cuda.Event] = []
         self._marks: deque[tuple[Part | None, torch.cuda.Event]] = deque()
         self._seconds: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
 
     def enter(self, part: Part | None) -> None:
-        """See `StepClock`; asks the device nothing."""
+        """See `StepClock`; does not synchronise with the device."""
         mark = self._spare.pop() if self._spare else self._new_mark()
         mark.record()
         self._marks.append((part, mark))
@@ -76,7 +76,7 @@ class DeviceClock:
         return seconds
 
     def _read_passed(self) -> None:
-        """Add up to the newest mark that the device has passed: never waits, and few marks are kept."""
+        """Add the times of all events that the device has passed, without waiting, and reuse the events."""
         while len(self._marks) > 1 and self._marks[1][1].query():  # type: ignore[no-untyped-call]
             part, mark = self._marks.popleft()
             if part is not None:
@@ -85,5 +85,5 @@ class DeviceClock:
 
 
 def step_clock(device: torch.device) -> StepClock:
-    """The clock for the device that does the work."""
+    """Return the clock for a device."""
     return DeviceClock() if device.type == "cuda" else HostClock()

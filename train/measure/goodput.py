@@ -1,4 +1,4 @@
-"""What the time of a run's ranks went into, over all attempts, from journal and metrics. Pure, torch-free."""
+"""How the ranks of a run spent their time over all attempts, from journal and metrics. Pure, torch-free."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -28,30 +28,31 @@ _Report = MetricsRow | Trained
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goodput:
-    """Shares of the time that ranks were held; they add up to 1."""
+    """Shares of the time for which ranks were held; the shares add up to 1."""
 
     held_s: float
-    """How long attempts held their ranks."""
+    """Seconds for which attempts held their ranks."""
     held_rank_s: float
-    """Seconds times ranks: an attempt on more ranks weighs more."""
+    """Rank seconds (seconds times ranks) for which attempts held their ranks."""
     steps: float
-    """In steps that count: those that a later start made again do not."""
+    """Share of steps that count; steps repeated by a later start do not."""
     start: float
-    """From an attempt's begin, or a rank's end, to the first step."""
+    """Share of starts: from the beginning of an attempt, or the end of a rank, to the first step."""
     save: float
-    """Training that waited for a save, the last save, the export."""
+    """Share of saves that block training, the last save and the export."""
     evaluate: float
+    """Share of validations and assessments."""
     lost: float
-    """All the rest: steps made in vain, hangs, whatever lies between the steps."""
+    """The remaining share: repeated steps, hangs and time between steps."""
 
     @property
     def shares(self) -> dict[str, float]:
-        """By use, as result.json holds them."""
+        """The shares by use, as in result.json."""
         return {use: getattr(self, use) for use in ("steps", "start", "save", "evaluate", "lost")}
 
 
 def use_of(phase: Phase) -> Use:
-    """What the time of a phase counts as. The type checker refuses a phase that has no line here."""
+    """Return the use of a phase. The type checker rejects a phase that is missing here."""
     match phase:
         case Phase.TRAIN:
             return "train"
@@ -67,15 +68,15 @@ def use_of(phase: Phase) -> Use:
 
 
 def goodput(events: Sequence[RunEvent], metrics: Sequence[MetricsRow], now: float) -> Goodput | None:
-    """Account for every second of every attempt, each until its last sign of life.
+    """Account for every second of every attempt, up to its last event or row.
 
     Args:
-        events: The journal. The times after an attempt's last row of metrics are in its `trained`.
-        metrics: With the times of `train/rank/meter.py`.
-        now: When the newest attempt, which is under way, is looked at; seconds since the epoch.
+        events: The journal. The `trained` event of an attempt has the times after its last row of metrics.
+        metrics: The rows of metrics, with the times of `train/rank/meter.py`.
+        now: The current time, which ends the newest attempt; seconds since the epoch.
 
     Returns:
-        None where no attempt has begun.
+        The shares, or None if no attempt has begun.
     """
     numbers = attempts_in(events)
     if not numbers:
@@ -104,7 +105,7 @@ def goodput(events: Sequence[RunEvent], metrics: Sequence[MetricsRow], now: floa
 
 
 def _ranks(events: Sequence[RunEvent], attempt: int) -> int:
-    """Of an attempt, or the nearest one that got far enough to say it."""
+    """Return the number of ranks of an attempt, or of the nearest attempt that recorded it."""
     nearest = min(
         of_kind(events, Started),
         key=lambda started: (abs(started.attempt - attempt), started.attempt),
@@ -114,7 +115,7 @@ def _ranks(events: Sequence[RunEvent], attempt: int) -> int:
 
 
 def _phases(events: Sequence[AttemptEvent], until: float) -> Iterator[tuple[Use | None, float]]:
-    """What an attempt did one after the other, and for how long; None: it was over, or on its way out."""
+    """Yield the uses of an attempt in order, with their seconds; None once the attempt is ending or over."""
     use: Use | None = "start"
     since = events[0].time
     for event in events:
@@ -134,7 +135,7 @@ def _use_after(event: AttemptEvent, use: Use | None) -> Use | None:
 
 
 def _counted_shares(events: Sequence[RunEvent], reports: Sequence[_Report]) -> list[float]:
-    """For each report the share of its steps that no later start or return made again."""
+    """Return for each report the share of its steps that no later start or rollback repeated."""
     marks = [(time, -1, step) for time, step in _begins(events)]
     marks += [(report.time, number, report.step) for number, report in enumerate(reports)]
     marks.sort()
@@ -153,7 +154,7 @@ def _counted_shares(events: Sequence[RunEvent], reports: Sequence[_Report]) -> l
 
 
 def _begins(events: Sequence[RunEvent]) -> list[tuple[float, int]]:
-    """When training went on, and after which step: at each start, and at each return past bad batches."""
+    """Return time and step at which training continued: at each start and each rollback."""
     begins: list[tuple[float, int]] = []
     resumed = 0
     for event in events:

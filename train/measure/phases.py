@@ -1,4 +1,4 @@
-"""What a rank does now, and how long its start took, phase by phase. Torch-free."""
+"""The current phase of a rank, and the duration of each phase of its start. Torch-free."""
 
 import logging
 import os
@@ -17,10 +17,17 @@ logger = logging.getLogger(__name__)
 
 
 class PhaseTimer(StepObserver):
-    """Reports to the watchdog and, on rank 0, to the journal which phase begins; times the start."""
+    """Reports each phase to the watchdog and, on rank 0, to the journal; times the start."""
 
     def __init__(self, run_dir: RunDir, heart: Heartbeat, start: RankStart, *, main: bool) -> None:
-        """Count all time before the first phase as imports."""
+        """Begin with the phase `imports`, which started with the process.
+
+        Args:
+            run_dir: Run directory with the journal.
+            heart: Heartbeat for the watchdog.
+            start: The current attempt and start.
+            main: Whether this is rank 0, which writes the journal.
+        """
         self._run_dir = run_dir
         self._heart = heart
         self._start = start
@@ -30,7 +37,7 @@ class PhaseTimer(StepObserver):
         self._starting = True
 
     def begin(self, phase: Phase) -> None:
-        """Something begins that people and the watchdog may wait for."""
+        """Begin a phase."""
         self._heart.beat(phase)
         if self._starting:
             self._begun.append((phase, time.monotonic()))
@@ -38,7 +45,7 @@ class PhaseTimer(StepObserver):
             self._run_dir.log(PhaseBegun(attempt=self._start.attempt, phase=phase))
 
     def after(self, done: StepDone) -> None:
-        """End the start with the first step: one line in the journal, one in the log."""
+        """End the start after the first step, and write its times to journal and log."""
         if not self._starting:
             return
         self._starting = False
@@ -59,11 +66,11 @@ class PhaseTimer(StepObserver):
 
 
 def phase_seconds(begun: list[tuple[Phase, float]], now_s: float) -> dict[Phase, float]:
-    """How long each phase lasted, in order; one that came twice is counted together.
+    """Return the duration of each phase, in order; repeated phases are summed.
 
     Args:
-        begun: Phases and when each began.
-        now_s: When the last one ended.
+        begun: Phases with the time at which each began.
+        now_s: The time at which the last phase ended.
     """
     seconds: dict[Phase, float] = {}
     ends = [at_s for _, at_s in begun[1:]] + [now_s]
@@ -73,7 +80,7 @@ def phase_seconds(begun: list[tuple[Phase, float]], now_s: float) -> dict[Phase,
 
 
 def process_age_s() -> float:
-    """Seconds since this process was forked, as the kernel counts: exec does not set it back."""
+    """Return the seconds since this process was forked; exec does not reset this time."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s

@@ -1,4 +1,4 @@
-"""A trace of chosen steps, from torch's own profiler, on rank 0."""
+"""Traces chosen steps on rank 0 with torch.profiler."""
 
 from torch.profiler import ProfilerActivity, profile
 
@@ -11,10 +11,17 @@ from train.rundir import RunDir
 
 
 class StepProfiler(StepObserver):
-    """Records the steps of train.profile_steps; does nothing elsewhere and without them."""
+    """Records the steps of train.profile_steps on rank 0; has no effect otherwise."""
 
     def __init__(self, config: TrainConfig, run_dir: RunDir, env: DistEnv, attempt: int) -> None:
-        """Record nothing yet."""
+        """Read the steps to record from `config`.
+
+        Args:
+            config: Settings with `profile_steps`.
+            run_dir: Run directory for the traces.
+            env: The place of this rank; only rank 0 records.
+            attempt: The attempt number for file names.
+        """
         steps = config.profile_steps if env.is_main else None
         self._first, self._last = steps or (0, -1)
         self._run_dir = run_dir
@@ -24,7 +31,7 @@ class StepProfiler(StepObserver):
         self._from = self._until = 0
 
     def before(self, step: int) -> None:
-        """Begin with the first of the steps that this attempt makes."""
+        """Start recording at the first chosen step of this attempt."""
         if self._recording is None and self._first <= step <= self._last:
             activities = [ProfilerActivity.CPU]
             if self._device.type == "cuda":
@@ -34,15 +41,15 @@ class StepProfiler(StepObserver):
             self._from = step
 
     def after(self, done: StepDone) -> None:
-        """End with the last one."""
+        """Stop recording after the last chosen step."""
         self._until = done.step
         if self._recording is not None and done.step >= self._last:
             self.close()
 
     def close(self) -> None:
-        """Write what was recorded, if anything: also when the run stops in the middle.
+        """Write the recorded trace, if any, also if the run stops within the chosen steps.
 
-        A disk without room costs the trace, not the run; the journal says so.
+        A full disk loses the trace, but does not end the run; the failure is journaled.
         """
         if self._recording is None:
             return
@@ -63,13 +70,13 @@ class StepProfiler(StepObserver):
 
 
 def check_profile_steps(config: TrainConfig, total_steps: int) -> None:
-    """Refuse steps that the run does not have; the plan did so already where it knew the length.
+    """Check that the run has the steps to profile; the plan checks it earlier if it knows the length.
 
     Raises:
-        UserError: the last step lies behind the run's end.
+        UserError: The last step is beyond the end of the run.
     """
     if config.profile_steps and config.profile_steps[1] > total_steps:
         raise UserError(
-            f"train.profile_steps={config.profile_steps} lies beyond the run's {total_steps} steps;"
-            " choose earlier ones, or null"
+            f"train.profile_steps={config.profile_steps} is beyond the last step of the run ({total_steps});"
+            " choose earlier steps, or set train.profile_steps=null"
         )

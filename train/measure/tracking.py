@@ -1,6 +1,7 @@
-"""Metrics: metrics.jsonl always, Weights & Biases beside it. wandb's only owner; used on rank 0 alone.
+"""Writes metrics to metrics.jsonl and, if enabled, to Weights & Biases. Used on rank 0 only.
 
-The file is the truth. Whatever goes wrong with W&B is journaled once and never reaches the training.
+metrics.jsonl is authoritative. Errors of W&B are journaled and never interrupt training. No other module of
+training uses wandb.
 """
 
 import hashlib
@@ -24,35 +25,35 @@ _FINISH_TIMEOUT_S = 60
 
 
 class Tracker:
-    """Writes what rank 0 measured."""
+    """Writes the metrics of rank 0."""
 
     def __init__(self, job: TrainJob, attempt: int) -> None:
-        """Open W&B as the config says."""
+        """Open W&B if the config enables it."""
         self._job = job
         self._attempt = attempt
         self._wandb_run: Any = None
         self._newest = 0
-        """The last training step that this attempt gave to W&B."""
+        """The newest training step that this attempt sent to W&B."""
         self._sent: dict[str, int] = {}
         if job.config.tracking.wandb != "disabled":
-            # A long run's metrics take a second to read: only where W&B needs it.
+            # Only read the metrics if W&B needs them: those of a long run take a second.
             self._sent = _sent_before(job)
             self._open_wandb(job.config.tracking.wandb)
             self._fill_in()
 
     def log_step(self, row: MetricsRow) -> None:
-        """Write one line of metrics.jsonl, and the same numbers to W&B."""
+        """Write one row to metrics.jsonl and to W&B."""
         log_metrics(self._job.run_dir, row)
         values = to_row(row)
         del values["attempt"]
         self._to_wandb("train", values, row.step)
 
     def log_values(self, prefix: str, values: dict[str, float], step: int) -> None:
-        """Numbers that belong to a step but are not part of its line, such as a validation."""
+        """Send values to W&B that belong to a step but not to its row, such as a validation."""
         self._to_wandb(prefix, values, step)
 
     def close(self, summary: dict[str, Any]) -> None:
-        """End the W&B run with its results."""
+        """Finish the W&B run with `summary`."""
         if self._wandb_run is None:
             return
         try:
@@ -66,7 +67,7 @@ class Tracker:
         config = self._job.config
         directory = self._job.run_dir.root
         os.environ["WANDB_SILENT"] = "true"
-        # Started from a process that uses W&B, this one would share its service, and lose it when that ends.
+        # If the parent process uses W&B, this one would share its service and lose it when the parent ends.
         os.environ.pop("WANDB_SERVICE", None)
         try:
             import wandb
@@ -95,13 +96,13 @@ class Tracker:
             self._wandb_run.define_metric("*", step_metric="train/step")
         except Exception as error:  # noqa: BLE001 - a tracker must never end a run
             if mode == "online":
-                self._note(f"W&B cannot be reached, recording offline: {error}")
+                self._note(f"cannot reach W&B, recording offline: {error}")
                 self._open_wandb("offline")
             else:
                 self._give_up(error)
 
     def _fill_in(self) -> None:
-        """Give W&B's files what a killed attempt had measured and its W&B service had not written."""
+        """Send the rows to W&B that a killed attempt measured, but its W&B service had not written."""
         if self._wandb_run is None or not self._wandb_run.offline:
             return
         try:
@@ -111,22 +112,22 @@ class Tracker:
             self._give_up(error)
 
     def _note_missing(self) -> None:
-        """W&B's service swallows that it could not write, as on a full disk: the end of its file tells."""
+        """Journal missing steps in W&B's file, as its service does not report failed writes (disk full)."""
         if not self._newest or not self._wandb_run.offline:
             return
         _end_service()
         there = newest_recorded_step(self._job.run_dir.root)
         if there < self._newest:
             self._note(
-                f"W&B's file ends with step {there} instead of {self._newest} (a full disk?);"
-                " metrics.jsonl has them all, and another attempt gives W&B those that it lacks"
+                f"W&B's file ends at step {there} instead of {self._newest} (disk full?); metrics.jsonl has"
+                " all steps, and the next attempt sends the missing ones to W&B"
             )
 
     def _note(self, reason: str) -> None:
         self._job.run_dir.log(TrackingFailed(attempt=self._attempt, reason=reason))
 
     def _missing(self) -> list[MetricsRow]:
-        """Rows of metrics.jsonl that W&B's offline files do not hold."""
+        """Return the rows of metrics.jsonl that are missing in W&B's offline files."""
         there = set(recorded_steps(self._job.run_dir.root))
         return [row for row in latest_by_step(read_metrics(self._job.run_dir)) if row.step not in there]
 
@@ -142,26 +143,29 @@ class Tracker:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        logger.warning("W&B failed; metrics.jsonl goes on: %s", error)
-        self._note(f"W&B failed, metrics.jsonl goes on: {error}")
+        logger.warning("W&B failed, continuing with metrics.jsonl only: %s", error)
+        self._note(f"W&B failed, continuing with metrics.jsonl only: {error}")
         self._wandb_run = None
 
 
 def publish_table(
     tracking: TrackingConfig, *, group: str, directory: Path, columns: list[str], rows: list[list[Any]]
 ) -> str:
-    """A table as a W&B run of its own in a group, replaced when published again; returns the run's name.
+    """Publish a table as a separate W&B run in a group; publishing again replaces it.
 
     Args:
-        tracking: Where to; `disabled` counts as `offline`.
-        group: The sweep.
-        directory: Where W&B keeps its files.
-        columns: Names.
-        rows: Plain values, as many as there are columns.
+        tracking: The tracking settings; `disabled` is treated as `offline`.
+        group: The W&B group: the name of the sweep.
+        directory: Directory for W&B's files.
+        columns: Names of the columns.
+        rows: Rows with one value per column.
+
+    Returns:
+        The name of the W&B run.
 
     Raises:
-        ConnectionError: W&B cannot be reached, or lets nobody in.
-        TimeoutError: its service does not end.
+        ConnectionError: W&B cannot be reached, or refuses the login.
+        TimeoutError: The W&B service did not exit in time.
     """
     import wandb
 
@@ -189,10 +193,10 @@ def publish_table(
 
 
 def _end_service() -> None:
-    """Let W&B's service write out what it holds; a run that is finished offline has only told it to.
+    """Stop W&B's service, so that it writes all data: finishing an offline run does not wait for that.
 
     Raises:
-        TimeoutError: it does not end.
+        TimeoutError: The service did not exit in time.
     """
     import wandb
 
@@ -200,11 +204,11 @@ def _end_service() -> None:
     ending.start()
     ending.join(_FINISH_TIMEOUT_S)
     if ending.is_alive():
-        raise TimeoutError("its service does not end")
+        raise TimeoutError(f"the W&B service did not exit within {_FINISH_TIMEOUT_S} s")
 
 
 def _sent_before(job: TrainJob) -> dict[str, int]:
-    """The newest step of each kind that W&B has had: after going back, these steps are not sent again."""
+    """Return the newest step of each kind already sent to W&B; after a rollback these are not sent again."""
     trained = max((row.step for row in read_metrics(job.run_dir)), default=0)
     validated = [event.step for event in of_kind(read_journal(job.run_dir.events), Validated)]
     return {"train": trained, "validation": max(validated, default=0)}

@@ -1,4 +1,4 @@
-"""What W&B's offline files hold: a killed process takes along what its W&B service had not written yet."""
+"""Reads W&B's offline files, which lack the steps that a killed process had not written yet."""
 
 import json
 from collections.abc import Iterator
@@ -7,17 +7,17 @@ from pathlib import Path
 HEADER_BYTES, _BLOCK, _ENTRY = 7, 32768, 7
 _FILES = "wandb/offline-run-*/run-*.wandb"
 _FIRST_PARTS, _LAST_PARTS = (1, 2), (1, 4)
-"""Whole records, and the beginnings and ends of those that were cut into parts."""
+"""Kinds of entries: a whole record, or the first and last part of a divided one."""
 _TAIL_BLOCKS = 8
 
 
 def recorded_steps(root: Path) -> list[int]:
-    """Training steps that stand in the offline files of a run directory, as often as they do."""
+    """Return the training steps in the offline files of a run directory, with repetitions."""
     return [step for path in root.glob(_FILES) for step in _steps(path.read_bytes(), HEADER_BYTES)]
 
 
 def newest_recorded_step(root: Path) -> int:
-    """The last training step at the end of a run directory's newest offline file; 0 where it has none."""
+    """Return the newest training step in the newest offline file of a run directory, or 0."""
     path = max(root.glob(_FILES), key=lambda path: path.stat().st_mtime, default=None)
     if path is None:
         return 0
@@ -39,11 +39,13 @@ def _steps(data: bytes, at: int) -> Iterator[int]:
 
 
 def read_records(data: bytes, at: int) -> Iterator[bytes]:
-    """LevelDB's log format: blocks of 32 KiB, of entries with checksum (4), size (2) and kind (1).
+    """Yield the records of a file in LevelDB's log format.
+
+    The format has blocks of 32 KiB; an entry has a checksum (4 bytes), a size (2) and a kind (1).
 
     Args:
-        data: Begins with a block; its first parts may belong to a record that began before.
-        at: Where the first entry is.
+        data: Bytes from the start of a block; the first entries may continue an earlier record.
+        at: Offset of the first entry.
     """
     parts: bytes | None = None
     while at + _ENTRY <= len(data):

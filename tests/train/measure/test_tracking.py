@@ -64,7 +64,7 @@ def test_a_full_disk_of_wandb_costs_no_metric_and_is_mended_by_the_next_attempt(
     there = recorded_steps(job.run_dir.root)
     assert len(there) < STEPS, "the disk was not full"
     [told] = [row for row in read_lines(job.run_dir.events) if row["event"] == "tracking"]
-    assert f"W&B's file ends with step {max(there)} instead of {STEPS} (a full disk?)" in told["reason"]
+    assert f"W&B's file ends at step {max(there)} instead of {STEPS} (disk full?)" in told["reason"]
     resize("64m")
     log_steps(job, 2, STEPS + 1, STEPS + 5)
     Tracker(job, 3).close({"nothing": "was trained"})
