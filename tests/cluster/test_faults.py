@@ -108,7 +108,7 @@ def test_a_rank_that_dies_or_hangs_needs_no_queue(settings: tuple[str, ...], unb
     node = run.status.attempts[0].nodes
     assert death["reason"] == "rank 1 was killed by SIGKILL"
     assert (hang["failure_class"], hang["rank"], hang["host"]) == ("hang", 1, node)
-    assert hang["reason"].startswith(f"rank 1 on {node} was silent for")
+    assert hang["reason"].startswith(f"rank 1 on {node} sent no heartbeat for")
     assert "it was stopped by a signal" in hang["reason"]
     for rank in (0, 1):
         log = (run.dir.attempt_logs(1) / f"rank_{rank}.log").read_text()

@@ -285,10 +285,11 @@ def test_a_node_that_fails_its_check_is_left_out_of_the_next_attempt(tmp_path: P
     first, second = run.status.attempts
     unfit = slurm("scontrol", "show", "hostnames", str(first.nodes)).split()[1]
     assert unfit not in slurm("scontrol", "show", "hostnames", str(second.nodes)).split()
-    assert first.ended == f"{unfit} is unfit: hardware.node_check ended with 1: Xid 79"
+    refusal = f"node {unfit} failed its health check: hardware.node_check={check} exited with code 1: Xid 79"
+    assert first.ended == refusal
     crash = next(row for row in run.events if row["event"] == "crashed")
     assert (crash["failure_class"], crash["host"], crash["then"]) == ("node", unfit, "requeue")
-    assert f"{unfit} is unfit" in command("status", str(run.dir.root)).stdout
+    assert f"node {unfit} failed its health check" in command("status", str(run.dir.root)).stdout
 
 
 def test_attempts_that_do_not_get_on_end_after_three(tmp_path: Path):
@@ -301,5 +302,5 @@ def test_attempts_that_do_not_get_on_end_after_three(tmp_path: Path):
     assert run.result["exit_code"] == 93
     assert run.status.state == "FAILED"
     assert run.status.why.startswith("3 attempts in a row made no checkpoint: n")
-    assert run.status.why.count("is unfit: hardware.node_check ended with 1: never") == 3
+    assert run.status.why.count(f"check: hardware.node_check={check} exited with code 1: never") == 3
     assert len({attempt.nodes for attempt in run.status.attempts}) == 3, "an unfit node was tried again"

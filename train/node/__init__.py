@@ -1,1 +1,1 @@
-"""The node agent: it starts the ranks of one node, watches them and starts them again."""
+"""The node agent, which starts, watches and restarts the ranks of one node."""

@@ -1,7 +1,7 @@
-"""The node agent: starts one rank per GPU, watches the ranks and starts them again when one dies.
+"""The node agent: starts one rank per GPU, watches the ranks and restarts them when one fails.
 
-Runs the same under Submitit's local executor and under Slurm; it learns where it stands from its caller. The
-agents of a job act together: each reports how its ranks ended, node 0 decides, all do the same.
+Runs the same under Submitit's local executor and under Slurm; the caller passes its place in the job. The
+agents of a job act together: each reports how its ranks ended, node 0 decides, and all follow its decision.
 """
 
 import os
@@ -48,31 +48,40 @@ _RANK_MODULE = "train.worker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlace:
-    """Where this agent stands in the job."""
+    """The place of this agent in the job."""
 
     node: int
-    """0 speaks for the job."""
+    """The number of the node; node 0 decides for the job."""
     nodes: int
     token: str
-    """Tells this start of the job from all others."""
+    """Identifies this start of the job."""
     requeues: bool
-    """Whether a scheduler can put the job elsewhere."""
+    """Whether a scheduler can requeue the job on other nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _JobDecision:
-    """What all nodes do next."""
+    """The next action of all nodes."""
 
     then: Then | None
-    """None: the ranks ended well."""
+    """The next action; None if the ranks ended without an error."""
     code: ExitCode
 
 
 def run_agent(root: Path, attempt: int, place: NodePlace, watch: StopWatch) -> ExitCode:
     """Run the ranks of this node until the run is finished, stopped or failed.
 
+    Args:
+        root: The run directory.
+        attempt: The attempt number.
+        place: The place of this agent in the job.
+        watch: Receives stop requests.
+
     Returns:
-        What the job ends with; unless the job goes elsewhere, result.json says the same.
+        The exit code of the job. result.json has the same code, unless the job is requeued.
+
+    Raises:
+        RendezvousError: Another node did not answer in time.
     """
     job = load_job(root)
     agent = _Agent(job, attempt, place, watch)
@@ -83,7 +92,7 @@ def run_agent(root: Path, attempt: int, place: NodePlace, watch: StopWatch) -> E
 
 
 class _Agent:
-    """One node's part in one attempt."""
+    """The agent of one node in one attempt."""
 
     def __init__(self, job: TrainJob, attempt: int, place: NodePlace, watch: StopWatch) -> None:
         self._job = job
@@ -91,7 +100,7 @@ class _Agent:
         self._place = place
         self._watch = watch
         self._logs = job.run_dir.attempt_logs(attempt)
-        # First of all: its imports go on while this process imports torch itself and looks at the node.
+        # Started first: its imports run while this process imports torch and checks the node.
         self._starter = self._new_starter()
         self._rendezvous = self._meet()
 
@@ -116,7 +125,7 @@ class _Agent:
         return Rendezvous(self._logs, self._place.node, self._place.nodes)
 
     def run(self) -> ExitCode:
-        """Check the nodes, then start the ranks until they end well or the nodes decide otherwise."""
+        """Check the nodes, then start the ranks until they succeed or the nodes decide to stop."""
         decision = self._agree("health", self._check_node())
         if decision.then is None:
             decision = self._agree("build", self._build_ops(), within_s=_BUILD_WITHIN_S)
@@ -139,10 +148,10 @@ class _Agent:
         faults = node_faults(self._job.plan, folders)
         if not faults:
             return None
-        return self._failure("node", f"{node_name()} is unfit: {'; '.join(faults)}")
+        return self._failure("node", f"node {node_name()} failed its health check: {'; '.join(faults)}")
 
     def _build_ops(self) -> Failure | None:
-        """What ranks will load is compiled before they start, once for all nodes that are alike."""
+        """Compile the kernels before the ranks start, once for all nodes of the same kind."""
         for op in ops_of(self._job.plan.kernels):
             stderr = build_in_child(op)
             if stderr is not None:
@@ -150,7 +159,7 @@ class _Agent:
         return None
 
     def _agree(self, topic: str, failure: Failure | None, within_s: float = _REPORT_WITHIN_S) -> _JobDecision:
-        """Report how this node fared and learn what all nodes do."""
+        """Report the result of this node; returns the decision of node 0."""
         report = {"failed": failure is not None, "failure": asdict(failure) if failure else None}
         self._rendezvous.report(topic, report)
         if self._place.node == 0:
@@ -161,11 +170,11 @@ class _Agent:
         return _JobDecision(heard["then"], ExitCode(heard["code"]))
 
     def _decide(self, topic: str, reports: list[Any]) -> _JobDecision:
-        """Node 0: from all reports to what follows, journaled."""
+        """Decide from all reports what follows, and journal it; called on node 0 only."""
         failures = [Failure(**report["failure"]) for report in reports if report and report["failed"]]
         silent = [str(node) for node, report in enumerate(reports) if report is None]
         if silent:
-            failures.append(self._failure("network", f"node {', '.join(silent)} of the job did not report"))
+            failures.append(self._failure("network", f"no report from node {', '.join(silent)} of the job"))
         cause = first_cause(failures)
         if cause is None:
             return _JobDecision(None, ExitCode.DONE if topic in ("health", "build") else self._ended_as())
@@ -190,7 +199,7 @@ class _Agent:
         return _JobDecision(then, cause.exit_code)
 
     def _run_ranks(self, restarts: int) -> Failure | None:
-        """Start the ranks once and wait for them; None when all ended well."""
+        """Start the ranks once and wait for them; returns None if all ended without an error."""
         if self._place.node == 0:
             for old in self._logs.glob("failure_rank_*.json"):
                 old.unlink()
@@ -206,7 +215,7 @@ class _Agent:
             except TimeoutError as error:
                 self._starter.kill()
                 return self._failure("hang", f"{error} on {node_name()}")
-            except Exception as error:  # noqa: BLE001 - the other nodes must learn of it, whatever it is
+            except Exception as error:  # noqa: BLE001 - any error must be reported to the other nodes
                 self._starter.kill()
                 failure = describe(error, rank=-1, time=time.time())
                 return failure.in_words(f"node agent on {node_name()}: {error}")
@@ -215,7 +224,7 @@ class _Agent:
             return None if ended.well else dog.hang or self._cause(ended)
 
     def _start_and_wait(self, restarts: int, scratch: Path, dog: Watchdog) -> Ended:
-        """One start of all ranks of this node, by a new server if the one before is gone."""
+        """Start all ranks of this node and wait for them; replaces the server if it died."""
         if not self._starter.is_alive():
             self._starter.close()
             self._starter = self._new_starter()
@@ -239,33 +248,33 @@ class _Agent:
         )
 
     def _cause(self, ended: Ended) -> Failure:
-        """Why this node's ranks failed: what they left in writing, or how the first one ended."""
+        """Return why this node's ranks failed: a failure that they wrote, or the end of the first one."""
         written = first_cause(read_failures(self._logs))
         if ended.codes and (written is None or written.failure_class == "network"):
-            # One that was killed comes before one that only lost its peer.
+            # A killed rank takes precedence over one that lost its peer.
             rank, code = min(ended.codes.items(), key=lambda item: item[1] > 0)
             if code < 0:
                 message = f"rank {rank} was killed by {signal.Signals(-code).name}"
                 return self._failure("killed", message, rank=rank)
             if written is None:
-                message = f"rank {rank} ended with exit code {code} and left no reason; its log may have one"
+                message = f"rank {rank} exited with code {code} without reporting an error; see its log"
                 return self._failure("killed", message, rank=rank)
         if written:
             return written
-        return self._failure("network", "its peers on another node were gone")
+        return self._failure("network", "ranks on another node were lost")
 
     def _node_environment(self) -> dict[str, str]:
-        """What is the same for all ranks of this node, at every start."""
+        """Return the environment that is equal for all ranks of this node and all starts."""
         cores = len(os.sched_getaffinity(0))
         environ = {
             **os.environ,
             "OMP_NUM_THREADS": str(max(1, cores // self._job.plan.ranks_per_node)),
             "TOKENIZERS_PARALLELISM": "false",
             "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
-            # The plan checked that model and data are here: nothing may depend on a hub at run time.
+            # The plan checked that model and data are local, so no hub is needed at run time.
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_OFFLINE": "1",
-            # DeepSpeed would look for a device while it is imported.
+            # Otherwise DeepSpeed looks for a device during its import.
             "DS_ACCELERATOR": self._job.plan.device,
         }
         if self._job.plan.device == "cpu":
@@ -273,7 +282,7 @@ class _Agent:
         return environ
 
     def _rank_environment(self, rank: int, local_rank: int, restarts: int, endpoint: str) -> dict[str, str]:
-        """What torch and DeepSpeed ask for, by the names that torchrun gives it, and our own."""
+        """Return the environment of one rank: torchrun's variables for torch and DeepSpeed, and our own."""
         plan = self._job.plan
         host, _, port = endpoint.rpartition(":")
         return {
@@ -285,7 +294,7 @@ class _Agent:
             "GROUP_WORLD_SIZE": str(plan.nodes),
             "MASTER_ADDR": host,
             "MASTER_PORT": port,
-            # The store is there already: all ranks are its clients.
+            # The store already exists; all ranks are clients.
             "TORCHELASTIC_USE_AGENT_STORE": "True",
             "TORCHELASTIC_RESTART_COUNT": "0",
             "TORCHELASTIC_MAX_RESTARTS": "0",
@@ -295,7 +304,7 @@ class _Agent:
         }
 
     def _restarts_since_checkpoint(self) -> int:
-        """Restarts that brought nothing: a week-long run may lose a rank now and then."""
+        """Return the number of restarts since the newest checkpoint; earlier ones are ignored."""
         count = 0
         for event in read_journal(self._job.run_dir.events):
             if isinstance(event, CheckpointSaved | Submitted):
@@ -305,7 +314,7 @@ class _Agent:
         return count
 
     def _ended_as(self) -> ExitCode:
-        """Ranks end with 0 both when finished and when stopped; the journal tells which."""
+        """Return the exit code of ranks that ended with 0: the journal records whether they were stopped."""
         stops = of_kind(read_journal(self._job.run_dir.events), Preempted)
         stopped = any(stop.attempt == self._attempt for stop in stops)
         return ExitCode.PREEMPTED if stopped else ExitCode.DONE

@@ -1,8 +1,8 @@
 """The process that starts the ranks of a node: `python -m train.node.forkserver CHANNEL METHOD MODULE ARGS`.
 
-With `fork` it imports once what every rank needs and forks each rank from itself: a rank then costs hardly
-any CPU time to start, and a shared file system is read once per node. With `spawn` it imports nothing, and
-each rank is a new interpreter. It has one thread and never uses a GPU: neither threads nor a CUDA context
+With `fork`, this process imports the modules of a rank once and forks each rank from itself: starting a rank
+then takes little CPU time, and a shared file system is read once per node. With `spawn`, it imports nothing
+and each rank is a new interpreter. It has one thread and never uses a GPU: neither threads nor a CUDA context
 survive a fork. Torch-free itself; `train/node/starter.py` is the node agent's side of the channel.
 
 Messages are lines of JSON. From the agent: `start` and `signal`. To the agent: `ready` or `failed`, then
@@ -29,8 +29,8 @@ from train.failures import RunError, UserError, describe
 from train.node.signals import STOP_SIGNALS, die_with_parent
 
 ONE_THREAD = {
-    # pyarrow's allocator starts a thread when it is imported, and numpy's OpenBLAS one per further core.
-    # Ranks compute with torch, whose threads start with its first computation and follow OMP_NUM_THREADS.
+    # Importing pyarrow starts a thread of its allocator, importing numpy one OpenBLAS thread per extra core.
+    # Ranks compute with torch, whose threads start with the first computation and obey OMP_NUM_THREADS.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "OPENBLAS_NUM_THREADS": "1",
     # Lets torch count GPUs without initialising CUDA.
@@ -38,16 +38,16 @@ ONE_THREAD = {
 }
 """Environment variables that keep imported libraries from starting threads or CUDA."""
 IMPORT_S_VARIABLE = "SHARDLINE_IMPORT_S"
-"""Tells a rank how many seconds of imports were made for its start before it was forked."""
+"""Variable with the seconds of imports for a rank's start that were made before it was forked."""
 _ARG_START = 45
-"""Place of arg_start, counted after the name, in /proc/PID/stat; arg_end follows."""
+"""Index of the field arg_start in /proc/PID/stat, counted after the name; arg_end follows it."""
 
 
 def main() -> None:
     """Import what ranks need, then start ranks until the agent closes the channel."""
     descriptor, method, module, *arguments = sys.argv[1:]
     die_with_parent()
-    # Ranks are started with them blocked, and unblock them once each has its own handler.
+    # Ranks start with these signals blocked and unblock them once their handlers are installed.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     with socket.socket(fileno=int(descriptor)) as channel:
         channel.set_inheritable(False)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 class _Server:
-    """The ranks that this process has started, and its channel to the agent."""
+    """Starts ranks on request of the agent and reports their end."""
 
     def __init__(self, channel: socket.socket, method: str, module: str) -> None:
         self._channel = channel
@@ -68,7 +68,7 @@ class _Server:
         self._woken, self._wake = os.pipe()
 
     def prepare(self, arguments: Sequence[str]) -> None:
-        """With `fork`: import; exit with the reason if that fails or leaves a thread behind."""
+        """Import the module with `fork`; exit with the failure if that fails or leaves a thread running."""
         began_s = time.monotonic()
         if self._method == "fork":
             try:
@@ -83,7 +83,7 @@ class _Server:
         self._send("ready", import_s=round(time.monotonic() - began_s, 3))
 
     def serve(self) -> None:
-        """Do what the agent asks for, and report every rank that ends."""
+        """Handle messages of the agent and report every rank that ends."""
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wake, False)
         signal.set_wakeup_fd(self._wake)
@@ -109,7 +109,7 @@ class _Server:
             self._start(message["arguments"], message["environ"], message["log"])
             return
         for pid in self._ranks:
-            # None of them was waited for, so their process ids are still theirs.
+            # These processes were not waited for, so their ids cannot have been reused.
             _send_signal(pid, signal.Signals(message["number"]))
 
     def _report_ended(self) -> None:
@@ -135,7 +135,7 @@ class _Server:
         self._send("started", pid=pid)
 
     def _become_rank(self, server: int, arguments: Sequence[str], environ: dict[str, str], log: str) -> None:
-        """In the child: a session, a log and an environment of its own, and nothing of the server's."""
+        """Turn the forked child into a rank: own session, log and environment; closes the server's files."""
         os.setsid()
         die_with_parent()
         if os.getppid() != server:
@@ -153,7 +153,7 @@ class _Server:
         os.close(self._wake)
         _show_as(words)
         if "numpy" in sys.modules:
-            # Forked ranks would all draw the same numbers.
+            # Otherwise all forked ranks would draw the same numbers.
             sys.modules["numpy"].random.seed()
         importlib.import_module(self._module).main(arguments)
         os._exit(0)
@@ -163,28 +163,28 @@ class _Server:
 
 
 def _refuse_threads() -> None:
-    """Raise if this process has a second thread: a lock that it holds would stay locked in every rank."""
+    """Raise an error if there is a second thread: a lock that it holds would stay locked in every rank."""
     others = [task for task in Path("/proc/self/task").iterdir() if int(task.name) != os.getpid()]
     names = [(task / "comm").read_text().strip() for task in others]
     if names:
         raise UserError(
-            f"the imports of a rank started {len(names)} threads ({', '.join(names)}), so ranks cannot be"
-            " forked from the process that made them; set train.start_method=spawn"
+            f"an import started {len(names)} threads ({', '.join(names)}), so ranks cannot be forked;"
+            " set train.start_method=spawn"
         )
 
 
 def _send_signal(pid: int, number: signal.Signals) -> None:
-    """Signal a rank; SIGKILL goes to all that it has started, too."""
+    """Signal a rank; SIGKILL is sent to its whole process group."""
     if number == signal.SIGKILL:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, number)
             return
-        # It does not lead a session yet.
+        # The rank does not lead a process group yet.
     os.kill(pid, number)
 
 
 def redirect_output(path: str) -> None:
-    """Send everything that this process prints, C libraries included, to a file; it has no input."""
+    """Redirect stdout and stderr of this process, C libraries included, to a file."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -192,7 +192,7 @@ def redirect_output(path: str) -> None:
 
 
 def _show_as(words: Sequence[str]) -> None:
-    """Let `ps` and `top` show this command instead of the server's own, as far as there is room."""
+    """Make `ps` and `top` show this command instead of the server's, truncated to the available space."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[_ARG_START]), int(fields[_ARG_START + 1])
     text = b"\0".join(word.encode() for word in words)[: end - start - 1]

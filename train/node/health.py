@@ -1,4 +1,4 @@
-"""Whether a node is fit to run its ranks, found out before they start."""
+"""Checks that a node can run its ranks, before they start."""
 
 import os
 import subprocess
@@ -15,11 +15,11 @@ _CHECK_WITHIN_S = 120
 
 
 def node_faults(plan: TrainPlan, folders: dict[str, Path]) -> list[str]:
-    """What is wrong with this node; nothing when it is fit.
+    """Return the faults of this node; empty if it is healthy.
 
     Args:
-        plan: What the run needs.
-        folders: Places that must take a file, by what they are called in a message.
+        plan: The plan, with the required GPUs and memory.
+        folders: Folders that must be writable, by their names for messages.
     """
     checks: tuple[Callable[[], Iterator[str]], ...] = (
         lambda: _gpus(plan),
@@ -33,14 +33,14 @@ def node_faults(plan: TrainPlan, folders: dict[str, Path]) -> list[str]:
 def _gpus(plan: TrainPlan) -> Iterator[str]:
     found = torch.cuda.device_count()
     if plan.device == "cuda" and found < plan.ranks_per_node:
-        yield f"{found} GPUs are usable, {plan.ranks_per_node} are needed"
+        yield f"{found} usable GPUs, {plan.ranks_per_node} needed"
 
 
 def _memory(plan: TrainPlan) -> Iterator[str]:
     needed_gb = (plan.host_gb_per_rank or 0.0) * plan.ranks_per_node
     free_gb = psutil.virtual_memory().available / 1e9
     if needed_gb > free_gb:
-        yield f"{free_gb:.1f} GB of memory are free, {needed_gb:.1f} GB are needed"
+        yield f"{free_gb:.1f} GB of free memory, {needed_gb:.1f} GB needed"
 
 
 def _disks(folders: dict[str, Path]) -> Iterator[str]:
@@ -53,9 +53,9 @@ def _disks(folders: dict[str, Path]) -> Iterator[str]:
                 file.flush()
                 os.fsync(file.fileno())
             if probe.read_bytes() != content:
-                yield f"{name} ({folder}) gave back other bytes than were written"
+                yield f"{name} ({folder}) returned different bytes than were written"
         except OSError as error:
-            yield f"{name} ({folder}) cannot be written: {error.strerror}"
+            yield f"cannot write to {name} ({folder}): {error.strerror}"
         finally:
             probe.unlink(missing_ok=True)
 
@@ -66,8 +66,9 @@ def _own_check(program: str | None) -> Iterator[str]:
     try:
         done = subprocess.run([program], capture_output=True, text=True, timeout=_CHECK_WITHIN_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield f"hardware.node_check {program} could not be run: {error}"
+        yield f"hardware.node_check={program} could not be run: {error}"
         return
     if done.returncode:
         output = (done.stdout + done.stderr).strip()[-300:]
-        yield f"hardware.node_check ended with {done.returncode}{': ' if output else ''}{output}"
+        found = f"hardware.node_check={program} exited with code {done.returncode}"
+        yield f"{found}: {output}" if output else found

@@ -1,6 +1,6 @@
-"""What a rank is doing, written where its node agent can see it at any moment. Torch-free.
+"""Heartbeats of ranks, which the node agent reads to detect hangs. Torch-free.
 
-One write of a few bytes into a file on the node's own disk: who hangs cannot be asked, only looked at.
+A heartbeat is one write of a few bytes to a file on the node's disk, which can be read while the rank hangs.
 """
 
 import os
@@ -11,42 +11,42 @@ from pathlib import Path
 from train.step_number import StepNumber
 
 HEARTBEAT_VARIABLE = "SHARDLINE_HEARTBEATS"
-"""Names the folder of this node's heartbeats."""
+"""Variable with the folder of this node's heartbeats."""
 _WIDTH = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """The last sign of life of one rank."""
+    """The last heartbeat of one rank."""
 
     rank: int
     pid: int
     at_s: float
-    """time.monotonic(), which all processes of a node share."""
+    """Time of the heartbeat by time.monotonic(), which all processes of a node share."""
     steady: bool
-    """In the middle of training, where steps take alike; starting, saving and assessing take longer."""
+    """Whether the rank is within regular steps; start, save and assessment may take longer."""
     step: int
     phase: str
 
 
 class Heartbeat:
-    """A rank's side."""
+    """Writes the heartbeats of one rank."""
 
     def __init__(self, folder: Path, rank: int) -> None:
-        """Open this rank's file and give the first sign."""
+        """Open this rank's file and write the first heartbeat."""
         self._file = os.open(folder / f"rank_{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         self.number = StepNumber()
-        """Written into every beat."""
+        """The current step, written into every heartbeat."""
         self.warm = False
-        """Whether a step was made: the first one may compile and take long."""
+        """Whether a step was completed: the first one may take long, for instance to compile."""
         self.beat("start")
 
     def beat(self, phase: str) -> None:
-        """Something begins that may take long: a start, a save, an assessment."""
+        """Begin a phase that may take long: a start, a save or an assessment."""
         self._write(phase, steady=False)
 
     def tick(self, phase: str) -> None:
-        """The next part of a step begins."""
+        """Begin the next part of a step."""
         self._write(phase, steady=self.warm)
 
     def _write(self, phase: str, *, steady: bool) -> None:
@@ -55,7 +55,7 @@ class Heartbeat:
 
 
 def read_beats(folder: Path) -> list[Beat]:
-    """The last beat of every rank that has started, by rank."""
+    """Return the last heartbeat of every started rank, sorted by rank."""
     beats = []
     for path in folder.glob("rank_*"):
         words = path.read_text().split(maxsplit=4)

@@ -1,6 +1,6 @@
-"""Where the node agents of a job meet: a store on node 0 whose address stands in the run directory.
+"""The rendezvous of a job's node agents: a store on node 0, with its address in the run directory.
 
-No port is fixed: node 0 takes a free one and publishes it.
+Node 0 chooses a free port and publishes it.
 """
 
 import json
@@ -19,17 +19,17 @@ _FIND_WITHIN_S = 300.0
 
 
 class RendezvousError(Exception):
-    """Another node did not come, or did not answer in time."""
+    """Another node did not join or answer in time."""
 
 
 class Rendezvous:
-    """The store, as agents use it: each node reports, node 0 collects and announces."""
+    """Exchanges reports and decisions: each node reports, node 0 collects and announces."""
 
     def __init__(self, folder: Path, node: int, nodes: int) -> None:
-        """Open the store on node 0, find it on the others.
+        """Open the store on node 0 and connect to it on other nodes.
 
         Raises:
-            RendezvousError: node 0 did not publish an address.
+            RendezvousError: Node 0 did not publish an address in time.
         """
         self.node = node
         self.nodes = nodes
@@ -40,7 +40,7 @@ class Rendezvous:
             self._store = self._new_store()
             write_json(published, {"endpoint": f"{self.host}:{self._store.port}"})
         else:
-            _wait_for(published.exists, _FIND_WITHIN_S, "node 0 published no address")
+            _wait_for(published.exists, _FIND_WITHIN_S, "node 0 did not publish its address")
             host, _, port = json.loads(published.read_text())["endpoint"].rpartition(":")
             self._store = TCPStore(host, int(port), is_master=False, wait_for_workers=False)
 
@@ -48,28 +48,30 @@ class Rendezvous:
         """Open a new store on node 0 for one start of the ranks; returns its address, on every node.
 
         Raises:
-            RendezvousError: node 0 did not open one.
+            RendezvousError: Node 0 did not open a store in time.
         """
         name = f"{topic}/store"
         if self.node == 0:
             self._of_ranks = self._new_store()
             self._store.set(name, json.dumps(f"{self.host}:{self._of_ranks.port}"))
-        _wait_for(lambda: self._store.check([name]), _FIND_WITHIN_S, "node 0 opened no store for the ranks")
+        _wait_for(
+            lambda: self._store.check([name]), _FIND_WITHIN_S, "node 0 did not open a store for the ranks"
+        )
         return str(self._read(name))
 
     def report(self, topic: str, value: Any) -> None:
-        """Say how this node fared."""
+        """Report the result of this node."""
         self._store.set(f"{topic}/{self.node}", json.dumps(value))
 
     def reported_elsewhere(self, topic: str, field: str) -> bool:
-        """Whether another node has reported with a field set."""
+        """Return whether another node has reported with `field` set."""
         others = (node for node in range(self.nodes) if node != self.node)
         return any(
             self._store.check([f"{topic}/{node}"]) and self._read(f"{topic}/{node}")[field] for node in others
         )
 
     def collect(self, topic: str, within_s: float) -> list[Any]:
-        """What every node reported, in order; None for one that did not in time."""
+        """Return the reports of all nodes, in order; None for each node without a report in time."""
         names = [f"{topic}/{node}" for node in range(self.nodes)]
         deadline = time.monotonic() + within_s
         while not self._store.check(names) and time.monotonic() < deadline:
@@ -77,17 +79,19 @@ class Rendezvous:
         return [self._read(name) if self._store.check([name]) else None for name in names]
 
     def announce(self, topic: str, value: Any) -> None:
-        """Node 0 tells all nodes what follows."""
+        """Announce the decision of node 0 to all nodes."""
         self._store.set(f"{topic}/decision", json.dumps(value))
 
     def hear(self, topic: str, within_s: float) -> Any:
-        """What node 0 announced.
+        """Wait for the decision of node 0.
 
         Raises:
-            RendezvousError: it did not in time.
+            RendezvousError: Node 0 announced none in time.
         """
         name = f"{topic}/decision"
-        _wait_for(lambda: self._store.check([name]), within_s, f"node 0 announced nothing of {topic}")
+        _wait_for(
+            lambda: self._store.check([name]), within_s, f"node 0 did not announce a decision on {topic}"
+        )
         return self._read(name)
 
     def _new_store(self) -> TCPStore:

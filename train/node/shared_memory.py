@@ -1,4 +1,4 @@
-"""Shared memory that killed ranks left behind. Torch-free."""
+"""Removes shared memory left by killed ranks. Torch-free."""
 
 import os
 import time
@@ -8,14 +8,14 @@ import psutil
 
 _NAMES = ("nccl-*", "torch_*", "gloo_*", "sem.mp-*", "psm_*")
 _YOUNG_S = 60.0
-"""Whoever made a file may not have opened it yet."""
+"""Minimum age of files to remove: a process may not have opened a younger file yet."""
 
 
 def sweep_shared_memory(folder: Path = Path("/dev/shm")) -> list[str]:  # noqa: S108 - the kernel's own
-    """Remove what libraries left in shared memory: files of this user's that no live process has open.
+    """Remove leftovers of libraries in shared memory: this user's files that no live process has open.
 
     Returns:
-        Names of the files that were removed.
+        Names of the removed files.
     """
     if not folder.is_dir():
         return []
@@ -35,7 +35,7 @@ def sweep_shared_memory(folder: Path = Path("/dev/shm")) -> list[str]:  # noqa: 
 
 
 def _mapped_paths() -> set[str]:
-    """Files that this user's live processes have mapped or open."""
+    """Return the files that this user's live processes have mapped or open."""
     paths: set[str] = set()
     for process in psutil.process_iter():
         try:

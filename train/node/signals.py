@@ -1,4 +1,4 @@
-"""Signals set a flag, nothing more; the loop acts on it at a step boundary. Torch-free."""
+"""Stop signals: handlers only set a flag, which the loop reads between steps. Torch-free."""
 
 import ctypes
 import signal
@@ -13,13 +13,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
-    """Whether this process was asked to stop, and by which signal."""
+    """A request for this process to stop, with the signal that made it."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
 
     def install(self) -> None:
-        """Take over the stop signals of this process; one that came earlier and was held back arrives now."""
+        """Handle the stop signals of this process; blocked signals that arrived earlier are delivered now."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._receive)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -32,19 +32,19 @@ class StopRequest:
 
 
 class StopWatch(threading.Thread):
-    """Passes requests to stop on from a node agent to its ranks, whenever they come.
+    """Forwards stop requests from a node agent to its ranks.
 
-    The main thread blocks the signals, and so do the ranks that it starts, until each has its own handler: a
-    stop that comes while they start is held back rather than lost, or deadly. This thread takes them.
+    The main thread blocks the signals, as do the ranks that it starts, until their handlers are installed: a
+    stop that arrives during a start is delayed instead of lost or fatal. This thread receives the signals.
     """
 
     tell: Callable[[signal.Signals], None] | None = None
-    """Signals all ranks that there are; None while there can be none."""
+    """Sends a signal to all ranks; None while no ranks can exist."""
 
     _LOOK_EVERY_S = 0.5
 
     def __init__(self, stop_request: Path, note: Callable[[str], None]) -> None:
-        """Watch for signals, and for a file that asks for the same; `note` is told once which it was."""
+        """Watch for stop signals and for the file `stop_request`; `note` is called once with the reason."""
         super().__init__(daemon=True)
         self.reason: str | None = None
         self._stop_request = stop_request
@@ -54,7 +54,7 @@ class StopWatch(threading.Thread):
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
     def run(self) -> None:
-        """Once there was a request, tell every rank, also those that start later."""
+        """Forward a request to every rank, including those that start later."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         noted = False
         while True:
@@ -72,7 +72,11 @@ class StopWatch(threading.Thread):
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when the one that started it dies: no orphan keeps a GPU."""
+    """Have the kernel kill this process when its parent dies, so that no orphan keeps a GPU.
+
+    Raises:
+        OSError: The kernel rejected the request.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")

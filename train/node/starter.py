@@ -27,42 +27,43 @@ _WAIT_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A rank that ended."""
+    """The end of a rank."""
 
     pid: int
     code: int
-    """Its exit code, or the negative number of the signal that ended it."""
+    """The exit code, or the negative number of the signal that ended the rank."""
 
 
 class ServerDiedError(Exception):
-    """The process that starts the ranks is gone, and with it all ranks."""
+    """The process that starts the ranks died, and all ranks with it."""
 
 
 class ImportsFailedError(Exception):
-    """What ranks need could not be imported."""
+    """The modules of a rank could not be imported."""
 
     def __init__(self, failure: Failure) -> None:
-        """Keep what the server reported."""
+        """Store the failure that the server reported."""
         super().__init__(failure.message)
         self.failure = failure
 
 
 class Starter:
-    """Starts ranks through a server of its own, passes signals on to them, and learns how they end.
+    """Starts ranks through a server process, forwards signals to them and reports how they end.
 
-    Ranks die with the server, and the server with the thread that made this object.
+    The ranks die with the server, and the server dies with the thread that created this object.
     """
 
     def __init__(
         self, method: StartMethod, module: str, arguments: Sequence[str], environ: Mapping[str, str]
     ) -> None:
-        """Start the server, which begins to import at once.
+        """Start the server, which begins its imports immediately.
 
         Args:
-            method: Whether ranks are forked from the server or are interpreters of their own.
-            module: Has `preload(*arguments)`, for `fork`, and `main(arguments)`, or runs with `python -m`.
-            arguments: For `preload`.
-            environ: For the server and all ranks.
+            method: Whether ranks are forked from the server or are new interpreters.
+            module: Module that has `preload(*arguments)` and `main(arguments)`; `spawn` runs it with
+                `python -m`.
+            arguments: Arguments of `preload`.
+            environ: Environment of the server and all ranks.
         """
         self._ready = False
         self._events: deque[dict[str, Any]] = deque()
@@ -82,45 +83,45 @@ class Starter:
 
     @property
     def pid(self) -> int:
-        """Process id of the server."""
+        """The process id of the server."""
         return self._server.pid
 
     def wait_ready(self, within_s: float) -> float:
         """Wait for the server's imports.
 
         Returns:
-            Seconds that they took; 0 when they were waited for before.
+            Seconds that the imports took; 0 if they were waited for before.
 
         Raises:
-            ImportsFailedError: they failed.
-            ServerDiedError: the server was killed meanwhile.
-            TimeoutError: they did not end in time.
+            ImportsFailedError: An import failed.
+            ServerDiedError: The server died.
+            TimeoutError: The imports did not end in time.
         """
         if self._ready:
             return 0.0
         event = self._next(within_s)
         if event is None:
-            raise TimeoutError(f"the imports that ranks need took longer than {within_s:.0f} s")
+            raise TimeoutError(f"the imports of the ranks did not finish within {within_s:.0f} s")
         if event["event"] == "failed":
             raise ImportsFailedError(Failure(**event["failure"]))
         self._ready = True
         return float(event["import_s"])
 
     def is_alive(self) -> bool:
-        """Whether the server still runs."""
+        """Return whether the server is running."""
         return self._server.poll() is None
 
     def start(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
         """Start one rank; returns its process id.
 
         Args:
-            arguments: For the module's `main`.
-            environ: Added to the server's environment.
-            log: Where all that the rank prints is appended.
+            arguments: Arguments of the module's `main`.
+            environ: Variables added to the server's environment.
+            log: File to which the rank's output is appended.
 
         Raises:
-            ServerDiedError: the server is gone.
-            TimeoutError: the server does not answer.
+            ServerDiedError: The server died.
+            TimeoutError: The server did not answer in time.
         """
         try:
             self._send({"do": "start", "arguments": arguments, "environ": dict(environ), "log": str(log)})
@@ -131,7 +132,7 @@ class Starter:
             event = self._receive(_ANSWER_WITHIN_S)
             if event is None:
                 raise TimeoutError(
-                    f"the process that starts the ranks is silent for {_ANSWER_WITHIN_S:.0f} s"
+                    f"the process that starts the ranks did not answer within {_ANSWER_WITHIN_S:.0f} s"
                 )
             if event["event"] == "started":
                 self._pids.add(event["pid"])
@@ -139,15 +140,15 @@ class Starter:
             self._events.append(event)
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Signal every live rank; with SIGKILL also the processes it started. May come from any thread."""
+        """Signal every live rank, with SIGKILL also its child processes. Thread-safe."""
         with contextlib.suppress(OSError):
             self._send({"do": "signal", "number": int(number)})
 
     def next_exit(self, within_s: float) -> Exit | None:
-        """The next rank that ended; None if none did in time.
+        """Wait for a rank to end; returns None if none ended in time.
 
         Raises:
-            ServerDiedError: the server is gone.
+            ServerDiedError: The server died.
         """
         event = self._next(within_s)
         if event is None:
@@ -156,25 +157,25 @@ class Starter:
         return Exit(event["pid"], event["code"])
 
     def kill(self) -> None:
-        """Kill the server, and with it all ranks; return when they are gone."""
+        """Kill the server and with it all ranks; returns once they have ended."""
         self._server.kill()
         self._server.wait()
         self._wait_gone()
 
     def close(self) -> None:
-        """End the server, which has no ranks any more."""
+        """End the server after all ranks have ended."""
         self._channel.close()
         self.kill()
 
     def _how_it_died(self) -> str:
-        """What ended the server, once all its ranks are gone."""
+        """Return how the server ended, after waiting for its ranks to end."""
         self._wait_gone()
         code = self._server.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"the process that starts the ranks {how}"
 
     def _wait_gone(self) -> None:
-        """The kernel kills ranks when their server dies; nothing is started while they hold a GPU."""
+        """Wait until the kernel has killed the ranks of a dead server, as they may still hold a GPU."""
         deadline = time.monotonic() + _GONE_WITHIN_S
         while any(_is_live(pid) for pid in self._pids) and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
@@ -188,13 +189,13 @@ class Starter:
         return self._events.popleft() if self._events else self._receive(within_s)
 
     def _receive(self, within_s: float) -> dict[str, Any] | None:
-        """The next message of the server, past those that wait in `_events`."""
+        """Receive the next message of the server; messages in `_events` are not considered."""
         deadline = time.monotonic() + within_s
         while b"\n" not in self._unfinished:
             left_s = deadline - time.monotonic()
             if left_s < 0:
                 return None
-            # In short waits: Python runs signal handlers between them.
+            # Python runs signal handlers only between these short waits.
             if not select.select([self._channel], [], [], min(left_s, _WAIT_S))[0]:
                 continue
             try:
@@ -210,7 +211,7 @@ class Starter:
 
 
 def _is_live(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be waited for does not."""
+    """Return whether a process is running; zombies are not."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False

@@ -1,4 +1,4 @@
-"""Waits for the ranks of one start, and ends those whose peers are gone. Torch-free."""
+"""Waits for the ranks of one start, and kills the rest once a rank has failed. Torch-free."""
 
 import signal
 import time
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from train.node.starter import Starter
 
 GRACE_S = 1.0
-"""For ranks to end by themselves, and to write down why, once a peer is gone. One that waits in a
-collective on a GPU never does."""
+"""Seconds for ranks to end and report why after a peer failed; a rank that waits in a collective on a GPU
+never ends by itself."""
 _LOOK_EVERY_S = 0.2
 _KILL_WITHIN_S = 15.0
 
@@ -19,28 +19,28 @@ class Ended:
     """How the ranks of one start ended."""
 
     codes: Mapping[int, int]
-    """By rank that failed before any was killed here: its exit code, or minus the signal that ended it."""
+    """Exit code, or negative signal number, by rank; only ranks that failed before any was killed here."""
     killed_here: bool
-    """Whether ranks had to be killed because a peer, here or on another node, was gone."""
+    """Whether ranks were killed because another rank, here or on another node, had failed."""
 
     @property
     def well(self) -> bool:
-        """Whether all ended by themselves and without an error."""
+        """Whether all ranks ended by themselves without an error."""
         return not self.codes and not self.killed_here
 
 
 def supervise(starter: Starter, ranks: Mapping[int, int], peers_gone: Callable[[], bool]) -> Ended:
-    """Wait until all ranks have ended; kill the rest soon after one of them, or a peer elsewhere, failed.
+    """Wait until all ranks have ended; kill the rest shortly after a rank, here or elsewhere, has failed.
 
-    A stop request makes no difference: ranks that save and end well are waited for.
+    After a stop request, ranks that are saving are waited for.
 
     Args:
-        starter: What started them.
+        starter: The starter of the ranks.
         ranks: The rank of each process id.
-        peers_gone: Whether ranks of this node wait in vain, for a reason that does not show here.
+        peers_gone: Returns whether ranks on another node have failed, or a rank here hangs.
 
     Raises:
-        ServerDiedError: the starter's server died, and the ranks with it.
+        ServerDiedError: The starter's server died, and the ranks with it.
     """
     left, codes = dict(ranks), dict[int, int]()
     kill_at: float | None = None
@@ -56,7 +56,7 @@ def supervise(starter: Starter, ranks: Mapping[int, int], peers_gone: Callable[[
             kill_at = now + GRACE_S
         if left and kill_at is not None and now >= kill_at:
             if killed and now >= kill_at + _KILL_WITHIN_S:
-                # The server itself does not react, for instance because it was stopped.
+                # The server does not respond, for instance because it was stopped by a signal.
                 starter.kill()
                 break
             if not killed:

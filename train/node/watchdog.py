@@ -1,4 +1,4 @@
-"""Watches the ranks of a node: ends them when one is silent for too long.
+"""Watches the heartbeats of a node's ranks and kills all ranks when one hangs.
 
 Torch-free; runs as a thread of the node agent.
 """
@@ -17,18 +17,18 @@ from train.failures import Failure, node_name
 from train.node.heartbeat import Beat, read_beats
 
 DUMP_SIGNAL = signal.SIGQUIT
-"""Makes a rank write the stacks of all its threads into its log."""
+"""Signal on which a rank writes the stacks of all its threads to its log."""
 LONG_PHASE_FACTOR = 6
-"""How much longer a start, a first step, a save or an assessment may be silent."""
+"""Factor on the time-out for a start, a first step, a save or an assessment."""
 _LOOK_EVERY_S = 0.25
 _DUMP_WITHIN_S = 3.0
 
 
 class Watchdog(threading.Thread):
-    """Looks at the heartbeats of one start of the ranks until told to stop."""
+    """Checks the heartbeats of one start of the ranks until `stop` is called."""
 
     def __init__(self, heartbeats: Path, logs: Path, hang_timeout_s: float) -> None:
-        """Watch a folder of heartbeats; `logs` is where the ranks write."""
+        """Watch a folder of heartbeats; `logs` is the folder of the ranks' logs."""
         super().__init__(daemon=True)
         self.hang: Failure | None = None
         self._heartbeats = heartbeats
@@ -37,7 +37,7 @@ class Watchdog(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """End all ranks of this node on the first silence."""
+        """Kill all ranks of this node once one hangs."""
         while not self._over.wait(_LOOK_EVERY_S):
             beats = read_beats(self._heartbeats)
             if silent := find_silent(beats, time.monotonic(), self._hang_timeout_s):
@@ -47,7 +47,7 @@ class Watchdog(threading.Thread):
                 return
 
     def stop(self) -> None:
-        """The ranks have ended by themselves."""
+        """Stop watching, after the ranks have ended."""
         self._over.set()
         self.join()
 
@@ -56,17 +56,17 @@ class Watchdog(threading.Thread):
         stopped = "; it was stopped by a signal" if _is_stopped(silent.pid) else ""
         return Failure(
             failure_class="hang",
-            message=f"rank {silent.rank} on {node_name()} was silent for {silent_s:.0f} s in"
+            message=f"rank {silent.rank} on {node_name()} sent no heartbeat for {silent_s:.0f} s in"
             f" {silent.phase} of step {silent.step}{stopped}; the stacks of all ranks are in their logs",
             rank=silent.rank,
             host=node_name(),
-            # When it fell silent: of several nodes that report, the first one has the cause.
+            # Time of the last heartbeat: of several nodes that report, the earliest has the cause.
             time=time.time() - silent_s,
             detail="",
         )
 
     def _dump_stacks(self, beats: Sequence[Beat]) -> None:
-        """Ask every rank for its stacks and wait until each log has grown; a stopped rank is woken for it."""
+        """Make every rank dump its stacks and wait until each log has grown; stopped ranks are continued."""
         logs = [self._logs / f"rank_{beat.rank}.log" for beat in beats]
         before = [_size(log) for log in logs]
         for beat in beats:
@@ -80,9 +80,9 @@ class Watchdog(threading.Thread):
 
 
 def find_silent(beats: Sequence[Beat], now_s: float, hang_timeout_s: float) -> Beat | None:
-    """The rank to blame once any was silent for too long: a stopped one, else the one longest silent.
+    """Return the hanging rank once any exceeds its time-out: a stopped one, else the longest silent one.
 
-    Ranks wait for each other, so all of them fall silent; the first to do so holds up the rest.
+    Ranks wait for each other, so all of them fall silent; the first one blocks the others.
     """
     allowed = {True: hang_timeout_s, False: hang_timeout_s * LONG_PHASE_FACTOR}
     if not any(now_s - beat.at_s > allowed[beat.steady] for beat in beats):
