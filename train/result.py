@@ -1,6 +1,6 @@
-"""result.json: how a run ended. One type, one writer, one reader. Torch-free.
+"""The result of a run in result.json: its types, one writer and one reader. Torch-free.
 
-The keys are an API: scripts read them. Keys may be added, each with a default for the files written before.
+The keys are an API for scripts. Keys may be added, with a default for older files.
 """
 
 import json
@@ -19,10 +19,10 @@ _WHY = {"why": "reason"}
 
 @record
 class SetScores(Record):
-    """What a set scored. A number that was not finite is None."""
+    """The scores of a set; None for values that are not finite."""
 
     set: str
-    """The data role that served: test, held_out, validation, general."""
+    """The data role that was used: test, held_out, validation or general."""
     rows: int
     tokens: int
     loss: float | None
@@ -32,7 +32,7 @@ class SetScores(Record):
 
     @property
     def measures(self) -> dict[str, float]:
-        """The measures that the set has, by name."""
+        """The measures of the set, by name."""
         found = {
             "loss": self.loss,
             "perplexity": self.perplexity,
@@ -47,13 +47,13 @@ class Evaluation(Record):
     """The scores of both models, by set: `task`, `general`."""
 
     base: Mapping[str, SetScores]
-    """Empty with eval.base=false."""
+    """Scores of the base model; empty with eval.base=false."""
     tuned: Mapping[str, SetScores]
 
 
 @record
 class AnswerPair(Record):
-    """A held-out question, answered before and after."""
+    """A held-out question with the answers before and after training."""
 
     question: str
     reference: str | None
@@ -71,7 +71,7 @@ class BestCheckpoint(Record):
 
 @record
 class Finished(Record):
-    """The run trained to its end; the exported model is there."""
+    """The result of a completed run with an exported model."""
 
     outcome: ClassVar[Literal["COMPLETED"]] = "COMPLETED"
     exit_code: ClassVar[ExitCode] = ExitCode.DONE
@@ -79,22 +79,22 @@ class Finished(Record):
     step: int
     total_steps: int
     ended_early: str | None = None
-    """Why it ended before its last step."""
+    """The reason why the run ended before its last step; None if it did not."""
     data: DataReport | None = None
     samples: int
     tokens: int
     attempts: int
     restarts: int
-    """In place, over all attempts."""
+    """Number of restarts in place, over all attempts."""
     job_id: str | None
     seconds_since_first_submit: float | None
     allocated_s: float
-    """How long all attempts held their ranks."""
+    """Seconds for which all attempts held their ranks."""
     rank_hours: float
     goodput: Mapping[str, float] | None = None
-    """Shares of that time by use."""
+    """Shares of the rank hours by use."""
     tokens_per_s: float | None
-    """The median of all reports."""
+    """Median over all rows of metrics."""
     best: BestCheckpoint
     evaluated_step: int
     evaluation: Evaluation
@@ -105,37 +105,37 @@ class Finished(Record):
 
 @record
 class Failed(Record):
-    """The run failed, and nothing starts it again but `shardline resume`."""
+    """The result of a failed run, which only `shardline resume` starts again."""
 
     outcome: ClassVar[Literal["FAILED"]] = "FAILED"
     renamed = _WHY
 
     reason: str
-    """In the file under the key `why`."""
+    """Why the run failed; the key in the file is `why`."""
     exit_code: ExitCode = ExitCode.RUN_FAILED
     failure_class: FailureClass | Literal["no_progress"] | None = None
-    """None if Slurm did not take the job."""
+    """The class of the failure; None if Slurm rejected the job."""
     attempts: int | None = None
-    """The attempt that failed; None if it was none of them."""
+    """The attempt that failed; None if the failure was outside an attempt."""
     time: float | None = None
-    """When; `write_result` fills it in."""
+    """Time of the failure, set by `write_result`."""
 
 
 RunResult = Finished | Failed
 
 
 def write_result(run: RunDir, result: RunResult) -> None:
-    """Write result.json, whole."""
+    """Write result.json."""
     if isinstance(result, Failed) and result.time is None:
         result = replace(result, time=now())
     write_json(run.result, result_row(result))
 
 
 def read_result(run: RunDir) -> RunResult | None:
-    """How the run ended; None while result.json is not there.
+    """Read result.json; returns None if it does not exist.
 
     Raises:
-        RecordError: the file is not one that a version of Shardline writes.
+        RecordError: The content is invalid.
     """
     try:
         text = run.result.read_text()
@@ -151,25 +151,25 @@ def read_result(run: RunDir) -> RunResult | None:
 
 
 def finished_result(run: RunDir) -> Finished | None:
-    """The result of a run that is complete; None for any other."""
+    """Return the result of a completed run; None for any other run."""
     result = read_result(run)
     return result if isinstance(result, Finished) else None
 
 
 def require_finished(run: RunDir) -> Finished:
-    """The result of a run that is known to be complete.
+    """Return the result of a run that must be complete.
 
     Raises:
-        RecordError: result.json is gone, or it is that of a failed run.
+        RecordError: result.json does not exist, or is the result of a failed run.
     """
     result = finished_result(run)
     if result is None:
-        raise RecordError(f"{run.result} is not that of a finished run")
+        raise RecordError(f"{run.result} is missing or is the result of a failed run")
     return result
 
 
 def result_row(result: RunResult) -> dict[str, Any]:
-    """The keys and values of result.json."""
+    """Return the keys and values of result.json."""
     row = {"outcome": result.outcome, **to_row(result, whole=True)}
     return {"why" if name == "reason" else name: value for name, value in row.items()}
 

@@ -229,8 +229,8 @@ def test_journals_of_earlier_versions_are_read(tmp_path: Path):
         (line(time=None), "missing field time"),
         (line(where="n1"), "unknown field 'where'; known fields: time, attempt, step, reason"),
         (line(why="SIGTERM"), "unknown field 'why'"),
-        (line(step="9"), "step: '9' is not int"),
-        (line(step=True), "step: True is not int"),
+        (line(step="9"), "step: invalid value '9'; expected int"),
+        (line(step=True), "step: invalid value True; expected int"),
         (
             {"time": 1.0, "event": "phase", "attempt": 1, "phase": "trian"},
             "event 'phase': phase: unknown phase 'trian'; known: imports, prepare model, ",
@@ -239,7 +239,10 @@ def test_journals_of_earlier_versions_are_read(tmp_path: Path):
             {**event_row(RUN_EVENTS["crashed"]), "then": "retry"},
             "then: unknown value 'retry'; allowed: restart, requeue, stop",
         ),
-        ({**event_row(RUN_EVENTS["rollback"]), "skipped": [7]}, "skipped: [7] is not a list of 2"),
+        (
+            {**event_row(RUN_EVENTS["rollback"]), "skipped": [7]},
+            "skipped: invalid value [7]; expected a list of 2 values",
+        ),
     ],
 )
 def test_what_is_not_known_is_refused(tmp_path: Path, row: dict[str, Any], message: str):
@@ -268,5 +271,5 @@ def test_a_run_that_has_written_nothing_has_an_empty_journal(tmp_path: Path):
 
 def test_the_kinds_are_documented():
     rows = KINDS.table()
-    assert ("gave_up", "reason", "Too many attempts in a row made no checkpoint; the run failed.") in rows
+    assert ("gave_up", "reason", "Too many attempts in a row saved no checkpoint; the run failed.") in rows
     assert all(meaning.endswith(".") for _, _, meaning in [*rows, *SWEEP_KINDS.table()])

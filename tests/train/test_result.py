@@ -172,7 +172,7 @@ def test_another_file_is_refused(tmp_path: Path, value: Any, message: str):
 def test_a_failed_run_has_no_verdict_to_show(tmp_path: Path):
     run = RunDir(tmp_path)
     write_result(run, Failed(reason="it broke"))
-    with pytest.raises(RecordError, match="not that of a finished run"):
+    with pytest.raises(RecordError, match="missing or is the result of a failed run"):
         require_finished(run)
 
 

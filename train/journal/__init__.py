@@ -1,1 +1,1 @@
-"""events.jsonl of a run: one frozen type for each kind of event, one writer (`RunDir.log`), one reader."""
+"""The journal events.jsonl: a frozen type per kind of event, one writer (`RunDir.log`) and one reader."""

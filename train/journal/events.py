@@ -1,8 +1,8 @@
-"""Every kind of event in a run's journal, in the order in which a run meets them.
+"""All kinds of events in a run's journal, in the order in which they occur in a run.
 
-The names of kinds and fields are an API: they stay. A field that is added later needs a default for the
-journals written before, and `renamed` maps a field that had another name. The frozen code of a run reads what
-today's commands write into its journal (`submitted`, `changed`, `cancelled`): those three stay as they are.
+The names of kinds and fields are an API and must not change. A new field needs a default, for older journals;
+`renamed` maps the old name of a field. The snapshot of a run's code reads events that newer commands write
+(`submitted`, `changed`, `cancelled`), so these three must not change at all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,20 +25,20 @@ class Submitted(RunEvent):
     event = "submitted"
     executor: Literal["local", "slurm"]
     name: str | None = None
-    """The job's name under Slurm."""
+    """The job name in Slurm."""
     host: str | None = None
-    """The machine, for a job that Slurm does not run."""
+    """The machine of a job outside Slurm."""
 
 
 @record
 class Changed(RunEvent):
-    """The config or the versions differ from those that the run had before."""
+    """The config or package versions changed since the last submission."""
 
     event = "changed"
     keys: Sequence[str]
-    """Each as text: the key, both values, and what follows."""
+    """The changes as text: key, both values and the consequence."""
     insisted: Sequence[str]
-    """Keys that --allow-change named."""
+    """Keys passed with --allow-change."""
 
 
 @record
@@ -51,7 +51,7 @@ class Cancelled(RunEvent):
 
 @record
 class Superseded(RunEvent):
-    """A job of an earlier submission started and ended at once."""
+    """A job of an earlier submission started and exited immediately."""
 
     event = "superseded"
     job_id: str
@@ -59,28 +59,28 @@ class Superseded(RunEvent):
 
 @record
 class AskedToStop(RunEvent):
-    """A node agent was asked to save and stop."""
+    """A node agent received a request to save and stop."""
 
     event = "asked_to_stop"
     renamed = _BY
     reason: str
-    """The signal."""
+    """The signal of the request."""
     pid: int
 
 
 @record
 class Requeued(RunEvent):
-    """The job was about to go back into Slurm's queue."""
+    """The job was about to be requeued in Slurm."""
 
     event = "requeued"
     job_id: str
     without: Sequence[str]
-    """Nodes that are left out from now on."""
+    """Nodes that are excluded from now on."""
 
 
 @record
 class RequeueFailed(RunEvent):
-    """Slurm did not take the job back; the run failed."""
+    """Slurm rejected the requeue; the run failed."""
 
     event = "requeue_failed"
     job_id: str
@@ -89,7 +89,7 @@ class RequeueFailed(RunEvent):
 
 @record
 class GaveUp(RunEvent):
-    """Too many attempts in a row made no checkpoint; the run failed."""
+    """Too many attempts in a row saved no checkpoint; the run failed."""
 
     event = "gave_up"
     reason: str
@@ -100,7 +100,7 @@ class AttemptEvent(RunEvent):
     """An event that belongs to one attempt."""
 
     attempt: int
-    """From 1; each start of the job is one."""
+    """Number of the attempt, counted from 1; each start of the job is an attempt."""
 
 
 @record
@@ -110,12 +110,12 @@ class AttemptBegun(AttemptEvent):
     event = "attempt"
     job_id: str
     nodes: str | None
-    """As Slurm writes them; None without Slurm."""
+    """The node list in Slurm's notation; None without Slurm."""
 
 
 @record
 class FaultsInjected(AttemptEvent):
-    """Faults are injected on purpose."""
+    """Faults are injected deliberately, for tests."""
 
     event = "faults"
     wanted: str
@@ -130,14 +130,14 @@ class PhaseBegun(AttemptEvent):
 
     @classmethod
     def upgraded(cls, row: Row) -> Row:
-        """The phase `load best step N` of early versions is part of `save` today."""
+        """Map the phase `load best step N` of early versions to `save`."""
         early = str(row.get("phase")).startswith(_LOAD_BEST)
         return {**row, "phase": Phase.SAVE.value} if early else row
 
 
 @record
 class KernelsChosen(AttemptEvent):
-    """The kernels that are used, after each was compared with its reference."""
+    """The kernels were chosen, after comparing each with its reference."""
 
     event = "kernels"
     engaged: Mapping[str, KernelUse]
@@ -145,37 +145,36 @@ class KernelsChosen(AttemptEvent):
 
 @record
 class Started(AttemptEvent):
-    """The ranks are up."""
+    """All ranks have started."""
 
     event = "started"
     world_size: int
     total_steps: int
     restart: int = 0
-    """How often the ranks were restarted in this attempt before; 0 in journals that do not have it."""
+    """Number of earlier restarts in this attempt; defaults to 0 for older journals."""
     start_method: Literal["fork", "spawn"] = "spawn"
-    """How this node's ranks were started (`train.start_method`); journals from before there was a choice do
-    not have it."""
+    """How the ranks were started (`train.start_method`); defaults to `spawn` for older journals."""
 
 
 @record
 class DataPrepared(DataReport, AttemptEvent):
-    """What became of the training rows; written once for all attempts."""
+    """The training data was prepared; written once for all attempts."""
 
     event = "data"
 
 
 @record
 class SkippedCheckpoints(AttemptEvent):
-    """Checkpoints that could not be used."""
+    """Unusable checkpoints were skipped."""
 
     event = "skipped_checkpoints"
     renamed = _WHY
     reason: str
-    """Each checkpoint with what is wrong with it."""
+    """The problem of each checkpoint."""
 
     @classmethod
     def upgraded(cls, row: Row) -> Row:
-        """Earlier versions wrote a list."""
+        """Join the list of reasons that earlier versions wrote."""
         new = {**super().upgraded(row)}
         if isinstance(new.get("reason"), list):
             new["reason"] = "; ".join(map(str, new["reason"]))
@@ -184,17 +183,17 @@ class SkippedCheckpoints(AttemptEvent):
 
 @record
 class TrainingResumed(AttemptEvent):
-    """The training continues from a checkpoint."""
+    """Training resumed from a checkpoint."""
 
     event = "resumed"
     step: int
     converted_from: ConvertedFrom | None = None
-    """Set where the checkpoint was converted for another number of ranks or other settings."""
+    """The topology of the checkpoint, if it was converted to another one."""
 
 
 @record
 class StartTimed(AttemptEvent):
-    """The first step was made: the seconds of each phase of the start."""
+    """The first step is complete; records the seconds of each phase of the start."""
 
     event = "start"
     restart: int
@@ -204,16 +203,16 @@ class StartTimed(AttemptEvent):
 
 @record
 class Compiled(AttemptEvent):
-    """What torch.compile made of the layers so far."""
+    """torch.compile compiled layers; the counts are totals so far."""
 
     event = "compiled"
     step: int
     layers: int
     graphs: int
     graph_breaks: Mapping[str, int]
-    """Count by reason."""
+    """Number of graph breaks by reason."""
     left_to_python: Mapping[str, int]
-    """Count by reason."""
+    """Number of frames that run in Python, by reason."""
     seconds: float
 
 
@@ -224,7 +223,7 @@ class Validated(Scores, AttemptEvent):
     event = "validation"
     step: int
     best: bool
-    """Whether it is the best so far."""
+    """Whether the loss is the best so far."""
 
 
 @record
@@ -235,16 +234,16 @@ class CheckpointSaved(AttemptEvent):
     step: int
     bytes: int
     seconds: float
-    """From the copy of the states to the published checkpoint."""
+    """Seconds from the copy of the states to the published checkpoint."""
     stall_s: float = 0.0
-    """How long the training waited; 0 in journals that do not have it."""
+    """Seconds for which training was blocked; defaults to 0 for older journals."""
     dropped: Sequence[int] = ()
     """Steps of older checkpoints that were deleted."""
 
 
 @record
 class SaveFailed(AttemptEvent):
-    """A checkpoint could not be written; the training continued."""
+    """A checkpoint could not be written; training continued."""
 
     event = "save_failed"
     renamed = _WHY
@@ -255,7 +254,7 @@ class SaveFailed(AttemptEvent):
 
 @record
 class ShortNotice(AttemptEvent):
-    """A stop is announced too late for a step and a save."""
+    """The notice before a kill is shorter than a step and a save."""
 
     event = "short_notice"
     needed_s: float
@@ -274,19 +273,19 @@ class BadStep(AttemptEvent):
 
 @record
 class RolledBack(AttemptEvent):
-    """The training returned to a checkpoint and left out the batches that went bad."""
+    """Training returned to a checkpoint and skips the batches that led to bad steps."""
 
     event = "rollback"
     step: int
     to_step: int
     skipped: tuple[int, int]
-    """Numbers of the first and the last batch that are left out."""
+    """Numbers of the first and the last skipped batch."""
     reason: str
 
 
 @record
 class TrackingFailed(AttemptEvent):
-    """Weights & Biases has not got everything; metrics.jsonl has."""
+    """Weights & Biases lacks some metrics; metrics.jsonl is complete."""
 
     event = "tracking"
     renamed = _WHY
@@ -299,7 +298,7 @@ class Profiled(AttemptEvent):
 
     event = "profile"
     step: int
-    """The last one that it shows."""
+    """The last profiled step."""
     file: str
 
 
@@ -314,7 +313,7 @@ class ProfileFailed(AttemptEvent):
 
 @record
 class Trained(StepTimes, AttemptEvent):
-    """The training of an attempt ended: the times since the last row of metrics."""
+    """Training in this attempt ended; records the times since the last row of metrics."""
 
     event = "trained"
     step: int
@@ -331,12 +330,12 @@ class EndedEarly(AttemptEvent):
 
 @record
 class Preempted(AttemptEvent):
-    """The run saved and stopped."""
+    """The run saved a checkpoint and stopped."""
 
     event = "preempted"
     step: int
     reason: str
-    """A signal, `shardline stop`, or `sweep.halving`."""
+    """The cause: a signal, `shardline stop` or `sweep.halving`."""
 
 
 @record
@@ -346,16 +345,16 @@ class Crashed(AttemptEvent):
     event = "crashed"
     failure_class: FailureClass
     rank: int
-    """-1 where it was no rank."""
+    """The failed rank; -1 for a failure of the node."""
     host: str
     reason: str
     then: Then
-    """What follows: the ranks are restarted in place, the job is requeued, or the run has failed."""
+    """The next action: restart the ranks in place, requeue the job, or stop as failed."""
 
 
 @record
 class RunFinished(AttemptEvent):
-    """The run is complete; result.json is there."""
+    """The run is complete and result.json is written."""
 
     event = "finished"
     step: int

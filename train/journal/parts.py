@@ -9,27 +9,27 @@ _WHY = {"why": "reason"}
 
 @record
 class DataReport(Record):
-    """What became of the training rows."""
+    """How the training rows are used."""
 
     rows: int
     overlong: Literal["truncate", "split", "drop", "cut"]
-    """What is done with rows of more than data.max_length tokens."""
+    """The policy for rows with more than data.max_length tokens."""
     overlong_rows: int
     documents: int
     sequences: int
     tokens: int
-    """Of all documents."""
+    """Number of tokens of all documents."""
     fill: float | None
-    """Share of the packs that is not padding; None without packing."""
+    """Share of tokens in the packs that are not padding; None without packing."""
 
 
 @record
 class Scores(Record):
-    """What a set scored. Losses are in nats."""
+    """The scores of a set. Losses are in nats."""
 
     rows: int
     tokens: int
-    """Trained tokens (decoders) or rows (classification) that the loss is a mean of."""
+    """Number of trained tokens (decoders) or rows (classification) that the loss is averaged over."""
     loss: float
     perplexity: float | None = None
     accuracy: float | None = None
@@ -38,38 +38,38 @@ class Scores(Record):
 
 @record
 class StepTimes(Record):
-    """Seconds of rank 0 since the report before, by what they went into."""
+    """Seconds of rank 0 since the previous report, by use."""
 
     time_data_s: float = 0.0
-    """Of this and the next three: 0 in rows written before they were measured."""
+    """Seconds of collating data; like the next three, 0 in rows of versions that did not measure it."""
     time_forward_s: float = 0.0
     time_backward_s: float = 0.0
     time_step_s: float = 0.0
     time_save_s: float | None = None
-    """How long the training waited for a save; absent if it did not."""
+    """Seconds for which a save blocked training; absent if none did."""
     time_evaluate_s: float | None = None
-    """How long the training waited for a validation; absent if it did not."""
+    """Seconds for which validation blocked training; absent if none did."""
 
     @property
     def in_steps_s(self) -> float:
-        """Seconds in the steps themselves."""
+        """Seconds within steps."""
         return self.time_data_s + self.time_forward_s + self.time_backward_s + self.time_step_s
 
 
 @record
 class KernelUse(Record):
-    """Which implementation of a kernel is used."""
+    """The implementation of a kernel that is used."""
 
     renamed = _WHY
 
     name: str
     reason: str
-    """Why this one, and why no other."""
+    """Why this implementation was chosen, and not another."""
 
 
 @record
 class ConvertedFrom(Record):
-    """The ranks and settings that a checkpoint was saved with, where those of the resumed run differ."""
+    """The topology of a checkpoint that was converted for the resumed run."""
 
     world_size: int
     zero_stage: int

@@ -1,14 +1,14 @@
-"""The phases of a rank's life. They are named here and nowhere else."""
+"""The phases of a rank, which are named only here."""
 
 from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """What a run does now; `status` and `logs -f` show the value, and the journal holds it."""
+    """The phase of a run; the value appears in the journal, in `status` and in `logs -f`."""
 
     IMPORTS = "imports"
-    """From the start of the process to the first other phase. The imports of a process that ranks are forked
-    from count for the first ranks that it starts."""
+    """Time from the start of the process to the next phase. The imports of a process that forks ranks count
+    for the first ranks that it starts."""
     PREPARE_MODEL = "prepare model"
     PREPARE_DATA = "prepare data"
     PROCESS_GROUP = "process group"
@@ -19,9 +19,9 @@ class Phase(StrEnum):
     """Finding, verifying and loading a checkpoint."""
     ASSESS_BASE = "assess base"
     FIRST_STEP = "first step"
-    """The part of `train` that belongs to the start; only the `start` event names it."""
+    """The first step, which belongs to the start; used in the `start` event only."""
     TRAIN = "train"
     SAVE = "save"
-    """The last save of an attempt; those between steps are part of `train`."""
+    """The last save of an attempt; saves between steps are part of `train`."""
     ASSESS_TUNED = "assess tuned"
     EXPORT = "export"

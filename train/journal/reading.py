@@ -1,4 +1,4 @@
-"""Reading a run's journal, and common questions to it."""
+"""Reading and querying a run's journal."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,38 +17,38 @@ KINDS: Kinds[RunEvent] = Kinds(
     for cls in vars(events).values()
     if isinstance(cls, type) and issubclass(cls, RunEvent) and "event" in vars(cls)
 )
-"""Every kind by its name in the file; `KINDS.table()` documents them."""
+"""All kinds by their names in the file; `KINDS.table()` documents them."""
 
 
 def read_journal(path: Path) -> list[RunEvent]:
-    """All events, oldest first; a line that a kill cut short is left out.
+    """Read all events, oldest first; a line truncated by a kill is skipped.
 
     Raises:
-        RecordError: the kind is unknown, or a field is missing, unknown or invalid.
+        RecordError: A kind is unknown, or a field is missing, unknown or invalid.
     """
     return list(KINDS.read(new_lines(path, 0)[0], path))
 
 
 def of_kind(journal: Iterable[RunEvent], kind: type[_E]) -> list[_E]:
-    """The events of one kind, oldest first."""
+    """Return the events of one kind, oldest first."""
     return [event for event in journal if isinstance(event, kind)]
 
 
 def newest(journal: Sequence[RunEvent], kind: type[_E]) -> _E | None:
-    """The newest event of a kind; None without one."""
+    """Return the newest event of a kind, or None."""
     return next((event for event in reversed(journal) if isinstance(event, kind)), None)
 
 
 def step_saved(journal: Iterable[RunEvent]) -> int | None:
-    """The highest step of which a checkpoint was published; None without one."""
+    """Return the highest step with a published checkpoint, or None."""
     return max((event.step for event in of_kind(journal, CheckpointSaved)), default=None)
 
 
 def attempts_in(journal: Iterable[RunEvent]) -> list[int]:
-    """The numbers of all attempts that wrote something, in order."""
+    """Return the numbers of all attempts with events, in order."""
     return sorted({event.attempt for event in of_kind(journal, AttemptEvent)})
 
 
 def restarts_in(journal: Iterable[RunEvent]) -> int:
-    """How often ranks were restarted in place."""
+    """Return the number of restarts in place."""
     return sum(crash.then == "restart" for crash in of_kind(journal, Crashed))

@@ -1,1 +1,1 @@
-"""Typed records: how a frozen dataclass becomes a line or a file of JSON, and is read back and checked."""
+"""Typed records: frozen dataclasses that are written as JSON and checked when read."""

@@ -1,6 +1,6 @@
-"""What every record is, and how it is written. Standard library only, as are the other files here.
+"""The base class of records, and writing them as JSON. Standard library only, like the whole package.
 
-`shardline status` reads the records of many runs, and pydantic alone would take longer than that.
+`shardline status` reads the records of many runs, and importing pydantic alone would take longer than that.
 """
 
 import json
@@ -16,19 +16,19 @@ _C = TypeVar("_C")
 
 
 class RecordError(ValueError):
-    """A record that is not what this version writes, or a documented older form of it."""
+    """A record that matches neither the current format nor a documented older one."""
 
 
 class Record:
-    """A frozen dataclass that is written as a JSON object; all fields are given by name.
+    """A frozen dataclass that is written as a JSON object; all fields are keyword-only.
 
-    What `dataclass(frozen=True)` would generate for each class is written here once: `status` imports sixty
-    of them, and would spend more time on generated code than on reading its runs.
+    The methods that `dataclass(frozen=True)` generates per class are written here once: `status` imports
+    sixty classes, and generating their code would take longer than reading the runs.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Fields that earlier versions wrote under another name: old name to new name."""
+    """New names of fields that were renamed since earlier versions, by old name."""
 
     def __init__(self, **values: Any) -> None:
         for entry in fields(self):
@@ -38,7 +38,7 @@ class Record:
                 values[entry.name] = entry.default_factory()
         if unknown := values.keys() - self.__dataclass_fields__.keys():
             raise TypeError(f"{type(self).__name__}: unknown field {', '.join(sorted(unknown))}")
-        # A default is an attribute of the class.
+        # Defaults are class attributes.
         vars(self).update(values)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -57,44 +57,44 @@ class Record:
 
     @classmethod
     def upgraded(cls, row: Row) -> Row:
-        """The row with the names and values of this version, whichever version wrote it."""
+        """Return a row of any version with the names and values of this version."""
         return {cls.renamed.get(name, name): value for name, value in row.items()} if cls.renamed else row
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def record(cls: type[_C]) -> type[_C]:
-    """Make a dataclass of a `Record`: frozen, with fields by name, and without generated code."""
+    """Make a `Record` subclass a frozen dataclass with keyword-only fields and no generated code."""
     return dataclass(init=False, repr=False, eq=False)(cls)
 
 
 def now() -> float:
-    """Seconds since the epoch, as exact as records keep them."""
+    """Return the seconds since the epoch, rounded as in records."""
     return round(time.time(), 3)
 
 
 @record
 class Event(Record):
-    """One line of a journal: the kind under the key `event`, and its fields."""
+    """One line of a journal: the kind under the key `event`, and the fields."""
 
     event: ClassVar[str]
-    """The kind's name in the file. It never changes: journals of earlier versions stay readable."""
+    """The name of the kind in the file. It must never change, so that older journals stay readable."""
     time: float = field(default_factory=now)
-    """When it happened, in seconds since the epoch."""
+    """Time of the event, in seconds since the epoch."""
 
 
 @record
 class RunEvent(Event):
-    """An event of a run's journal; its kinds are in `train.journal`."""
+    """An event of a run's journal; the kinds are in `train.journal`."""
 
 
 def event_row(event: Event) -> dict[str, Any]:
-    """The line of an event."""
+    """Return the JSON object of an event."""
     row = to_row(event)
     return {"time": row.pop("time"), "event": event.event, **row}
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """The JSON object that a line holds; None for a line that was cut short."""
+    """Parse the JSON object of a line; returns None for a truncated line."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -103,11 +103,11 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def to_row(entry: Record, *, whole: bool = False) -> dict[str, Any]:
-    """A record as plain values.
+    """Return a record as plain values.
 
     Args:
         entry: The record.
-        whole: Also write optional fields that are not set; a line leaves them out.
+        whole: Whether to include optional fields that are None; journal lines omit them.
     """
     return {
         each.name: _plain(value, whole)

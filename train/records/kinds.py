@@ -1,4 +1,4 @@
-"""The kinds of events that a journal may hold, and how its lines are read."""
+"""The kinds of events in a journal, and reading its lines."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -12,13 +12,13 @@ E = TypeVar("E", bound=Event)
 
 
 class Kinds(Generic[E]):
-    """All kinds of events that one sort of journal may hold."""
+    """All kinds of events that one type of journal may contain."""
 
     def __init__(self, classes: Iterable[type[E]]) -> None:
-        """Know these classes, each by the name that it has in the file.
+        """Register classes by their names in the file.
 
         Raises:
-            ValueError: two of them have the same name.
+            ValueError: Two classes have the same name.
         """
         self.by_name: dict[str, type[E]] = {}
         for cls in classes:
@@ -27,15 +27,15 @@ class Kinds(Generic[E]):
             self.by_name[cls.event] = cls
 
     def read(self, lines: Iterable[bytes], file: Path, first: int = 1) -> Iterator[E]:
-        """The events of whole lines; lines that a kill cut short are left out.
+        """Parse the events of complete lines; lines truncated by a kill are skipped.
 
         Args:
-            lines: Without their line ends.
-            file: Where they come from, for messages.
+            lines: The lines, without line ends.
+            file: The file of the lines, for messages.
             first: Number of the first line in the file.
 
         Raises:
-            RecordError: the kind is unknown, or a field is missing, unknown or invalid.
+            RecordError: A kind is unknown, or a field is missing, unknown or invalid.
         """
         for number, line in enumerate(lines, first):
             row = parse_line(line)
@@ -43,10 +43,10 @@ class Kinds(Generic[E]):
                 yield self.parse(row, f"{file}:{number}")
 
     def parse(self, row: dict[str, Any], where: str) -> E:
-        """The event that a decoded line holds.
+        """Parse the event of a decoded line.
 
         Raises:
-            RecordError: as for `read`; the message begins with `where`.
+            RecordError: The event is invalid, as for `read`; the message begins with `where`.
         """
         kind = row.pop("event", None)
         cls = self.by_name.get(kind) if isinstance(kind, str) else None
@@ -56,7 +56,7 @@ class Kinds(Generic[E]):
         return from_row(cls, row, f"{where}: event {kind!r}")
 
     def table(self) -> list[tuple[str, str, str]]:
-        """One row for each kind, for the documentation: its name, its fields, its meaning."""
+        """Return a row per kind for the documentation: name, fields and meaning."""
         return [
             (name, ", ".join(_names(cls)), (cls.__doc__ or "").strip())
             for name, cls in sorted(self.by_name.items())

@@ -1,4 +1,4 @@
-"""From plain values back to a record, each value checked against its field's type."""
+"""Converts plain values to records and checks each value against its field's type."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -14,15 +14,15 @@ _Read = Callable[[Any], Any]
 
 
 def from_row(cls: type[T], row: Row, where: str) -> T:
-    """A record from plain values, each checked against its field's type.
+    """Convert plain values to a record and check each value against its field's type.
 
     Args:
-        cls: Its type.
-        row: What was read.
-        where: What messages begin with: the file, the line, the kind.
+        cls: The type of the record.
+        row: The decoded JSON object.
+        where: Location for messages, such as file, line and kind.
 
     Raises:
-        RecordError: a field is missing, unknown or invalid.
+        RecordError: A field is missing, unknown or invalid.
     """
     readers, required = _readers_of(cast("Any", cls))
     values = {}
@@ -38,14 +38,14 @@ def from_row(cls: type[T], row: Row, where: str) -> T:
         missing = ", ".join(sorted(required - values.keys()))
         raise RecordError(f"{where}: missing field {missing}")
     made = cls.__new__(cls)
-    # All that the constructor would check is checked.
+    # The checks of the constructor are already done.
     vars(made).update(values)
     return made
 
 
 @cache
 def _readers_of(cls: type[Record]) -> tuple[dict[str, _Read], frozenset[str]]:
-    """How each field of a dataclass is read, and which must be there: a default made anew is no default."""
+    """Return the reader of each field, and the required fields: those without a plain default."""
     hints = get_type_hints(cls)
     entries = fields(cls)
     readers = {entry.name: _reader(hints[entry.name]) for entry in entries}
@@ -53,7 +53,7 @@ def _readers_of(cls: type[Record]) -> tuple[dict[str, _Read], frozenset[str]]:
 
 
 def _reader(hint: Any) -> _Read:
-    """How a value of a type is read; what it returns raises RecordError for anything else."""
+    """Return a reader for values of a type; the reader raises RecordError for other values."""
     origin = get_origin(hint)
     if hint is Any:
         return lambda value: value
@@ -79,7 +79,7 @@ def _scalar(kind: type) -> _Read:
 
     def read(value: Any) -> Any:
         if type(value) not in allowed:
-            raise RecordError(f"{value!r} is not {kind.__name__}")
+            raise RecordError(f"invalid value {value!r}; expected {kind.__name__}")
         return value
 
     return read
@@ -127,7 +127,7 @@ def _pair(hints: Sequence[Any]) -> _Read:
 
     def read(value: Any) -> Any:
         if not isinstance(value, list) or len(value) != len(readers):
-            raise RecordError(f"{value!r} is not a list of {len(readers)}")
+            raise RecordError(f"invalid value {value!r}; expected a list of {len(readers)} values")
         return tuple(reader(inner) for reader, inner in zip(readers, value, strict=True))
 
     return read
@@ -138,7 +138,7 @@ def _list(hint: Any) -> _Read:
 
     def read(value: Any) -> Any:
         if not isinstance(value, list):
-            raise RecordError(f"{value!r} is not a list")
+            raise RecordError(f"invalid value {value!r}; expected a list")
         return [reader(inner) for inner in value]
 
     return read
@@ -149,7 +149,7 @@ def _mapping(key_hint: Any, hint: Any) -> _Read:
 
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise RecordError(f"{value!r} is not an object")
+            raise RecordError(f"invalid value {value!r}; expected an object")
         return {key_reader(key): reader(inner) for key, inner in value.items()}
 
     return read
@@ -158,7 +158,7 @@ def _mapping(key_hint: Any, hint: Any) -> _Read:
 def _nested(cls: type[Record]) -> _Read:
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise RecordError(f"{value!r} is not an object")
+            raise RecordError(f"invalid value {value!r}; expected an object")
         return from_row(cls, value, cls.__name__)
 
     return read
