@@ -47,7 +47,7 @@ def test_it_ends_with_a_reason_and_the_best_model(unbroken: Run):
     assert end == best + PATIENCE * EVERY < STEPS
     assert max(found) == end
     assert not any(better for step, (_, better) in found.items() if step > best)
-    why = f"the last {PATIENCE} validations were no better than that of step {best} (eval.patience)"
+    why = f"no improvement in the last {PATIENCE} validations; best at step {best} (eval.patience)"
     assert unbroken.result["ended_early"] == why
     assert unbroken.result["outcome"] == "COMPLETED"
     assert unbroken.result["evaluated_step"] == best

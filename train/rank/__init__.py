@@ -1,1 +1,1 @@
-"""What one rank does, from its setup to the end of training."""
+"""The work of one rank, from its setup to the end of training."""

@@ -1,4 +1,4 @@
-"""The checkpoints of a training, as the loop uses them: when one is due, saving, going back."""
+"""The checkpoints of a run, as the training loop uses them: scheduling, saving and restoring."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from train.rank.stop_notice import PreemptionNotice
 
 @dataclass(slots=True, kw_only=True)
 class Checkpointing:
-    """Saves and restores the states of one engine. Every method but `due` is collective."""
+    """Saves and restores the states of one engine. Every method except `due` is collective."""
 
     engine: Engine
     saver: Saver
@@ -27,11 +27,11 @@ class Checkpointing:
     """The step of the newest save or restore."""
 
     def restart_clock(self) -> None:
-        """Count the minutes between two saves from now."""
+        """Restart the clock that measures the time between two saves."""
         self.schedule.restart_clock()
 
     def due(self, progress: Progress) -> bool:
-        """Whether this progress is new and the schedule asks for a save; rank 0's answer counts."""
+        """Return whether this step is unsaved and a save is due; only the answer of rank 0 is used."""
         return progress.step != self._saved_step and self.schedule.due(progress.step)
 
     def resume(self) -> Resumed:
@@ -41,7 +41,7 @@ class Checkpointing:
         return resumed
 
     def save(self, progress: Progress) -> None:
-        """Begin a save; the training waits for the copy only."""
+        """Begin a save; training is blocked only while the states are copied."""
         self.heart.beat("save")
         with self.meter.pause("save"):
             stall_s = self.saver.save(self.engine, progress)
@@ -50,10 +50,10 @@ class Checkpointing:
         self.notice.check(self.meter.last_step_s, self.saver.longest_save_s)
 
     def save_if_new(self, progress: Progress) -> None:
-        """Save, unless this step was saved or restored last."""
+        """Save, unless the newest save or restore was of this step."""
         if progress.step != self._saved_step:
             self.save(progress)
 
     def join(self) -> None:
-        """Wait until a save that runs in the background is published or has failed."""
+        """Wait until a save in the background is published or has failed."""
         self.saver.join()

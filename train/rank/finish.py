@@ -1,4 +1,4 @@
-"""The end of a run: the best weights, assessed and exported, and the result. Can be repeated after a kill."""
+"""The end of a run: assess and export the best weights, write the result. Can be repeated after a kill."""
 
 import time
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from train.rundir import RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnd:
-    """What happens after the last step."""
+    """The work after the last step."""
 
     run_dir: RunDir
     attempt: int
@@ -41,12 +41,12 @@ class RunEnd:
     assessor: Assessor
     phases: PhaseTimer
     tracker: Tracker | None
-    """On rank 0."""
+    """Set on rank 0 only."""
     report: DataReport
     total_steps: int
 
     def finish(self, progress: Progress) -> None:
-        """Assess and export the best checkpoint by validation (else the last), then write result.json."""
+        """Assess and export the best checkpoint by validation loss (or the last), then write result.json."""
         self.phases.begin(Phase.SAVE)
         self.saver.join()
         chosen_step = self.restorer.load_best(self.engine, progress)
@@ -113,7 +113,7 @@ def _why_early(progress: Progress, total_steps: int) -> str | None:
     if progress.step >= total_steps:
         return None
     return (
-        f"the last {progress.stale_validations} validations were no better than that of step"
+        f"no improvement in the last {progress.stale_validations} validations; best at step"
         f" {progress.best_step} (eval.patience)"
     )
 

@@ -1,4 +1,4 @@
-"""When garbage is collected: not among imports, and at the same step on all ranks. Torch-free."""
+"""Policy of garbage collection: never during imports, and at the same step on all ranks. Torch-free."""
 
 import gc
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from train.observer import StepDone, StepObserver
 
 COLLECT_EVERY_STEPS = 50
-"""Cycles hold little here: tensors go with their last reference. What was made before the first step is
-frozen, so that a collection looks at young objects only."""
+"""Reference cycles hold little memory here: a tensor is freed with its last reference. Objects made before
+the first step are frozen, so that a collection visits young objects only."""
 
 
 @contextmanager
 def frozen_imports() -> Iterator[None]:
-    """What was made by its end stays, so nothing looks for garbage in it, until a training has ended.
+    """Disable collection inside the block, then freeze all objects that exist at its end.
 
-    Half a million objects come with torch, transformers and deepspeed: going through them again and again is
-    a fifth of the time to import them, and once more, before the first step, an eighth of a second.
+    Importing torch, transformers and deepspeed makes half a million objects. Collections during the imports
+    take a fifth of their time; one more before the first step takes an eighth of a second.
     """
     gc.disable()
     try:
@@ -28,7 +28,7 @@ def frozen_imports() -> Iterator[None]:
 
 @contextmanager
 def aligned_collection() -> Iterator[None]:
-    """Nothing is collected but by `collect_if_due`, until the end: else ranks stall one another."""
+    """Collect only in `collect_if_due` inside the block: otherwise ranks stall each other."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -40,14 +40,14 @@ def aligned_collection() -> Iterator[None]:
 
 
 def collect_if_due(step: int) -> None:
-    """Collect at the steps at which all ranks do."""
+    """Collect garbage if this step is one at which all ranks collect."""
     if step % COLLECT_EVERY_STEPS == 0:
         gc.collect()
 
 
 class CollectionSteps(StepObserver):
-    """Collects garbage after the steps at which all ranks do."""
+    """Collects garbage every `COLLECT_EVERY_STEPS` steps."""
 
     def after(self, done: StepDone) -> None:
-        """Collect if it is one of these steps."""
+        """Collect garbage if a collection is due after this step."""
         collect_if_due(done.step)

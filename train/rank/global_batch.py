@@ -1,4 +1,4 @@
-"""One global batch: gradients of its micro-batches, then one step of the optimizer. Training only."""
+"""One global batch: the gradients of its micro-batches, then one optimizer step."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from train.rank.meter import Meter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTrainer:
-    """Trains global batches: the same documents, order, rate and dropout for any ranks and attempt."""
+    """Trains global batches, which are equal for any number of ranks, micro-batches or attempts."""
 
     engine: Engine
     sampler: Sampler
@@ -29,16 +29,19 @@ class BatchTrainer:
     seed: int
     env: DistEnv
     meter: Meter
-    """Its clock is moved from part to part of the step."""
+    """Measures the parts of each step."""
     heart: Heartbeat
     faults: Faults
 
     def train(self, step: int, number: int) -> StepDone:
-        """Make one step.
+        """Train one global batch.
 
         Args:
-            step: Counted from 1; decides the learning rate and the dropout.
-            number: The global batch to take; another than `step` after batches were left out.
+            step: The step, counted from 1; determines the learning rate and the dropout.
+            number: The global batch to use; differs from `step` once batches have been skipped.
+
+        Returns:
+            The samples and sizes of the step, and whether the weights were updated.
         """
         self._seed_dropout(step)
         chosen = self.sampler.batch(step, number)
@@ -57,7 +60,7 @@ class BatchTrainer:
         return StepDone(step=step, sample_ids=sample_ids, size=size, applied=applied)
 
     def _accumulate(self, chosen: list[int], trained: int) -> None:
-        """Gradients of one global batch, this rank's share."""
+        """Accumulate the gradients of this rank's share of one global batch."""
         micro_batches = assign_micro_batches(chosen, self.sequences.tokens, self.batch, self.env.rank)
         for number, micro_batch in enumerate(micro_batches, 1):
             self.heart.tick("forward")
@@ -76,6 +79,6 @@ class BatchTrainer:
                 self.engine.micro_step()
 
     def _seed_dropout(self, step: int) -> None:
-        """Random numbers are a function of seed, step and rank, so there is no state to lose."""
+        """Seed the generator from seed, step and rank, so that a checkpoint needs no generator state."""
         seed = (self.seed * 1_000_003 + step) * 65_537 + self.env.rank
         torch.manual_seed(seed % 2**63)

@@ -1,4 +1,4 @@
-"""At the start of every rank: the planned kernels, each compared with its reference before it is trusted."""
+"""Checks each planned kernel against its reference at the start of every rank."""
 
 import logging
 
@@ -13,26 +13,26 @@ from train.model.load import DTYPES
 
 
 def checked_kernels(job: TrainJob, group: Group, attempt: int, heads: Heads) -> dict[str, KernelChoice]:
-    """The planned kernels, once each has agreed with its reference on every rank.
+    """Return the kernels to use, after comparing each planned kernel with its reference on every rank.
 
     Args:
-        job: What was planned.
+        job: The planned run.
         group: All ranks.
-        attempt: For the journal.
-        heads: The model's attention.
+        attempt: The attempt that the journal entry belongs to.
+        heads: The attention heads of the model.
 
     Raises:
-        UserError: one differs or cannot be checked, and the config does not allow to fall back.
+        UserError: A kernel differs from its reference or its check failed, and kernels.on_mismatch=refuse.
     """
     choices = dict(job.plan.kernels)
     found = mismatches(choices, group.env.device, DTYPES[job.config.train.precision], heads)
     apart = {kernel: text for part in group.gather(found) for kernel, text in part.items()}
     if apart and job.config.kernels.on_mismatch == "refuse":
-        told = "; ".join(
+        problems = "; ".join(
             f"{config_key(kernel)}={choices[kernel].name}: {text} (set it to {reference_of(kernel)})"
             for kernel, text in apart.items()
         )
-        raise UserError(f"{told}; or set kernels.on_mismatch=fall_back")
+        raise UserError(f"{problems}; or set kernels.on_mismatch=fall_back")
     for kernel, text in apart.items():
         choices[kernel] = KernelChoice(
             name=reference_of(kernel), why=f"{choices[kernel].name} failed its check: {text}"

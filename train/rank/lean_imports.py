@@ -1,17 +1,17 @@
-"""What a rank's imports leave out. Torch-free."""
+"""Leaves out imports that a rank does not need. Torch-free."""
 
 import sys
 
 
 def leave_out_detection_losses() -> None:
-    """Let transformers find no scipy: where it does, every model brings losses of object detection along.
+    """Make transformers treat scipy as missing, so that models do not import losses of object detection.
 
-    They are a tenth of what a rank imports. scipy stays as it is for everyone else: transformers asks for
-    it once and remembers the answer. Has to come before anything imports either; does nothing after that.
+    These losses are a tenth of a rank's imports. transformers looks for scipy once and caches the answer;
+    all other users still find scipy. Call this before transformers is imported; afterwards it has no effect.
     """
     if "transformers.utils" in sys.modules:
         return
-    # What Python's import system takes for a package that is not there.
+    # Python's import system treats an entry of None as a missing package.
     sys.modules["scipy"] = None  # type: ignore[assignment]
     try:
         from transformers.utils import is_scipy_available

@@ -1,4 +1,4 @@
-"""The training loop: one step after another, and at each boundary stops, saves and validations."""
+"""The training loop: steps, with stops, saves and validations between them."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from train.rundir import STOPPED_AT_RUNG, STOPPED_BY_USER, RunDir
 
 
 class Outcome(StrEnum):
-    """How a rank's part of an attempt ended."""
+    """How an attempt ended on a rank."""
 
     COMPLETED = "COMPLETED"
     PREEMPTED = "PREEMPTED"
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopParts:
-    """What the loop works with."""
+    """The objects that the loop uses."""
 
     config: TrainingConfig
     run_dir: RunDir
@@ -45,7 +45,7 @@ class LoopParts:
     group: Group
     trainer: BatchTrainer
     observers: Sequence[StepObserver]
-    """In the order in which they nest, outermost first."""
+    """The observers in nesting order, outermost first."""
     meter: Meter
     checkpoints: Checkpointing
     validation: Validation
@@ -53,11 +53,11 @@ class LoopParts:
     stop: StopRequest
     heart: Heartbeat
     tracker: Tracker | None
-    """On rank 0."""
+    """Set on rank 0 only."""
 
 
 def run(parts: LoopParts, end: RunEnd) -> Outcome:
-    """Train from the newest checkpoint to the end of the run, or to an agreed stop."""
+    """Train from the newest checkpoint to the end of the run, or until all ranks agree to stop."""
     parts.phases.begin(Phase.RESTORE)
     resumed = parts.checkpoints.resume()
     _note_resume(parts, resumed)
@@ -80,14 +80,14 @@ def _note_resume(parts: LoopParts, resumed: Resumed) -> None:
 
 
 class TrainingLoop:
-    """The steps of one attempt."""
+    """Runs the steps of one attempt."""
 
     def __init__(self, parts: LoopParts, resumed: Resumed) -> None:
-        """Go on from what was resumed; ask rank 0 which batches to leave out and where to pause."""
+        """Continue from `resumed`; batches to skip and the step to pause at come from rank 0."""
         self._parts = parts
         self._config = parts.config
         self.progress = resumed.progress
-        """Where the run stands."""
+        """The current progress of the run."""
         self._total_steps = parts.trainer.sampler.total_steps
         self._guard = LossGuard(self._config.train)
         self._skipped: list[Window] = parts.group.from_main(_skipped_windows(parts))
@@ -97,7 +97,7 @@ class TrainingLoop:
         parts.checkpoints.restart_clock()
 
     def run(self) -> bool:
-        """Train; returns whether the end was reached. A stop was agreed on otherwise."""
+        """Train; returns True at the end of the run, False after an agreed stop."""
         with aligned_collection():
             finished = self._run_steps()
         for observer in reversed(self._parts.observers):
@@ -118,11 +118,11 @@ class TrainingLoop:
         return True
 
     def _stops_at_boundary(self) -> bool:
-        """Between two steps: agree on a stop and on a save; returns whether the attempt ends here."""
+        """Agree between two steps on a stop and a save; returns whether the attempt ends here."""
         parts = self._parts
         parts.heart.number.value = self.progress.step
         parts.heart.tick("agreement")
-        # In the middle of bad steps nothing is saved that a return could not go behind.
+        # Do not save between bad steps: a rollback must reach a state from before them.
         save_due = parts.group.env.is_main and self._clean and parts.checkpoints.due(self.progress)
         stop, save = parts.group.any(bool(parts.stop), save_due)
         if stop:
@@ -137,7 +137,7 @@ class TrainingLoop:
         return stop
 
     def _step(self) -> StepDone:
-        """Train one global batch, with the observers around it."""
+        """Train one global batch and notify the observers before and after it."""
         parts = self._parts
         step = parts.heart.number.value = self.progress.step + 1
         for observer in parts.observers:
@@ -149,7 +149,7 @@ class TrainingLoop:
         return done
 
     def _judge(self, done: StepDone) -> StepVerdict:
-        """Write metrics if they are due, and decide whether the numbers are good."""
+        """Write metrics if they are due, and return the verdict on the step."""
         reporting = _due(done.step, self._config.train.log_every_steps) or done.step == self._total_steps
         loss = self._parts.meter.report(self.progress) if reporting else None
         verdict = self._guard.judge(applied=done.applied, loss=loss)
@@ -164,11 +164,12 @@ class TrainingLoop:
         return verdict
 
     def _check_first_loss(self, loss: float) -> None:
-        """States that were converted for other ranks or another stage must go on where they stopped."""
+        """Check that the loss did not jump after a checkpoint was converted to another topology."""
         before, self._loss_before = self._loss_before, None
         if before is not None and loss > 1.5 * before + 0.5:
             raise RuntimeError(
-                f"after the checkpoint was converted the loss is {loss:.3f}, it was {before:.3f} before"
+                f"the loss rose from {before:.3f} to {loss:.3f} when the checkpoint was converted to"
+                " another number of ranks, ZeRO stage or precision; resume with the topology it was saved in"
             )
 
     def _validate_if_due(self) -> None:
@@ -180,7 +181,7 @@ class TrainingLoop:
             return
         with parts.meter.pause("evaluate"):
             improved = parts.validation.validate(progress)
-        # The newest checkpoint knows of the end that it led to.
+        # Save after the last validation too, so that the newest checkpoint records the end of the run.
         if improved or last or self._is_stale():
             parts.checkpoints.save(progress)
 
@@ -188,7 +189,7 @@ class TrainingLoop:
         return self.progress.is_stale(self._config.eval.patience)
 
     def _roll_back(self, verdict: StepVerdict) -> None:
-        """Go back to the last good checkpoint, and past the batches that went bad."""
+        """Restore the last good checkpoint and skip the batches that led to the bad steps."""
         parts, bad_until = self._parts, self.progress.step
         last = batch_number(bad_until, self._skipped)
         window = (last - verdict.bad_steps + 1, last)
@@ -196,9 +197,9 @@ class TrainingLoop:
         self.progress = parts.checkpoints.resume().progress
         if self.progress.step == 0 or len(self._skipped) >= MAX_ROLLBACKS:
             why = (
-                "no checkpoint was made before"
+                "and there is no earlier checkpoint"
                 if self.progress.step == 0
-                else f"after {MAX_ROLLBACKS} such returns"
+                else f"after {MAX_ROLLBACKS} rollbacks"
             )
             raise UserError(
                 f"the run diverged at step {bad_until}: {verdict.reason}, {why}; lower optim.lr, warm up"
@@ -219,7 +220,7 @@ class TrainingLoop:
         parts.meter.forget()
 
     def _stop(self, reason: str) -> None:
-        """Save, once: all ranks stand at the same boundary."""
+        """Save if needed and journal the stop; all ranks are at the same step."""
         parts = self._parts
         self._note_end()
         parts.phases.begin(Phase.SAVE)
@@ -231,7 +232,7 @@ class TrainingLoop:
                 parts.tracker.close({"stopped_at_step": self.progress.step})
 
     def _note_end(self) -> None:
-        """Journal the times since the last row of metrics, which no other row will hold."""
+        """Journal the times since the last row of metrics."""
         if self._parts.group.env.is_main:
             self._parts.run_dir.log(
                 Trained(
@@ -243,13 +244,13 @@ class TrainingLoop:
 
 
 def _pause_step(parts: LoopParts) -> int | None:
-    """Where a sweep wants this run to stop and wait, if it does; rank 0 knows."""
+    """Return the step at which a sweep pauses this run, if any; None on ranks other than 0."""
     pause = parts.run_dir.pause
     return int(pause.read_text()) if parts.group.env.is_main and pause.exists() else None
 
 
 def _skipped_windows(parts: LoopParts) -> list[Window]:
-    """Batches that earlier attempts left out, from the journal."""
+    """Read from the journal which batches earlier attempts skipped; empty on ranks other than 0."""
     if not parts.group.env.is_main:
         return []
     return [event.skipped for event in of_kind(read_journal(parts.run_dir.events), RolledBack)]

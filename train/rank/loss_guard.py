@@ -1,6 +1,6 @@
-"""Numbers gone bad: gradients that are not finite, losses that jump. Decides; the loop acts. Torch-free.
+"""Detects bad steps: gradients that are not finite and jumps of the loss. Torch-free.
 
-What it decides depends on what all ranks see alike, so all of them decide the same.
+The verdict depends only on values that are equal on all ranks, so all ranks reach the same verdict.
 """
 
 import math
@@ -11,43 +11,44 @@ from typing import Literal
 from train.config import TrainConfig
 
 MAX_ROLLBACKS = 3
+"""Rollbacks of one run, after which it fails."""
 _SETTLED_AFTER = 20
-"""Losses before a jump can be told from a start."""
+"""Number of losses seen before spikes are detected: early losses change quickly."""
 _MEMORY = 0.95
 _DEVIATIONS = 8.0
 _SHARE = 0.3
 
 Window = tuple[int, int]
-"""First and last number of global batches that are left out."""
+"""First and last number of the global batches that are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepVerdict:
-    """What a step came to."""
+    """The verdict on one step."""
 
     kind: Literal["fine", "skipped", "spike"]
     roll_back: bool
     reason: str = ""
     bad_steps: int = 0
-    """How many of the newest steps were bad."""
+    """Number of bad steps in a row, up to this one."""
 
 
 class LossGuard:
-    """Watches one attempt's steps."""
+    """Judges the steps of one attempt."""
 
     def __init__(self, config: TrainConfig) -> None:
-        """Rules from the config."""
+        """Read the rules from `config`."""
         self._config = config
         self._bad = 0
         self._seen = 0
         self._mean = self._deviation = 0.0
 
     def judge(self, *, applied: bool, loss: float | None) -> StepVerdict:
-        """One step.
+        """Return the verdict on one step.
 
         Args:
-            applied: Whether the weights were updated: not with a gradient that is NaN or infinite anywhere.
-            loss: Mean over the global batch; None where it was not computed.
+            applied: Whether the weights were updated; False if any gradient was NaN or infinite.
+            loss: The mean loss over the global batch; None if it was not computed.
         """
         if not applied or (loss is not None and not math.isfinite(loss)):
             self._bad += 1
@@ -75,7 +76,7 @@ class LossGuard:
 
 
 def batch_number(step: int, skipped: Sequence[Window]) -> int:
-    """Which global batch a step takes: the `step`-th that no window leaves out."""
+    """Return the number of the global batch for a step: the `step`-th batch outside all skipped windows."""
     number = step
     for first, last in sorted(skipped):
         if number >= first:

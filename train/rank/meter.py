@@ -1,4 +1,4 @@
-"""Loss, speed and memory between two reports; waits for the device only when it reports."""
+"""Loss, speed and memory between two reports; synchronises with the device only for a report."""
 
 import math
 import time
@@ -19,11 +19,11 @@ from train.metrics import MetricsRow
 from train.observer import StepDone, StepObserver, StepSize
 
 Pause = Literal["save", "evaluate"]
-"""What the training waits for between two steps."""
+"""The work between two steps that blocks training."""
 
 
 class Meter(StepObserver):
-    """Adds up what the steps since the last report held, and where their time went."""
+    """Sums loss, tokens and times of the steps since the last report."""
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class Meter(StepObserver):
         """Start with empty sums.
 
         Args:
-            engine: Asked for the learning rate and the gradients' norm.
-            group: All ranks, whose losses and memory make one line.
-            tracker: Writes the lines; on rank 0 only.
-            attempt: Written into the lines.
-            speed: For MFU; None where the hardware's peak is unknown.
+            engine: Source of the learning rate and the gradient norm.
+            group: All ranks; their losses and memory are combined into one row.
+            tracker: Writes the rows; set on rank 0 only.
+            attempt: The attempt number in each row.
+            speed: Figures for MFU; None if the peak speed of the hardware is unknown.
         """
         self._engine = engine
         self._group = group
@@ -51,45 +51,45 @@ class Meter(StepObserver):
         self._clock = step_clock(group.env.device)
         self._step_started = 0.0
         self.last_step_s = 0.0
-        """Seconds of the newest step, as the host saw it."""
+        """Duration of the newest step in seconds, on the host's clock."""
         self.forget()
 
     def forget(self) -> None:
-        """Start anew."""
+        """Reset all sums."""
         self._clock.take()
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self._group.env.device)
         self._size = StepSize()
         self._pauses: dict[Pause, float] = {}
 
     def before(self, step: int) -> None:
-        """Start the clock; the first part of a step is its data."""
+        """Start the clock with the first part of a step, `data`."""
         self._step_started = time.perf_counter()
         self._clock.enter("data")
 
     def enter(self, part: Part) -> None:
-        """The next part of the step begins."""
+        """Begin the next part of the step."""
         self._clock.enter(part)
 
     def add(self, loss_sum: torch.Tensor) -> None:
-        """One micro-batch's summed loss."""
+        """Add the summed loss of one micro-batch."""
         self._loss_sum += loss_sum.detach()
 
     def after(self, done: StepDone) -> None:
-        """Stop the clock and add what the step held."""
+        """Stop the clock and add the size of the step."""
         self._clock.enter(None)
         self.last_step_s = time.perf_counter() - self._step_started
         self._size += done.size
 
     @contextmanager
     def pause(self, kind: Pause) -> Iterator[None]:
-        """Something between two steps, on the host's clock."""
+        """Measure work between two steps, on the host's clock."""
         started = time.perf_counter()
         yield
         self._pauses[kind] = self._pauses.get(kind, 0.0) + time.perf_counter() - started
 
     def report(self, progress: Progress) -> float:
-        """Write a line of metrics; returns the mean loss per trained token, the same on all ranks."""
-        # Reading the loss waits for the device; nothing else of a step does because of the metrics.
+        """Write a row of metrics; returns the mean loss per trained token, which is equal on all ranks."""
+        # Reading the loss is the only synchronisation with the device that the metrics need.
         mine = [float(self._loss_sum), *memory_gb(self._group.env.device)]
         losses, memory, peak_memory = zip(*self._group.gather_numbers(mine), strict=True)
         loss: float = sum(losses) / self._size.trained
@@ -120,12 +120,19 @@ class Meter(StepObserver):
         return loss
 
     def unreported(self) -> dict[str, float]:
-        """The times since the last report, for the journal at an attempt's end; waits for the device."""
+        """Return the times since the last report, for the journal; synchronises with the device."""
         return time_fields(self._clock.take(), self._pauses)
 
 
 def speeds(size: StepSize, seconds: float, speed: SpeedPlan | None, *, ranks: int) -> dict[str, Any]:
-    """Tokens per second of all ranks, over the time in steps; MFU where the hardware's peak is known."""
+    """Return tokens per second of all ranks over the time in steps, and MFU if `speed` is given.
+
+    Args:
+        size: The size of the steps.
+        seconds: Time in these steps.
+        speed: Figures for MFU; None omits it.
+        ranks: Number of ranks.
+    """
     found = {
         "tokens_per_s": round(size.tokens / seconds, 1),
         "trained_tokens_per_s": round(size.trained / seconds, 1),
@@ -137,10 +144,10 @@ def speeds(size: StepSize, seconds: float, speed: SpeedPlan | None, *, ranks: in
 
 
 def time_fields(parts: Mapping[Part, float], pauses: Mapping[Pause, float]) -> dict[str, float]:
-    """Seconds of rank 0 since the row before, by their names in rows; pauses only if there were any."""
+    """Return the seconds of each part and pause, by their names in metrics rows."""
     return {f"time_{name}_s": round(seconds, 6) for name, seconds in [*parts.items(), *pauses.items()]}
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows no NaN."""
+    """Return the value, or None for NaN and infinity, which JSON cannot represent."""
     return value if math.isfinite(value) else None

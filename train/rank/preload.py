@@ -1,4 +1,4 @@
-"""What the ranks of a run will import, imported before they are forked."""
+"""Imports the modules that ranks need, before the ranks are forked."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from train.job import load_job
 from train.model.load import import_model_code
 
 LAZY = (
-    # transformers and DeepSpeed import these when a rank first needs them: a third of a start.
+    # transformers and DeepSpeed import these on first use, which is a third of a start.
     "transformers.modeling_utils",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
@@ -21,10 +21,10 @@ LAZY = (
 
 
 def import_for(run_dir: Path) -> None:
-    """Import the parts of transformers and DeepSpeed that this run's model, and its tracking, will use.
+    """Import the parts of transformers and DeepSpeed that the model of this run uses, and wandb if enabled.
 
     Raises:
-        RuntimeError: CUDA was initialised, which does not survive a fork.
+        RuntimeError: An import initialised CUDA, which cannot be used in a forked process.
     """
     config = load_job(run_dir).config
     for name in LAZY:
@@ -33,4 +33,6 @@ def import_for(run_dir: Path) -> None:
         importlib.import_module("wandb")
     import_model_code(config.model)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        raise RuntimeError("the imports of a rank initialised CUDA; set train.start_method=spawn")
+        raise RuntimeError(
+            "an import initialised CUDA, which forked ranks cannot use; set train.start_method=spawn"
+        )

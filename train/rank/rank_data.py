@@ -1,4 +1,4 @@
-"""What a rank trains on and scores: token sets by role, and the training set as sequences in an order."""
+"""The data of a rank: token sets by role, and the training set as ordered sequences."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,22 +23,25 @@ from train.model.load import tokenizer_key
 
 @dataclass(frozen=True, slots=True)
 class RankData:
-    """The data of one run, equal on all ranks."""
+    """The data of one run, which is equal on all ranks."""
 
     sets: dict[DataRole, TokenSet]
-    """By what they serve for; the config decides which there are."""
+    """Token sets by role; the config determines which roles exist."""
     sequences: Sequences
-    """The training set as it is trained."""
+    """The training set as sequences: single documents or packs."""
     sampler: Sampler
 
 
 def prepare_data(job: TrainJob, directory: Path, tokenizer: Any) -> RankData:
-    """Tokenise what the plan names, or open what was tokenised before; no rank waits for another.
+    """Tokenise the planned data, or open it from the cache. Not collective.
 
     Args:
-        job: What was planned.
-        directory: Where the tokenizer's files are.
-        tokenizer: Loaded from there.
+        job: The planned run.
+        directory: Directory of the tokenizer's files.
+        tokenizer: The tokenizer loaded from `directory`.
+
+    Raises:
+        DataError: No training row is left under data.max_length and data.overlong.
     """
     sets = _prepare_sets(job, directory, tokenizer)
     sequences = _form_sequences(job, sets["train"])
@@ -46,7 +49,7 @@ def prepare_data(job: TrainJob, directory: Path, tokenizer: Any) -> RankData:
 
 
 def report_data(job: TrainJob, data: RankData, attempt: int | None) -> DataReport:
-    """Report truncated and packed rows; the rank that is given the attempt journals it once per run."""
+    """Return how the rows are used; a rank with an `attempt` journals it, once for all attempts."""
     report = report_on(data.sequences, data.sets["train"], job.config.data, job.plan.data["train"].rows)
     if attempt is not None and not of_kind(read_journal(job.run_dir.events), DataPrepared):
         job.run_dir.log(DataPrepared(attempt=attempt, **asdict(report)))
@@ -58,7 +61,7 @@ def _prepare_sets(job: TrainJob, directory: Path, tokenizer: Any) -> dict[DataRo
     parts = parts_by_role(job)
     sets: dict[DataRole, TokenSet] = {}
     for role, file in job.plan.data.items():
-        # What is only scored keeps all its rows, as they are under any policy.
+        # Sets that are only scored keep all rows, whichever policy training uses.
         policy = job.config.data.overlong if role == "train" else "truncate"
         data = job.config.data.model_copy(update={"overlong": policy})
         dataset = prepare(file, data, tokenizer, key, job.plan.labels)
@@ -87,7 +90,7 @@ def _form_sequences(job: TrainJob, documents: TokenSet) -> Sequences:
     if not len(documents):
         raise DataError(
             f"every training row has more than data.max_length={data.max_length} tokens, and"
-            " data.overlong=drop leaves it out; raise data.max_length, or set data.overlong=truncate or split"
+            " data.overlong=drop removes them; raise data.max_length, or set data.overlong=truncate or split"
         )
     if not data.packing:
         return Sequences(documents)

@@ -1,4 +1,4 @@
-"""A rank's start: data, model, process group, engine, and into the loop."""
+"""Setup of a rank: data, model, process group, engine; then the training loop."""
 
 import logging
 import os
@@ -49,7 +49,17 @@ from train.rundir import RunDir
 
 
 def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat) -> Outcome:
-    """Everything one rank does in one attempt."""
+    """Run one attempt on one rank, from setup to the end of training.
+
+    Args:
+        run_dir: The run directory.
+        attempt: The attempt number.
+        stop: Request to stop, set by a signal.
+        heart: Heartbeat of this rank.
+
+    Returns:
+        Whether the run was completed or stopped.
+    """
     job = load_job(run_dir.root)
     env = DistEnv.from_environ(job.plan.device)
     _set_up_process(job, env)
@@ -137,7 +147,7 @@ def _trainer(
 def _observers(
     job: TrainJob, engine: Engine, env: DistEnv, attempt: int, *, phases: PhaseTimer, meter: Meter
 ) -> tuple[StepObserver, ...]:
-    """All observers of the steps, outermost first. The meter comes last, so it times the training alone."""
+    """Return the observers of the steps, outermost first; the meter is last, so it times training alone."""
     return (
         *((BatchTrace(job.run_dir, attempt),) if job.config.train.trace and env.is_main else ()),
         CollectionSteps(),
@@ -208,10 +218,10 @@ def _validation(
 
 
 def _faults(run_dir: RunDir, env: DistEnv, start: RankStart, heart: Heartbeat) -> Faults:
-    """Read which faults to inject; log and journal them, so that nobody takes them for an accident."""
+    """Read the faults to inject; log and journal them, so that they are not mistaken for real failures."""
     wanted = os.environ.get(FAULT_VARIABLE)
     if wanted:
-        logging.getLogger(__name__).warning("FAULTS ARE INJECTED: %s=%s", FAULT_VARIABLE, wanted)
+        logging.getLogger(__name__).warning("injecting faults: %s=%s", FAULT_VARIABLE, wanted)
         if env.is_main:
             run_dir.log(FaultsInjected(attempt=start.attempt, wanted=wanted))
     return Faults.from_environ(os.environ, rank=env.rank, start=start, number=heart.number)
@@ -222,7 +232,7 @@ def _set_up_process(job: TrainJob, env: DistEnv) -> None:
         level=logging.INFO if env.is_main else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    # DeepSpeed's hooks return through a deprecated torch path at every module: one line per call.
+    # DeepSpeed's hooks use a deprecated torch path, which warns at every call of every module.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.autograd|deepspeed")
     for noisy in ("DeepSpeed", "filelock", "httpx", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -245,8 +255,8 @@ def _build_engine(
     settings: Any = model.config
     if len(tokenizer) > settings.vocab_size:
         raise UserError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model's embeddings {settings.vocab_size}; "
-            "use the tokenizer that belongs to the model"
+            f"the tokenizer has {len(tokenizer)} tokens, but the model has {settings.vocab_size} embeddings; "
+            "use the tokenizer of this model"
         )
     settings.pad_token_id = tokenizer.pad_token_id
     if job.config.model.compile:
@@ -270,7 +280,7 @@ def _compilation(job: TrainJob, engine: Engine, env: DistEnv, attempt: int) -> t
 
 
 def _start_tracking(job: TrainJob, total_steps: int, start: RankStart, env: DistEnv) -> Tracker:
-    """On rank 0: journal the start of the ranks, and open W&B."""
+    """Journal the start of the ranks and start tracking; called on rank 0 only."""
     job.run_dir.log(
         Started(
             attempt=start.attempt,

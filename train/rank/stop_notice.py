@@ -1,20 +1,20 @@
-"""The warning that a stop may come too late to save."""
+"""Warns if the notice before a kill is too short to save a checkpoint."""
 
 from train.journal.events import ShortNotice
 from train.rundir import RunDir
 
 
 class PreemptionNotice:
-    """Compares the time between a request to stop and the kill with the time that a stop takes."""
+    """Compares the time from a stop request to the kill with the time that a step and a save need."""
 
     def __init__(self, run_dir: RunDir, *, attempt: int, main: bool, notice_s: int | None) -> None:
         """Start without a measurement.
 
         Args:
-            run_dir: Whose journal holds the warnings.
+            run_dir: Run directory with the journal for the warnings.
             attempt: The attempt that the warnings belong to.
-            main: Whether this is rank 0, which writes them.
-            notice_s: Seconds from the request to the kill; None without a scheduler.
+            main: Whether this is rank 0, which writes the warnings.
+            notice_s: Seconds from the stop request to the kill; None without a scheduler.
         """
         self._run_dir = run_dir
         self._attempt = attempt
@@ -23,7 +23,7 @@ class PreemptionNotice:
         self._needed_s = 0.0
 
     def check(self, step_s: float, save_s: float) -> None:
-        """Journal a notice that is too short, once, and again when the time needed has grown by half."""
+        """Journal a notice that is too short; repeat only if the needed time has grown by half."""
         needed_s = step_s + save_s
         if self._notice_s is None or needed_s <= max(self._notice_s, 1.5 * self._needed_s) or not self._main:
             return

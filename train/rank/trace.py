@@ -1,4 +1,4 @@
-"""The sample ids of every global batch, for train.trace. Used on rank 0 alone."""
+"""Writes the sample ids of every global batch, for train.trace. Used on rank 0 only."""
 
 import torch
 
@@ -15,7 +15,7 @@ class BatchTrace(StepObserver):
         self._attempt = attempt
 
     def after(self, done: StepDone) -> None:
-        """Write the ids, and a random number that shows the state of the generator after the step."""
+        """Write the ids, and a random number that shows the generator's state after the step."""
         random = float(torch.rand(()))
         row = TraceRow(attempt=self._attempt, step=done.step, sample_ids=done.sample_ids, random=random)
         log_trace(self._run_dir, row)
