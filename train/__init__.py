@@ -1,1 +1,1 @@
-"""Knows tensors: data, model, loop, checkpoints, evaluation. Never Slurm, Hydra or submitit."""
+"""The training code: data, model, loop, checkpoints, evaluation. Imports no Slurm, Hydra or submitit."""

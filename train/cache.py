@@ -1,4 +1,4 @@
-"""What is prepared once per file system and kept: models, data, folds and compiled kernels. Torch-free."""
+"""The cache of prepared models, data, folds and compiled kernels. Torch-free."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from filelock import FileLock
 
 
 def cache_dir() -> Path:
-    """Folder of prepared models and data: $SHARDLINE_CACHE, or ~/.cache/shardline."""
+    """Return the cache folder: $SHARDLINE_CACHE, or ~/.cache/shardline."""
     root = os.environ.get("SHARDLINE_CACHE") or Path.home() / ".cache" / "shardline"
     return Path(root).expanduser().resolve()
 
 
 def key_of(recipe: Any) -> str:
-    """24 hexadecimal digits that change with any part of a recipe, which must be JSON."""
+    """Return a hash of 24 hexadecimal digits of a recipe, which must be serialisable as JSON."""
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:24]
 
 
@@ -26,9 +26,9 @@ def made_once(path: Path, write: Callable[[Path], None], *, lock: Path | None = 
     """Make a file or folder unless it exists; only one process on this file system makes it.
 
     Args:
-        path: What is wanted. It appears complete, by a rename.
-        write: Called with a path in the same folder, of the same suffix, where it writes the content.
-        lock: The lock file, if not `path` with `.lock` appended.
+        path: The file or folder, which appears complete by a rename.
+        write: Called with a path in the same folder, with the same suffix, to write the content.
+        lock: The lock file; default: `path` with `.lock` appended.
 
     Returns:
         `path`.
@@ -44,7 +44,7 @@ def made_once(path: Path, write: Callable[[Path], None], *, lock: Path | None = 
 
 
 def _remove(path: Path) -> None:
-    """Delete what an interrupted process left behind."""
+    """Delete leftovers of an interrupted process."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -26,12 +26,12 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 if TYPE_CHECKING:
     FormatName = str
 else:
-    # A literal of names that are only known here: those of `train/formats/registry.py`.
+    # A literal of the names in `train/formats/registry.py`, which type checkers cannot evaluate.
     FormatName = Literal[format_names()]
 Overlong = Literal["truncate", "split", "drop"]
 DataRole = Literal["train", "held_out", "validation", "test", "general"]
-"""What rows serve for: training; held out of the training file by a fold; validation during the training; the
-final assessment; showing what is forgotten."""
+"""The uses of rows: training, held out by a fold, validation during training, final assessment, and measuring
+forgetting."""
 
 
 def _absolute(path: str) -> str:

@@ -1,7 +1,4 @@
-"""Keys and values of the config that had other names before: run directories made then stay readable.
-
-Torch-free.
-"""
+"""Former names of config keys and values, so that older run directories stay readable. Torch-free."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,33 +8,33 @@ RENAMED_KEYS = {
     "checkpoint.asynchronous": "checkpoint.async_save",
     "eval.answers": "eval.num_samples",
 }
-"""Former dotted key: the current one."""
+"""Current dotted key by former key."""
 RENAMED_VALUES = {"data.overlong": {"cut": "truncate"}}
-"""By dotted key, former value: the current one."""
+"""Current value by dotted key and former value."""
 
 
 def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A frozen config, as nested sections, with every former name replaced; the order of keys stays."""
+    """Return a saved config with every former name replaced; the order of keys does not change."""
     return _renamed(config, RENAMED_KEYS, RENAMED_VALUES)
 
 
 def with_former_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The opposite, for hashes: a trial keeps the name of its directory when a key gets a better name."""
+    """Return a config with former names, for hashes: renaming a key must not change a trial's directory."""
     keys = {current: former for former, current in RENAMED_KEYS.items()}
     values = {key: {now: then for then, now in names.items()} for key, names in RENAMED_VALUES.items()}
     return _renamed(config, keys, values)
 
 
 def as_frozen(config: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a config for the code that a run directory keeps, which may be older than this.
+    """Return a config for the code snapshot of a run directory, which may be older than this code.
 
     Args:
-        config: Under the current names.
+        config: The config with current names.
         frozen: The config that the run directory was made with.
 
     Returns:
-        The config under the names that `frozen` has, without sections and keys that it lacks: that code
-        refuses what it does not know. `unknown_keys` names them.
+        The config with the names in `frozen`, without keys that `frozen` lacks, as the snapshot would reject
+        them. `unknown_keys` returns these keys.
     """
     if any(_has(frozen, key) for key in RENAMED_KEYS):
         config = with_former_names(config)
@@ -51,13 +48,13 @@ def as_frozen(config: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str,
 
 
 def unknown_keys(keys: Iterable[str], frozen: Mapping[str, Any]) -> list[str]:
-    """Which of these dotted keys the code does not know that a config was frozen with."""
+    """Return those of the dotted keys that are unknown to the code that wrote `frozen`."""
     current = with_current_names(frozen)
     return [key for key in keys if not _has(current, key)]
 
 
 def _has(config: Mapping[str, Any], key: str) -> bool:
-    """Whether a config has a section and, in it, a key; deeper ones are the user's own."""
+    """Return whether a config has a section and the key in it; deeper keys are not checked."""
     section, _, rest = key.partition(".")
     return section in config and (not rest or rest.partition(".")[0] in config[section])
 

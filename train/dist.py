@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistEnv:
-    """This process's place among the ranks, as the elastic agent exported it."""
+    """The place of this process among the ranks, from environment variables of the node agent."""
 
     rank: int
     local_rank: int
@@ -36,15 +36,15 @@ class DistEnv:
 
     @property
     def is_main(self) -> bool:
-        """Rank 0 decides, writes and speaks."""
+        """Whether this is rank 0, which decides for all ranks and writes files and logs."""
         return self.rank == 0
 
 
 class Group:
-    """Collectives that the loop needs: data on the device's backend, decisions over gloo."""
+    """The collectives of training: data on the device's backend, decisions over gloo."""
 
     def __init__(self, env: DistEnv, timeout_min: float = 30.0) -> None:
-        """Join all ranks; DeepSpeed finds the group that exists."""
+        """Join all ranks in a process group, which DeepSpeed uses too."""
         self.env = env
         timeout = timedelta(minutes=timeout_min)
         if env.device.type == "cuda":
@@ -52,48 +52,48 @@ class Group:
         backend = "nccl" if env.device.type == "cuda" else "gloo"
         torch_dist.init_process_group(backend, timeout=timeout)
         _introduce_deepspeed(backend)
-        # Decisions travel beside the GPU's stream, so that agreeing on a stop never waits for a kernel.
+        # Decisions do not use the GPU's stream, so that agreeing on a stop never waits for a kernel.
         self._control = torch_dist.new_group(backend="gloo", timeout=timeout)
 
     def check(self) -> None:
-        """One small all-reduce on the ranks' own devices, before anything depends on it.
+        """Check the connection with a small all-reduce on the ranks' devices.
 
         Raises:
-            NodeFaultError: the sum is wrong.
+            NodeFaultError: The sum is wrong.
         """
         value = torch.full((1024,), float(self.env.rank + 1), device=self.env.device)
         torch_dist.all_reduce(value)
         expected = self.env.world_size * (self.env.world_size + 1) / 2
         if not bool((value == expected).all()):
-            raise NodeFaultError(f"an all-reduce over {self.env.world_size} ranks gave a wrong sum")
+            raise NodeFaultError(f"an all-reduce over {self.env.world_size} ranks returned a wrong sum")
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is set on at least one rank; the same answers everywhere."""
+        """Return for each flag whether it is set on at least one rank; the result is equal on all ranks."""
         values = torch.tensor([int(flag) for flag in flags])
         torch_dist.all_reduce(values, op=torch_dist.ReduceOp.MAX, group=self._control)
         return [bool(value) for value in values]
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Element-wise sums over all ranks, in float64."""
+        """Return element-wise sums over all ranks, in float64."""
         total = torch.tensor(values, dtype=torch.float64)
         torch_dist.all_reduce(total, group=self._control)
         return [float(value) for value in total]
 
     def gather_numbers(self, values: Sequence[float]) -> list[list[float]]:
-        """Every rank's numbers (equally many), in rank order, by one small collective."""
+        """Return the numbers of every rank, in rank order; all ranks must pass equally many."""
         mine = torch.tensor(values, dtype=torch.float64)
         everybodys = [torch.empty_like(mine) for _ in range(self.env.world_size)]
         torch_dist.all_gather(everybodys, mine, group=self._control)
         return [numbers.tolist() for numbers in everybodys]
 
     def from_main(self, value: T) -> T:
-        """Rank 0's value, on every rank."""
+        """Return the value of rank 0 on every rank."""
         box = [value]
         torch_dist.broadcast_object_list(box, src=0, group=self._control)
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in rank order, on every rank."""
+        """Return the values of all ranks, in rank order, on every rank."""
         boxes: list[Any] = [None] * self.env.world_size
         torch_dist.all_gather_object(boxes, value, group=self._control)
         return boxes
@@ -103,15 +103,15 @@ class Group:
         torch_dist.barrier(group=self._control)
 
     def close(self) -> None:
-        """Leave together, after the last collective."""
+        """Destroy the process group, after the last collective."""
         torch_dist.destroy_process_group()
 
 
 def _introduce_deepspeed(backend: str) -> None:
-    """Let DeepSpeed find the group before ZeRO-3 partitions: it would count one rank otherwise.
+    """Register the process group with DeepSpeed before ZeRO-3 partitions, as it assumes one rank otherwise.
 
-    Its all-reduce over shared memory is left out: it is compiled at start, which takes half a minute and
-    needs a compiler. That table is not read but made, or DeepSpeed would try a compiler for each of its ops.
+    DeepSpeed's all-reduce over shared memory is disabled: compiling it takes half a minute at every start and
+    needs a compiler. The table of ops is set because reading it makes DeepSpeed test a compiler for each op.
     """
     import deepspeed
 

@@ -1,6 +1,6 @@
-"""Models as transformers directories: the finished one by its ranks, a checkpoint's by a process alone.
+"""Exports models as transformers directories: the finished model, or the model of a checkpoint.
 
-`python -m train.export RUN STEP OUT` is the second; it needs neither ranks nor the memory of training.
+`python -m train.export RUN STEP OUT` exports a checkpoint in one process, with less memory than training.
 """
 
 import shutil
@@ -22,7 +22,14 @@ from train.model.load import DTYPES, load_plain_model, load_tokenizer, prepare_m
 
 
 def export_model(engine: Engine, tokenizer: Any, group: Group, out: Path) -> None:
-    """Write model and tokenizer so that `from_pretrained(out)` opens them; whole or not at all."""
+    """Write model and tokenizer for `from_pretrained(out)`, atomically. Collective.
+
+    Args:
+        engine: The engine that holds the model.
+        tokenizer: The tokenizer of the model.
+        group: All ranks; rank 0 writes.
+        out: The directory to write.
+    """
     weights = engine.full_state_dict()
     if group.env.is_main:
         model: Any = engine.module
@@ -32,15 +39,15 @@ def export_model(engine: Engine, tokenizer: Any, group: Group, out: Path) -> Non
 
 
 def export_checkpoint(root: Path, step: int, out: Path) -> None:
-    """Write the model of a committed checkpoint, in the precision of the training.
+    """Write the model of a committed checkpoint, in the precision of training.
 
     Raises:
-        UserError: there is no such checkpoint, or it cannot be used.
+        UserError: The checkpoint does not exist or cannot be used.
     """
     job = load_job(root)
     verdict = verify(inspect(CheckpointStore(job.run_dir.checkpoints).path(step)))
     if verdict.problem or verdict.manifest is None:
-        raise UserError(f"step {step} cannot be exported: {verdict.problem}")
+        raise UserError(f"cannot export the checkpoint of step {step}: {verdict.problem}")
     directory = prepare_model(job.config.model, seed=job.config.seed, labels=job.plan.labels)
     model = load_plain_model(directory, job.config.model)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:

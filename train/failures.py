@@ -1,4 +1,4 @@
-"""Errors have a class, and the class decides what happens next. Torch-free."""
+"""Classes of failures, which determine what happens next. Torch-free."""
 
 import json
 import os
@@ -24,20 +24,20 @@ FailureClass = Literal[
     "bug",
 ]
 Then = Literal["restart", "requeue", "stop"]
-"""In place, in another allocation, or not at all."""
+"""The next action: restart in place, requeue the job in another allocation, or stop."""
 _MEMORY_ADVICE = (
     "use a smaller train.micro_batch_size or data.max_length, model.activation_checkpointing=selective or"
     " full, a higher zero.stage, offload, or more GPUs"
 )
 MAX_RESTARTS = 3
-"""Starts in place without a new checkpoint."""
+"""Maximum number of restarts in place without a new checkpoint."""
 
 
 NODE_NAME_VARIABLE = "SHARDLINE_NODE_NAME"
 
 
 class ExitCode(IntEnum):
-    """What the command and the job end with; scripts rely on the numbers."""
+    """The exit codes of commands and jobs, which are an API for scripts."""
 
     DONE = 0
     USER_ERROR = 2
@@ -56,44 +56,44 @@ _EXIT_CODES: dict[FailureClass, ExitCode] = {
 
 
 class RunError(Exception):
-    """A failure whose class is known where it is raised; the message says what to do."""
+    """A failure with a known class; its message includes the fix."""
 
     failure_class: FailureClass = "bug"
 
 
 class UserError(RunError):
-    """The config asks for something that cannot be."""
+    """The config is invalid for this run."""
 
     failure_class: FailureClass = "user"
 
 
 class DataError(RunError):
-    """A row or a file is not what the config says."""
+    """A data file or row does not match the config."""
 
     failure_class: FailureClass = "data"
 
 
 class NodeFaultError(RunError):
-    """This node or its connection is unfit; another one may do."""
+    """This node or its connection is faulty; another node may work."""
 
     failure_class: FailureClass = "node"
 
 
 class SavesFailedError(RunError):
-    """Nothing can be saved any more: training on would risk all of it."""
+    """Checkpoints cannot be saved any more, so further training would be lost."""
 
     failure_class: FailureClass = "saves_failed"
 
 
 class NoUsableCheckpointError(RunError):
-    """Progress was recorded and nothing is left to resume from: starting over is the user's decision."""
+    """Checkpoints were saved but none is usable; whether to start over is the user's decision."""
 
     failure_class: FailureClass = "no_checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why a rank ended, as written next to its log."""
+    """The failure of a rank, as written next to its log."""
 
     failure_class: FailureClass
     message: str
@@ -104,20 +104,20 @@ class Failure:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the whole run ends with when this failure stops it."""
+        """The exit code of a run that ends with this failure."""
         return _EXIT_CODES.get(self.failure_class, ExitCode.RUN_FAILED)
 
     def in_words(self, message: str) -> "Failure":
-        """The same with another message."""
+        """Return a copy with another message."""
         return replace(self, message=message)
 
     def write(self, path: Path) -> None:
-        """Leave the failure for the node agent."""
+        """Write the failure to a file for the node agent."""
         write_json(path, asdict(self))
 
 
 def classify(error: BaseException) -> FailureClass:
-    """The class of an exception raised on a rank."""
+    """Return the class of an exception raised on a rank."""
     if isinstance(error, RunError):
         return error.failure_class
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -139,12 +139,12 @@ def classify(error: BaseException) -> FailureClass:
 
 
 def node_name() -> str:
-    """This machine as its scheduler calls it, else as it calls itself."""
+    """Return the name of this machine in its scheduler, or its host name without one."""
     return os.environ.get(NODE_NAME_VARIABLE) or os.uname().nodename
 
 
 def describe(error: BaseException, *, rank: int, time: float) -> Failure:
-    """The record of an exception."""
+    """Return the failure record of an exception."""
     return Failure(
         failure_class=classify(error),
         message=_message(error),
@@ -163,26 +163,27 @@ def _message(error: BaseException) -> str:
 
 
 def read_failures(directory: Path) -> list[Failure]:
-    """Failures that ranks left in an attempt's log directory."""
+    """Read the failures of ranks from an attempt's log directory."""
     return [Failure(**json.loads(path.read_text())) for path in directory.glob("failure_rank_*.json")]
 
 
 def first_cause(failures: Sequence[Failure]) -> Failure | None:
-    """The failure that the others followed from: a rank that only lost its peers is never it."""
+    """Return the earliest failure; failures that only report lost peers are used last."""
     return min(failures, key=lambda failure: (failure.failure_class == "network", failure.time), default=None)
 
 
 def what_follows(failure_class: FailureClass, *, restarts: int, may_requeue: bool, stopping: bool) -> Then:
-    """What to do after the ranks failed.
+    """Return the next action after the ranks failed.
 
-    What the config, the data, the memory or the code did would happen again. A rank that was killed, hung or
-    lost its peers is worth another start here; a node that is unfit, or one where that did not help, is left.
+    Failures of config, data, memory or code would occur again, so they stop the run. Ranks that were killed,
+    hung or lost their peers are restarted in place. If that does not help, or the node is faulty, the job is
+    requeued.
 
     Args:
-        failure_class: Of the first cause.
-        restarts: Starts in place since a checkpoint was last made.
-        may_requeue: Whether a scheduler can put the job elsewhere.
-        stopping: The job was asked to stop: there is no time to start again.
+        failure_class: Class of the first cause.
+        restarts: Restarts in place since the newest checkpoint.
+        may_requeue: Whether a scheduler can requeue the job on other nodes.
+        stopping: Whether the job was asked to stop, which leaves no time for a restart.
     """
     if failure_class not in ("killed", "hang", "network", "node"):
         return "stop"

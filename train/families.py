@@ -1,7 +1,7 @@
-"""The only list of model types: what is known of each, one row for those of one architecture. Torch-free.
+"""The table of model types and their properties, with one row per architecture. Torch-free.
 
-A type outside the table can still be trained if its classes tell what it is (`ForCausalLM`). Its memory is
-not estimated, its documents cannot be packed, and kernels that depend on the architecture do not engage.
+A type outside the table can still be trained if its class names show its kind (`ForCausalLM`). Its memory is
+not estimated, its documents cannot be packed, and kernels that depend on the architecture are not used.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ _DECODER_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeKeys:
-    """Where config.json keeps a model's sizes; the defaults are the names that transformers gives to most."""
+    """The keys of a model's sizes in config.json; the defaults are the most common names in transformers."""
 
     hidden: str = "hidden_size"
     layers: str = "num_hidden_layers"
@@ -28,26 +28,26 @@ class LigerNorm:
     """How Liger's RMSNorm kernel computes a family's norm."""
 
     offset: float = 0.0
-    """Added to the weight before it is multiplied."""
+    """Added to the weight before the multiplication."""
     casting: str = "llama"
-    """Liger's name for which steps are computed in fp32."""
+    """Liger's name for the set of operations that are computed in fp32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What is known of some model types with one architecture."""
+    """The properties of model types with the same architecture."""
 
     model_types: tuple[str, ...]
-    """`model_type` in config.json."""
+    """The values of `model_type` in config.json."""
     kind: ModelKind
     packable: bool = False
-    """Whether documents in one sequence neither see nor move each other; `tests/train/data/test_packing.py`
-    has to pass for each model type of the row."""
+    """Whether documents in one sequence neither attend to each other nor shift each other's positions;
+    `tests/train/data/test_packing.py` has to pass for each model type of the row."""
     gated: bool = False
     """Whether the feed-forward multiplies a gate (three matrices) or not (two)."""
     positions: Literal["learned", "rotary", "relative"] = "rotary"
     padding_positions: int = 0
-    """Of the learned positions, the first ones, which stand for padding and hold no token."""
+    """Number of learned positions, at the start, that are reserved for padding."""
     keys: SizeKeys = SizeKeys()
     counted: bool = False
     """Whether `launcher/planning/estimate/shape.py` counts its parameters and activations from config.json;
@@ -59,34 +59,36 @@ class Family:
     experts: bool = False
     """Whether each token goes through some of several feed-forwards (a mixture of experts)."""
     logit_keys: tuple[str, ...] = ()
-    """Keys of config.json that alter logits after the projection, unless null or 1. The loss head does not do
-    the same, so such models are refused for model.task=causal."""
+    """Keys of config.json that alter logits after the projection, unless null or 1. The loss head does not
+    apply them, so such models are refused for model.task=causal."""
     liger: tuple[str, ...] = ()
     """Kernels that Liger's patch of this architecture replaces exactly."""
     liger_norm: LigerNorm = LigerNorm()
     dropout_keys: tuple[str, ...] = ()
     """Keys of config.json that hold dropout probabilities, which `model.dropout` sets."""
     gguf_class: str | None = None
-    """The transformers class of a GGUF file of this architecture; None where such files are not read."""
+    """The transformers class for GGUF files of this architecture; None if they are not supported."""
 
     def __post_init__(self) -> None:
-        """Check that the facts of a row do not contradict each other.
+        """Check that the properties of a row are consistent.
 
         Raises:
-            ValueError: two of them do.
+            ValueError: Two properties contradict each other.
         """
         name = self.model_types[0]
         if self.packable and self.kind == "encoder":
-            raise ValueError(f"{name}: encoders are not packed, they have one label per sequence")
+            raise ValueError(
+                f"{name}: packable=True is not allowed for encoders, which have one label per sequence"
+            )
         if self.counted and self.experts:
-            raise ValueError(f"{name}: the parameters of experts are not counted")
+            raise ValueError(f"{name}: counted=True is not supported with experts=True")
         if "swiglu" in self.liger and not self.gated:
-            raise ValueError(f"{name}: Liger's swiglu needs a gated feed-forward")
+            raise ValueError(f"{name}: Liger's swiglu requires gated=True")
         if self.padding_positions and self.positions != "learned":
-            raise ValueError(f"{name}: only learned positions can stand for padding")
+            raise ValueError(f"{name}: padding_positions requires positions='learned'")
 
     def size(self, config: Mapping[str, Any], name: str) -> int | None:
-        """A size from config.json by its field in `SizeKeys`; None where it is missing, null or 0."""
+        """Return a size from config.json by its field in `SizeKeys`; None if it is missing, null or 0."""
         return first_of(config, getattr(SizeKeys(), name), getattr(self.keys, name))
 
 
@@ -242,13 +244,13 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def family_of(config: Mapping[str, Any]) -> Family | None:
-    """The row of a model's type by its config.json; None for a type that is not in the table."""
+    """Return the row for a model's config.json; None if its type is not in the table."""
     name = config.get("model_type")
     return next((family for family in FAMILIES if name in family.model_types), None)
 
 
 def model_kind(config: Mapping[str, Any]) -> ModelKind | None:
-    """Decoder (GPT-like), encoder (BERT-like) or neither, by the classes first, then by the type."""
+    """Return whether a model is a decoder (GPT-like), an encoder (BERT-like) or neither, by class or type."""
     if config.get("is_encoder_decoder"):
         return None
     names = config.get("architectures") or []
@@ -259,7 +261,7 @@ def model_kind(config: Mapping[str, Any]) -> ModelKind | None:
 
 
 def positions_of(config: Mapping[str, Any]) -> int | None:
-    """Longest sequence that the model has positions for; None where config.json gives no such number."""
+    """Return the maximum sequence length by the model's positions; None if config.json does not have it."""
     keys = _all_of(family.keys.positions for family in FAMILIES)
     family = family_of(config)
     positions = first_of(config, SizeKeys().positions, *keys)
@@ -267,44 +269,44 @@ def positions_of(config: Mapping[str, Any]) -> int | None:
 
 
 def packable_types() -> tuple[str, ...]:
-    """Model types whose documents may share a sequence, sorted."""
+    """Return the model types that support packing, sorted."""
     return _types(family for family in FAMILIES if family.packable)
 
 
 def liger_types(kernel: str) -> tuple[str, ...]:
-    """Model types in which Liger replaces a kernel, sorted."""
+    """Return the model types in which Liger replaces a kernel, sorted."""
     return _types(family for family in FAMILIES if kernel in family.liger)
 
 
 def liger_norms() -> tuple[LigerNorm, ...]:
-    """Every way in which Liger's RMSNorm is used, each once."""
+    """Return the distinct settings of Liger's RMSNorm."""
     return tuple(dict.fromkeys(family.liger_norm for family in FAMILIES if "rms_norm" in family.liger))
 
 
 def altered_logits(config: Mapping[str, Any]) -> list[str]:
-    """Keys of config.json by which a model, of whichever type, alters its logits."""
+    """Return the keys of config.json that alter the logits, for any model type."""
     keys = _all_of(key for family in FAMILIES for key in family.logit_keys)
     return [key for key in keys if config.get(key) not in (None, 1, 1.0)]
 
 
 def dropout_keys() -> tuple[str, ...]:
-    """Keys of dropout probabilities in all families, since types outside the table use the same names."""
+    """Return the dropout keys of all families, as types outside the table use the same names."""
     return _all_of(key for family in FAMILIES for key in family.dropout_keys)
 
 
 def gguf_class(architecture: str) -> str | None:
-    """The transformers class of GGUF files of an architecture; None where they are not read."""
+    """Return the transformers class for GGUF files of an architecture; None if they are not supported."""
     family = family_of({"model_type": architecture})
     return family.gguf_class if family else None
 
 
 def gguf_types() -> tuple[str, ...]:
-    """Model types that are read from GGUF files, sorted."""
+    """Return the model types that support GGUF files, sorted."""
     return _types(family for family in FAMILIES if family.gguf_class)
 
 
 def first_of(config: Mapping[str, Any], *keys: str) -> int | None:
-    """The first of some keys that is neither missing nor null nor 0, as a whole number."""
+    """Return the value of the first key that is not missing, null or 0, as an integer."""
     return next((int(config[key]) for key in keys if config.get(key)), None)
 
 

@@ -1,9 +1,9 @@
-"""Faults on demand, for tests and drills: what breaks, where, on which rank, at which step. Torch-free.
+"""Fault injection for tests: the kind of fault, the point, the rank and the step. Torch-free.
 
     SHARDLINE_FAULT="kill9@save.shard:rank=1:step=20;enospc@save.manifest:step=30:restart=1"
 
-Off unless the variable is set; then the log and the journal say so. A fault strikes once, in the attempt and
-the start in place that it names (by default the first of each).
+Disabled unless the variable is set; if it is, that is logged and journaled. By default a fault is injected
+once, in the first start of the first attempt; `attempt` and `restart` choose others.
 """
 
 import errno
@@ -38,7 +38,7 @@ _SLOW_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault, as it was asked for."""
+    """One requested fault."""
 
     kind: FaultKind
     point: str
@@ -50,10 +50,10 @@ class Fault:
 
 
 def parse_faults(text: str) -> list[Fault]:
-    """Faults from the variable's text.
+    """Parse the value of SHARDLINE_FAULT.
 
     Raises:
-        ValueError: a kind, a point or a condition does not exist.
+        ValueError: A kind, point or condition is unknown.
     """
     return [_parse(entry) for entry in text.split(";") if entry.strip()]
 
@@ -63,7 +63,8 @@ def _parse(entry: str) -> Fault:
     kind, _, point = what.partition("@")
     if kind not in get_args(FaultKind) or point not in POINTS:
         raise ValueError(
-            f"{FAULT_VARIABLE}: {what!r} is no fault; kinds: {', '.join(get_args(FaultKind))};"
+            f"{FAULT_VARIABLE}: unknown fault {what!r}, use KIND@POINT; kinds:"
+            f" {', '.join(get_args(FaultKind))};"
             f" points: {', '.join(POINTS)}"
         )
     values: dict[str, int] = {}
@@ -71,19 +72,28 @@ def _parse(entry: str) -> Fault:
         name, _, number = condition.partition("=")
         if name not in ("rank", "step", "attempt", "restart", "times") or not number.isdigit():
             raise ValueError(
-                f"{FAULT_VARIABLE}: {condition!r} is no condition; use rank, step, attempt, restart or times"
+                f"{FAULT_VARIABLE}: invalid condition {condition!r}; use NAME=NUMBER with rank, step, attempt"
+                ", restart or times"
             )
         values[name] = int(number)
     return Fault(kind=kind, point=point, **values)  # type: ignore[arg-type]
 
 
 class Faults:
-    """The faults of one rank; `hit` is called at every named point."""
+    """Injects the faults of one rank; `hit` is called at every named point."""
 
     def __init__(
         self, faults: list[Fault], *, rank: int, attempt: int, restart: int, number: StepNumber | None = None
     ) -> None:
-        """Keep the faults that concern this rank in this start; `number` is the step that it is at."""
+        """Select the faults of this rank and start.
+
+        Args:
+            faults: All requested faults.
+            rank: The rank of this process.
+            attempt: The current attempt.
+            restart: The current start within the attempt.
+            number: The current step, updated by the loop.
+        """
         self._number = number or StepNumber()
         self._left = {
             number: (fault, fault.times)
@@ -95,7 +105,17 @@ class Faults:
     def from_environ(
         cls, environ: Mapping[str, str], *, rank: int, start: RankStart, number: StepNumber
     ) -> "Faults":
-        """Read SHARDLINE_FAULT and keep what it asks of a rank in one of its starts; usually nothing."""
+        """Read SHARDLINE_FAULT and select the faults of a rank in a start; usually none.
+
+        Args:
+            environ: Environment variables.
+            rank: The rank of this process.
+            start: The current attempt and start.
+            number: The current step, updated by the loop.
+
+        Raises:
+            ValueError: A kind, point or condition is unknown.
+        """
         return cls(
             parse_faults(environ.get(FAULT_VARIABLE, "")),
             rank=rank,
@@ -105,19 +125,19 @@ class Faults:
         )
 
     def hit(self, point: str, *, path: Path | None = None, step: int | None = None) -> bool:
-        """Let a fault of this point strike.
+        """Inject a fault at this point, if one is requested.
 
         Args:
             point: One of `POINTS`.
-            path: The file that the point is about, for `bitflip`.
-            step: Of a save, which the loop may have left behind.
+            path: The file that `bitflip` damages.
+            step: Step of a save, which may be older than the loop's; default: the loop's step.
 
         Returns:
-            Whether numbers are to become NaN here.
+            Whether the caller should produce NaN.
 
         Raises:
-            OSError: a full disk was asked for.
-            RuntimeError: an exception was asked for.
+            OSError: The fault is `enospc`.
+            RuntimeError: The fault is `raise`.
         """
         if not self._left:
             return False
@@ -152,7 +172,7 @@ def _strike(fault: Fault, path: Path | None) -> bool:
 
 
 def flip_one_bit(path: Path) -> None:
-    """Damage a file as a failing disk does: silently, in its middle."""
+    """Flip a bit in the middle of a file, as a failing disk might."""
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         byte = file.read(1)

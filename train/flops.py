@@ -1,47 +1,55 @@
-"""How many floating-point operations training takes, by the convention that papers compare by. Torch-free."""
+"""Counts floating-point operations of training, by the convention of the literature. Torch-free."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class ModelWork(BaseModel):
-    """What a dense transformer multiplies for its tokens."""
+    """The sizes of a dense transformer that determine its matrix products."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     multiplied_parameters: int
-    """Those that each token meets in a matrix product: all but looked-up embeddings; an output projection
-    counts also where it shares its weights with them."""
+    """Number of parameters in matrix products of each token: all except embeddings; an output projection
+    counts even if it shares the weights of the embeddings."""
     layers: int
     hidden: int
     causal: bool
 
     def flops(self, *, tokens: int, pairs: int) -> float:
-        """Forward and backward, as Megatron-LM counts: model FLOPs, causal attention at half.
+        """Return the FLOPs of forward and backward pass, counted as in Megatron-LM.
 
-        6 P per token, plus 12 L d per pair of tokens that may see each other, of which a causal mask leaves
-        half: 6 L d s per token of a sequence of s. Recomputed activations do not count, nor does it matter
-        that untrained positions are not projected to the vocabulary. Tables that count causal attention in
-        full (llm-foundry) show a few percent more.
+        Each token takes 6 P, and each pair of tokens that attend to each other 12 L d. A causal mask halves
+        the second term: 6 L d s per token of a sequence of length s. Recomputed activations do not count, and
+        untrained positions count as if they were projected to the vocabulary. Tables that count causal
+        attention in full (llm-foundry) have values that are a few percent higher.
 
         Args:
-            tokens: Without padding.
-            pairs: Sum over documents of the square of their length: tokens of two documents in one packed
-                sequence do not see each other. A single sequence of s tokens has s * s.
+            tokens: Number of tokens, without padding.
+            pairs: Sum of the squared lengths of the documents, as packed documents do not attend to each
+                other. A single sequence of s tokens has s * s pairs.
         """
         attention = (6 if self.causal else 12) * self.layers * self.hidden
         return 6.0 * self.multiplied_parameters * tokens + float(attention) * pairs
 
 
 class SpeedPlan(BaseModel):
-    """What a rank needs to tell which share of its device's peak it reaches."""
+    """The figures that a rank needs to compute MFU."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     peak_tflops: float
-    """Dense bf16 peak of one rank's device, whatever precision is trained in."""
+    """Dense bf16 peak of one rank's device, for every training precision."""
     work: ModelWork
 
 
 def utilisation(speed: SpeedPlan, *, tokens: int, pairs: int, seconds: float, ranks: int) -> float:
-    """Model FLOPs utilisation (MFU): the model's FLOPs over those that all ranks could have done."""
+    """Return the model FLOPs utilisation (MFU): the model's FLOPs over the peak FLOPs of all ranks.
+
+    Args:
+        speed: Peak speed and sizes of the model.
+        tokens: Number of tokens, without padding.
+        pairs: See `ModelWork.flops`.
+        seconds: Duration.
+        ranks: Number of ranks.
+    """
     return speed.work.flops(tokens=tokens, pairs=pairs) / (seconds * ranks * speed.peak_tflops * 1e12)

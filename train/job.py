@@ -1,4 +1,4 @@
-"""What the launcher decided and a rank reads back from the run directory. Torch-free."""
+"""The launcher's decisions, which a rank reads from the run directory. Torch-free."""
 
 import json
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ from train.rundir import RunDir
 
 
 class DataFile(BaseModel):
-    """A data file as it was when the run was planned."""
+    """A data file at the time of planning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
     sha256: str
     rows: int
-    """Of those in the file, the ones that serve this role: a fold leaves some of data.train to another."""
+    """Number of rows of the file with this role; with a fold, data.train is divided between two roles."""
 
 
 class FoldPlan(BaseModel):
-    """Which part of a cross-validation a run is."""
+    """The part of a cross-validation that a run computes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fold: int | None
-    """The part that is held out; None trains on all rows."""
+    """The fold that is held out; None trains on all rows."""
     folds: int
     sha256: str
-    """Of the fold of every row: equal for all runs of one cross-validation, whatever machine drew them."""
+    """Hash of the folds of all rows, which is equal for all runs of one cross-validation."""
 
 
 class TrainPlan(BaseModel):
-    """The decisions that ranks depend on, made once, before the run was submitted."""
+    """The decisions that ranks depend on, made once before submission."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,34 +52,34 @@ class TrainPlan(BaseModel):
     ranks_per_node: int
     batch: BatchPlan
     data: dict[DataRole, DataFile]
-    """By role: train, held_out (the other rows of the same file), validation, test, general."""
+    """Data files by role: train, held_out (the other rows of the same file), validation, test, general."""
     fold: FoldPlan | None
-    """None without a cross-validation."""
+    """The part of a cross-validation; None without one."""
     host_gb_per_rank: float | None
-    """Host memory that a rank will need, in GB; None where it was not estimated."""
+    """Estimated host memory per rank in GB; None if it was not estimated."""
     node_check: str | None
-    """A program of the user's that tells whether a node is fit."""
+    """A user's program that checks a node (hardware.node_check)."""
     notice_s: int | None
-    """How long before its time limit the run is asked to stop; None without a scheduler."""
+    """Seconds between the stop request and the time limit; None without a scheduler."""
     labels: list[str]
     """Class names in the order of their ids; empty for decoders."""
     chat_template: str | None
     """The text of model.chat_template, frozen; None for the tokenizer's own."""
     kernels: dict[str, KernelChoice]
-    """By kernel: which one engages, and why."""
+    """The chosen implementation of each kernel, with the reason."""
     wandb_id: str
-    """Fixed here, so that every attempt continues one W&B run."""
+    """The id of the W&B run, which all attempts continue."""
     group: str | None = None
-    """The sweep that it is a trial of."""
+    """The sweep of this trial; None outside a sweep."""
     speed: SpeedPlan | None = None
-    """None where the hardware's peak or the model's shape is unknown."""
+    """Figures for MFU; None if the hardware's peak or the model's shape is unknown."""
     label: str | None = None
-    """What tells it from the other trials: its values of the swept keys."""
+    """The trial's values of the swept keys, which distinguish it from other trials."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """All that a rank is told."""
+    """The input of a rank: config, plan and DeepSpeed configuration."""
 
     run_dir: RunDir
     config: TrainingConfig
@@ -96,11 +96,11 @@ class TrainJob:
 
 
 def read_training_plan(run_dir: RunDir) -> TrainPlan:
-    """What plan.json holds for the ranks.
+    """Read the ranks' part of plan.json.
 
     Raises:
-        RecordError: it holds nothing for them.
-        ValueError: a field is missing, unknown or invalid.
+        RecordError: The part is missing.
+        ValueError: A field is missing, unknown or invalid.
     """
     plan = json.loads(run_dir.plan.read_text())
     if not isinstance(plan, dict) or "training" not in plan:
@@ -109,7 +109,7 @@ def read_training_plan(run_dir: RunDir) -> TrainPlan:
 
 
 def load_job(root: Path) -> TrainJob:
-    """Read a frozen run back; compute nodes never compose a config."""
+    """Read config and plan of a run directory; compute nodes never compose a config."""
     run_dir = RunDir(root)
     written = with_current_names(yaml.safe_load(run_dir.config.read_text()))
     sections = {key: written[key] for key in TrainingConfig.model_fields}

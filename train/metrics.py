@@ -12,23 +12,23 @@ from train.rundir import RunDir, append_line, new_lines
 
 @record
 class _Logged(Record):
-    """What every row has had from the start, in the order in which people look for it."""
+    """The first fields of a metrics row, which all versions wrote."""
 
     attempt: int
     step: int
     loss: float | None
-    """Mean per trained token of the newest global batches; None if it was not finite."""
+    """Mean loss per trained token since the last row; None if it was not finite."""
     lr: float
     tokens: int
-    """Without padding, of the whole run so far."""
+    """Number of tokens trained in the whole run so far, without padding."""
     samples: int
     grad_norm: float | None
-    """None if it was not finite."""
+    """Norm of the gradients; None if it was not finite."""
     tokens_per_s: float
-    """Of all ranks, over the time in steps."""
+    """Tokens per second of all ranks, over the time in steps."""
     trained_tokens_per_s: float | None = None
     mfu: float | None = None
-    """Model FLOPs utilisation; absent where the peak of the hardware is unknown."""
+    """Model FLOPs utilisation; absent if the peak of the hardware is unknown."""
 
 
 @record
@@ -36,7 +36,7 @@ class MetricsRow(StepTimes, _Logged):
     """One logged step."""
 
     memory_gb: float | None = None
-    """Of the rank that holds most."""
+    """Memory of the rank that uses the most."""
     peak_memory_gb: float | None = None
     time: float
 
@@ -49,7 +49,7 @@ class TraceRow(Record):
     step: int
     sample_ids: Sequence[int]
     random: float
-    """A random number of rank 0 after the step: equal where the state of the generator is equal."""
+    """A random number of rank 0 after the step, which shows the state of the generator."""
 
 
 class _Step(Protocol):
@@ -71,21 +71,25 @@ def log_trace(run: RunDir, row: TraceRow) -> None:
 
 
 def read_metrics(run: RunDir) -> list[MetricsRow]:
-    """Every row of metrics.jsonl as it was written: steps that were made twice are there twice.
+    """Read all rows of metrics.jsonl; a repeated step has several rows.
 
     Raises:
-        RecordError: a field is missing, unknown or invalid.
+        RecordError: A field is missing, unknown or invalid.
     """
     return list(parse_metrics(new_lines(run.metrics, 0)[0], run.metrics))
 
 
 def read_trace(run: RunDir) -> list[TraceRow]:
-    """Every row of trace.jsonl, as `read_metrics`."""
+    """Read all rows of trace.jsonl; a repeated step has several rows.
+
+    Raises:
+        RecordError: A field is missing, unknown or invalid.
+    """
     return list(_parse(new_lines(run.trace, 0)[0], run.trace, TraceRow))
 
 
 def parse_metrics(lines: Iterable[bytes], path: Path, first: int = 1) -> Iterator[MetricsRow]:
-    """The rows of whole lines, of which the first has this number; lines that were cut short are left out."""
+    """Parse complete lines, the first of which has the number `first`; truncated lines are skipped."""
     return _parse(lines, path, MetricsRow, first)
 
 
@@ -100,6 +104,6 @@ def _parse(lines: Iterable[bytes], path: Path, cls: type[_R], first: int = 1) ->
 
 
 def latest_by_step(rows: Iterable[_S]) -> list[_S]:
-    """Each step once, in order: what a later attempt wrote replaces what it made again."""
+    """Return one row per step, in order; the last row of a repeated step is used."""
     by_step = {row.step: row for row in rows}
     return [by_step[step] for step in sorted(by_step)]

@@ -1,6 +1,6 @@
-"""The packages whose versions matter, in one list. Torch-free."""
+"""The packages whose versions matter. Torch-free."""
 
 COMPUTING = ("torch", "deepspeed", "transformers")
-"""What computes and what is inside checkpoints: another minor version may give other numbers."""
+"""Packages that compute or are stored in checkpoints; another minor version may change the results."""
 RECORDED = (*COMPUTING, "datasets", "hydra-core", "submitit", "wandb", "numpy")
-"""What is recorded with the frozen code, and must be alike on login and compute nodes."""
+"""Packages recorded with the code snapshot, whose versions must match on login and compute nodes."""

@@ -1,6 +1,6 @@
-"""The run directory: the names in it, and how they are written. Torch-free.
+"""The run directory: the names of its files, and writing them. Torch-free.
 
-Launcher and ranks meet here and nowhere else. Text before pickle; a file is either whole or absent.
+Launcher and ranks communicate only through these files, which are text where possible and never incomplete.
 """
 
 import errno
@@ -18,11 +18,11 @@ from train.records.base import RunEvent, event_row, parse_line
 STOPPED_BY_USER = "shardline stop"
 STOPPED_AT_RUNG = "sweep.halving"
 FINAL_STOPS = (STOPPED_BY_USER, STOPPED_AT_RUNG)
-"""Reasons in the journal of stops that nothing follows."""
+"""Reasons in the journal of stops after which the run is not started again."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that readers and crashes see the old content or the new, never a part."""
+    """Write a file so that readers see the old or the new content, never a part, also after a crash."""
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
@@ -34,12 +34,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_atomic` for dataclasses, pydantic models and plain values."""
+    """Write a dataclass, pydantic model or plain value as JSON with `write_atomic`."""
     write_atomic(path, to_json(value, indent=2) + b"\n")
 
 
 def sync_directory(path: Path) -> None:
-    """Make renames and new names in a directory durable."""
+    """Sync a directory, so that new and renamed files survive a crash."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -48,21 +48,21 @@ def sync_directory(path: Path) -> None:
 
 
 _DELAYED: dict[Path, list[bytes]] = {}
-"""Lines that a full disk did not take, until it takes them."""
+"""Lines that could not be written to a full disk yet."""
 
 
 def append_line(path: Path, row: dict[str, Any], *, patient: bool = False) -> None:
-    """Append one JSON line with a single write, so that concurrent writers never mix.
+    """Append one JSON line with a single write, so that lines of concurrent writers do not mix.
 
-    A line that a full disk or a power cut left without its end is closed first, so that it spoils no other.
+    If a full disk or a power cut truncated the last line, it is terminated first.
 
     Args:
         path: A .jsonl file.
-        row: What to write.
-        patient: Keep the line in memory while the disk is full, and write it with the next one.
+        row: The content of the line.
+        patient: Whether to keep the line in memory while the disk is full and write it with the next one.
 
     Raises:
-        OSError: it cannot be written; not for a full disk when patient.
+        OSError: The line cannot be written. Not raised for a full disk if `patient`.
     """
     line = json.dumps(row).encode() + b"\n"
     waiting = _DELAYED.pop(path, [])
@@ -85,7 +85,7 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a .jsonl file; lines that a kill cut short are left out."""
+    """Read the rows of a .jsonl file; truncated lines are skipped."""
     for line in new_lines(path, 0)[0]:
         value = parse_line(line)
         if value is not None:
@@ -93,7 +93,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def new_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
-    """Whole lines of a growing file from a byte offset on, and the offset after them."""
+    """Read the complete lines of a growing file from a byte offset; also returns the offset after them."""
     if not path.exists():
         return [], offset
     with path.open("rb") as file:
@@ -104,13 +104,13 @@ def new_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
 
 @dataclass(frozen=True, slots=True)
 class JournaledDir:
-    """What every directory of ours has: jobs, a journal, and one degree of privacy."""
+    """A directory with jobs, a journal and permissions."""
 
     root: Path
 
     @property
     def jobs(self) -> Path:
-        """One line before something is handed over to a job, one with the job's id after."""
+        """The list of jobs: one line before a job is submitted, and one with its id afterwards."""
         return self.root / "jobs.jsonl"
 
     @property
@@ -119,14 +119,14 @@ class JournaledDir:
         return self.root / "events.jsonl"
 
     def adopt_umask(self) -> None:
-        """Make whatever this process and its children write as private as the directory is."""
+        """Set the umask so that new files are as private as the directory."""
         shared = self.root.stat().st_mode & 0o020
         os.umask(0o007 if shared else 0o077)
 
 
 @dataclass(frozen=True, slots=True)
 class RunDir(JournaledDir):
-    """All names in one run directory."""
+    """The files of one run directory."""
 
     def log(self, event: RunEvent) -> None:
         """Append an event to the journal; `train.journal` has the kinds and the reader."""
@@ -139,7 +139,7 @@ class RunDir(JournaledDir):
 
     @property
     def plan(self) -> Path:
-        """What was decided before the run was submitted."""
+        """The decisions made before submission."""
         return self.root / "plan.json"
 
     @property
@@ -149,26 +149,26 @@ class RunDir(JournaledDir):
 
     @property
     def code(self) -> Path:
-        """The frozen code that runs."""
+        """The snapshot of the code that the run uses."""
         return self.root / "code"
 
     @property
     def stop_request(self) -> Path:
-        """Lies here while the run is asked to save and stop: `shardline stop`, or a touch."""
+        """A file whose existence requests a save and stop: made by `shardline stop`, or by `touch`."""
         return self.root / "stop"
 
     @property
     def save_request(self) -> Path:
-        """A touch of this file asks a running run to save now."""
+        """A file whose creation requests a save of a running run."""
         return self.root / "save"
 
     @property
     def pause(self) -> Path:
-        """Holds the step at which the run is to save and stop, when a sweep compares it there."""
+        """A file with the step at which the run saves and stops for a comparison in a sweep."""
         return self.root / "pause"
 
     def ask_to_pause(self, step: int | None) -> None:
-        """Stop the run at a step; None: let it go to its end."""
+        """Request a stop at a step; None cancels the request."""
         if step is None:
             self.pause.unlink(missing_ok=True)
         else:
@@ -176,49 +176,49 @@ class RunDir(JournaledDir):
 
     @property
     def metrics(self) -> Path:
-        """One line per logged step: the truth of which W&B is a view."""
+        """The metrics of each logged step; W&B has a copy."""
         return self.root / "metrics.jsonl"
 
     @property
     def trace(self) -> Path:
-        """The sample ids of every global batch, when train.trace is on."""
+        """The sample ids of every global batch, with train.trace=true."""
         return self.root / "trace.jsonl"
 
     @property
     def profile(self) -> Path:
-        """Traces of the steps that train.profile_steps names."""
+        """The traces of the steps in train.profile_steps."""
         return self.root / "profile"
 
     @property
     def logs(self) -> Path:
-        """attempt_K/rank_N.log, and what a rank that failed left there."""
+        """The logs attempt_K/rank_N.log, and the failures of ranks."""
         return self.root / "logs"
 
     @property
     def checkpoints(self) -> Path:
-        """step_N directories and the pointers `latest` and `best`."""
+        """The step_N directories and the pointers `latest` and `best`."""
         return self.root / "checkpoints"
 
     @property
     def evaluations(self) -> Path:
-        """base.json, tuned.json."""
+        """The assessments base.json and tuned.json."""
         return self.root / "eval"
 
     @property
     def predictions(self) -> Path:
-        """What the tuned model made of each row that a fold held out."""
+        """The tuned model's predictions for the rows of the held-out fold."""
         return self.evaluations / "predictions.jsonl"
 
     @property
     def export(self) -> Path:
-        """The finished model, loadable by transformers."""
+        """The finished model, which transformers can load."""
         return self.root / "export"
 
     @property
     def result(self) -> Path:
-        """How the run ended, written once."""
+        """The result of the run, written once at its end."""
         return self.root / "result.json"
 
     def attempt_logs(self, attempt: int) -> Path:
-        """Logs of one attempt."""
+        """Return the directory with the logs of one attempt."""
         return self.logs / f"attempt_{attempt}"

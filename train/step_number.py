@@ -1,14 +1,14 @@
-"""The step that a rank is at, in one place. Torch-free."""
+"""The current step of a rank, shared by several users. Torch-free."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class StepNumber:
-    """The step in progress; between two steps, the one just made. Only the loop sets it.
+    """The current step; between two steps, the last one. Only the loop sets it.
 
-    `Progress.step` counts finished steps and is saved in checkpoints; this number is for heartbeats and for
-    injected faults, which concern a step while it runs.
+    `Progress.step` counts finished steps and is saved in checkpoints. This number is for heartbeats and
+    injected faults, which need the step while it runs.
     """
 
     value: int = 0

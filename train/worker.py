@@ -1,7 +1,7 @@
 """One rank: forked from a process that has called `preload`, or `python -m train.worker RUN_DIR RANK`.
 
-Imports of torch and its like wait until signals are handled, so that nothing a start does can be lost. The
-process that starts ranks (`train/node/forkserver.py`) has sent their output to their logs.
+Slow imports such as torch come after the signal handlers, so that a stop during the start is not lost. The
+process that starts the ranks (`train/node/forkserver.py`) has redirected their output to their logs.
 """
 
 import faulthandler
@@ -22,10 +22,10 @@ from train.rundir import RunDir
 
 
 def preload(run_dir: str) -> None:
-    """Import all that the ranks of a run need, in the process that they are forked from.
+    """Import the modules that ranks need, in the process that they are forked from.
 
     Raises:
-        RuntimeError: CUDA was initialised, which does not survive a fork.
+        RuntimeError: An import initialised CUDA, which cannot be used in a forked process.
     """
     with frozen_imports():
         leave_out_detection_losses()
@@ -35,7 +35,7 @@ def preload(run_dir: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run this rank and exit hard: a teardown must not hang on peers that are gone."""
+    """Run this rank and exit without cleanup, which could hang if other ranks have failed."""
     run_dir, rank = RunDir(Path(arguments[0])), int(arguments[1])
     attempt = RankStart.from_environ(os.environ).attempt
     logs = run_dir.attempt_logs(attempt)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
             from train.rank.setup import run_rank
 
         run_rank(run_dir, attempt, stop, heart)
-    except BaseException as error:  # noqa: BLE001 - the agent decides from what is written here
+    except BaseException as error:  # noqa: BLE001 - the agent decides from the written failure
         failure = describe(error, rank=rank, time=time.time())
         failure.write(logs / f"failure_rank_{rank}.json")
         print(failure.detail, file=sys.stderr)  # noqa: T201 - stderr is the rank's log

@@ -1,4 +1,4 @@
-"""ZeRO settings to DeepSpeed's JSON: the only place that spells its keys. Torch-free, holds no "auto"."""
+"""Builds DeepSpeed's JSON configuration; no other module uses its keys. Torch-free, without "auto" values."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from train.config import TrainingConfig
 def deepspeed_config(
     config: TrainingConfig, batch: BatchPlan, *, device: Literal["cpu", "cuda"]
 ) -> dict[str, Any]:
-    """The complete configuration that `deepspeed.initialize` receives on every rank."""
+    """Return the complete configuration for `deepspeed.initialize`."""
     precision = config.train.precision
     result: dict[str, Any] = {
         "train_batch_size": batch.global_batch_size,
@@ -17,7 +17,7 @@ def deepspeed_config(
         "gradient_accumulation_steps": batch.accumulation,
         "gradient_clipping": config.optim.clip_norm,
         "zero_optimization": _zero_section(config, device, batch.world_size),
-        # The optimizer is made by us (train/kernels/adamw.py); DeepSpeed calls torch's fused AdamW untested.
+        # We build the optimizer (train/kernels/adamw.py); DeepSpeed considers torch's fused AdamW untested.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": precision == "bf16"},

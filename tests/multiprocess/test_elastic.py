@@ -68,7 +68,7 @@ def test_what_training_depends_on_is_refused_with_both_values(settings: tuple[st
     assert call("resume", name, "train.global_batch_size=10").returncode == 2
     odd = call("resume", name, "hardware.gpus_per_node=3")
     assert odd.returncode == 2
-    assert "does not divide" in odd.stderr
+    assert "is not divisible" in odd.stderr
     printed = run.go_on("optim.lr=5e-4", "--allow-change", "optim.lr")
     assert "changed optim.lr: 0.001 -> 0.0005" in printed
     [changed] = [row for row in run.events if row["event"] == "changed"]

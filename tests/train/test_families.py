@@ -131,10 +131,13 @@ def test_altered_logits(config: dict[str, Any], keys: list[str]):
 @pytest.mark.parametrize(
     ("facts", "why"),
     [
-        ({"kind": "encoder", "packable": True}, "encoders are not packed"),
-        ({"kind": "decoder", "counted": True, "experts": True}, "experts are not counted"),
-        ({"kind": "decoder", "liger": ("swiglu",)}, "needs a gated feed-forward"),
-        ({"kind": "decoder", "padding_positions": 2}, "only learned positions"),
+        ({"kind": "encoder", "packable": True}, "packable=True is not allowed for encoders"),
+        (
+            {"kind": "decoder", "counted": True, "experts": True},
+            "counted=True is not supported with experts=True",
+        ),
+        ({"kind": "decoder", "liger": ("swiglu",)}, "requires gated=True"),
+        ({"kind": "decoder", "padding_positions": 2}, "requires positions='learned'"),
     ],
 )
 def test_a_row_that_contradicts_itself_is_refused(facts: dict[str, Any], why: str):
