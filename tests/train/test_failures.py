@@ -7,7 +7,6 @@ import torch
 
 from train.failures import DataError, Failure, classify, describe, first_cause, read_failures, what_follows
 
-
 FRESH = {"restarts": 0, "may_requeue": False, "stopping": False}
 
 

@@ -5,21 +5,14 @@ from typing import Any
 
 import pytest
 
-from launcher.compose.run import compose_run
 from launcher.config import RunConfig
 from launcher.planning.rules.data import packs_exactly, splits_text_only
-from tests.launcher.planning.conftest import made_facts
+from tests.launcher.planning.conftest import config_with, made_facts
 from train.model.sources import ModelFiles
 
 
 def config_of(task: str, **data: object) -> RunConfig:
-    config = compose_run(["experiment=smoke"]).config
-    return config.model_copy(
-        update={
-            "model": config.model.model_copy(update={"task": task}),
-            "data": config.data.model_copy(update=data),
-        }
-    )
+    return config_with({"model.task": task, **{f"data.{key}": value for key, value in data.items()}})
 
 
 def model_of(model_type: str | None) -> ModelFiles | None:

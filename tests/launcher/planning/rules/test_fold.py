@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from launcher.compose.run import compose_run
 from launcher.planning.rules.fold import folds_agree
-from tests.launcher.planning.conftest import made_facts
+from tests.launcher.planning.conftest import config_with, made_facts
 
 
 @pytest.mark.parametrize(
@@ -26,8 +25,7 @@ from tests.launcher.planning.conftest import made_facts
     ],
 )
 def test_folds_agree(cv: dict[str, Any], found: list[tuple[str, str, str]]):
-    config = compose_run(["experiment=smoke"]).config
-    config = config.model_copy(update={"cv": config.cv.model_copy(update=cv)})
+    config = config_with({f"cv.{key}": value for key, value in cv.items()})
     problems = list(folds_agree(config, made_facts()))
     assert [(problem.code, problem.field) for problem in problems] == [entry[:2] for entry in found]
     for problem, (_, _, part) in zip(problems, found, strict=True):
