@@ -5,6 +5,7 @@ operation, so training continues meanwhile.
 """
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -108,6 +109,10 @@ class BackgroundSave(threading.Thread):
             return f"{error.strerror or error}"
         except UnusableStateError as error:
             return str(error)
+        except Exception as error:
+            # Without an outcome the other ranks would wait for this one until the watchdog ends them.
+            logging.getLogger(__name__).exception("the save of step %d failed", self._step)
+            return f"{type(error).__name__}: {error}"
         return None
 
     def _write_own(self) -> None:
