@@ -56,6 +56,8 @@ TORCH_FREE = (
     "metrics",
     "model.sources",
     "node.agent",
+    "node.decide",
+    "node.environment",
     "node.forkserver",
     "node.heartbeat",
     "node.shared_memory",
