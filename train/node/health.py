@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -57,7 +58,9 @@ def _disks(folders: dict[str, Path]) -> Iterator[str]:
         except OSError as error:
             yield f"cannot write to {name} ({folder}): {error.strerror}"
         finally:
-            probe.unlink(missing_ok=True)
+            # A disk that is read-only or gone refuses this too, and must not hide what was found.
+            with suppress(OSError):
+                probe.unlink()
 
 
 def _own_check(program: str | None) -> Iterator[str]:
