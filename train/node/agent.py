@@ -103,6 +103,7 @@ class _Agent:
         """End the process that starts the ranks, and part from the other nodes."""
         self._watch.tell = None
         self._starter.close()
+        self._rendezvous.leave()
 
     def _new_starter(self) -> Starter:
         starter = Starter(

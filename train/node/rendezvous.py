@@ -16,6 +16,7 @@ from train.rundir import write_json
 
 _POLL_S = 0.1
 _FIND_WITHIN_S = 300.0
+_LEAVE_WITHIN_S = 10.0
 
 
 class RendezvousError(Exception):
@@ -35,6 +36,7 @@ class Rendezvous:
         self.nodes = nodes
         self.host = "127.0.0.1" if nodes == 1 else socket.gethostname()
         self._of_ranks: TCPStore | None = None
+        self._announced: str | None = None
         published = folder / "rendezvous.json"
         if node == 0:
             self._store = self._new_store()
@@ -80,6 +82,7 @@ class Rendezvous:
 
     def announce(self, topic: str, value: Any) -> None:
         """Announce the decision of node 0 to all nodes."""
+        self._announced = topic
         self._store.set(f"{topic}/decision", json.dumps(value))
 
     def hear(self, topic: str, within_s: float) -> Any:
@@ -92,7 +95,18 @@ class Rendezvous:
         _wait_for(
             lambda: self._store.check([name]), within_s, f"node 0 did not announce a decision on {topic}"
         )
-        return self._read(name)
+        value = self._read(name)
+        self._store.set(f"{topic}/heard/{self.node}", "")
+        return value
+
+    def leave(self) -> None:
+        """Wait on node 0 until the others have read its last decision, because the store ends with node 0."""
+        if self._announced is None:
+            return
+        names = [f"{self._announced}/heard/{node}" for node in range(1, self.nodes)]
+        deadline = time.monotonic() + _LEAVE_WITHIN_S
+        while names and not self._store.check(names) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
 
     def _new_store(self) -> TCPStore:
         return TCPStore(self.host, 0, is_master=True, wait_for_workers=False)
