@@ -1,6 +1,7 @@
 """What the doctor finds good, worth a note or wrong, on machines made up for the test."""
 
 from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,7 +71,7 @@ def answers(value: Any) -> Callable[..., Any]:
         ({"count_gpus": 2}, {"GPUs": "good"}),
         ({"multiplies_bf16": False}, {"processor": "note"}),
         ({"version": "2.9.1"}, {"packages": "wrong"}),
-        ({"version": machine.PackageNotFoundError("torch")}, {"packages": "wrong"}),
+        ({"version": PackageNotFoundError("torch")}, {"packages": "wrong"}),
         ({"version": "2.12.0rc1"}, {}),
         ({"_file_system": "ext4"}, {"runs": "note"}),
         ({"_file_system": "lustre"}, {}),
@@ -160,9 +161,8 @@ def checked(monkeypatch: pytest.MonkeyPatch, job: Job, **hardware: Any) -> list[
         "hardware.device": "cpu",
         "hardware.gpus_per_node": 2,
     }
-    return check_node(
-        config_with({**changes, **{f"hardware.{key}": value for key, value in hardware.items()}})
-    )
+    changes |= {f"hardware.{key}": value for key, value in hardware.items()}
+    return check_node(config_with(changes))
 
 
 @pytest.mark.parametrize(
@@ -210,4 +210,4 @@ def test_a_job_that_slurm_refuses_is_wrong(monkeypatch: pytest.MonkeyPatch):
 def test_the_job_asks_for_the_gpus_of_a_node(monkeypatch: pytest.MonkeyPatch, device: str, asked: bool):
     job = Job(FACTS)
     checked(monkeypatch, job, device=device, gpus_per_node=4)
-    assert any(line.startswith("#SBATCH --gres") for line in job.script.splitlines()) == asked
+    assert any(line.startswith("#SBATCH --gpus-per-node") for line in job.script.splitlines()) == asked

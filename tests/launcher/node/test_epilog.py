@@ -61,7 +61,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Queue:
     queue = Queue()
     monkeypatch.setattr(epilog, "state_of", queue.state_of)
     monkeypatch.setattr(epilog, "requeue", queue.requeue)
-    monkeypatch.setattr(epilog.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("launcher.node.epilog.signal.signal", lambda *_: None)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
     return queue
