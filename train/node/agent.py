@@ -100,7 +100,7 @@ class _Agent:
         self._rendezvous = self._meet()
 
     def close(self) -> None:
-        """End the process that starts the ranks, and part from the other nodes."""
+        """End the process that starts the ranks, and leave the store of the nodes."""
         self._watch.tell = None
         self._starter.close()
         self._rendezvous.leave()
