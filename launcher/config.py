@@ -1,4 +1,4 @@
-"""The root of a config: the training sections, the root of the run directories, hardware and Slurm."""
+"""The root of a config, with the training sections, the folder of runs, hardware and Slurm."""
 
 import hashlib
 import json
@@ -27,9 +27,9 @@ class RunConfig(TrainingConfig):
 
     @property
     def trained(self) -> dict[str, Any]:
-        """The values that define what is trained: the training sections without tracking and timeouts.
+        """The values that affect the trained model: the training sections without tracking and timeouts.
 
-        Hashes of them name directories, so a key that was renamed has its first name here.
+        Directories are named by a hash of them, so renamed keys have their original names here.
         """
         sections = TrainingConfig.model_fields.keys() - {"tracking"}
         values = self.model_dump(
@@ -42,11 +42,11 @@ class RunConfig(TrainingConfig):
 
     @property
     def identity(self) -> str:
-        """Hash of the values that define what is trained."""
+        """Hash of the values that affect the trained model."""
         return hashlib.sha256(json.dumps(self.trained).encode()).hexdigest()
 
     def wandb_id(self, parent: Path) -> str:
-        """Id of the W&B run: the same for all attempts, different in different folders of runs."""
+        """Return the id of the W&B run: the same for all attempts, different in different parent folders."""
         return hashlib.sha256(f"{self.identity}:{parent}".encode()).hexdigest()[:16]
 
     @property

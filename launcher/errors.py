@@ -1,4 +1,4 @@
-"""Problems that a person can fix, collected rather than raised one by one."""
+"""Problems that the user can fix. They are collected, so that all of them are reported at once."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,24 +10,24 @@ from train.failures import ExitCode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One problem that was found before anything was started."""
+    """One problem that prevents a command."""
 
     code: str
-    """Stable, for scripts; launcher/problems.py has all of them."""
+    """Stable code for scripts; launcher/problems.py lists all codes."""
     field: str
-    """Dotted config key, or the verb's argument."""
+    """Dotted config key, or argument of the command."""
     message: str
-    """What was found and what is allowed."""
+    """The value found, and what is allowed."""
     fix: str
-    """What to do."""
+    """How to fix it, as an imperative."""
 
     def __post_init__(self) -> None:
         if self.code not in MEANINGS:
             raise ValueError(f"unknown problem code {self.code!r}: add it to launcher/problems.py")
 
 
-class Refused(Exception):  # noqa: N818 - a decision, not an accident
-    """All problems that were found; nothing was created."""
+class Refused(Exception):  # noqa: N818 - the refusal is intended, not an error of the program
+    """Raised with all problems that were found, before anything is created."""
 
     def __init__(self, problems: Iterable[Problem], exit_code: ExitCode = ExitCode.USER_ERROR) -> None:
         self.problems = list(problems)
@@ -38,7 +38,15 @@ class Refused(Exception):  # noqa: N818 - a decision, not an accident
 def refuse(
     code: str, field: str, message: str, fix: str, exit_code: ExitCode = ExitCode.USER_ERROR
 ) -> Refused:
-    """A refusal with a single problem, to be raised."""
+    """Make a refusal with a single problem, to be raised.
+
+    Args:
+        code: Code of the problem.
+        field: Dotted config key, or argument of the command.
+        message: The value found, and what is allowed.
+        fix: How to fix it, as an imperative.
+        exit_code: Exit code of the command.
+    """
     return Refused([Problem(code=code, field=field, message=message, fix=fix)], exit_code)
 
 

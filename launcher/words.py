@@ -1,4 +1,6 @@
-"""Text that several pages and tables share."""
+"""Text that several pages and tables use."""
+
+import math
 
 from train.journal.events import (
     AskedToStop,
@@ -38,7 +40,7 @@ _OVERLONG = {
     "split": "split",
     "drop": "dropped",
 }
-"""What was done with rows that were too long; `cut` is the former name of `truncate`."""
+"""Past participle of each value of data.overlong; `cut` is the former name of `truncate`."""
 
 
 def duration(seconds: float) -> str:
@@ -50,20 +52,20 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun in singular or plural: `1 attempt`, `2 attempts`."""
+    """Format a number with its noun in singular or plural: `1 attempt`, `2 attempts`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def short_notice(event: ShortNotice) -> str:
-    """A warning that the time between signal and kill is too short to save."""
+    """Format a warning that the time between signal and kill is too short to save."""
     return (
-        f"a step and a save take {event.needed_s} s, but the job is warned only {event.notice_s} s before"
-        " it is killed: raise slurm.signal_delay_s"
+        f"a step and a save take {event.needed_s} s, but the job gets a signal only {event.notice_s} s before"
+        f" it is killed; set slurm.signal_delay_s={math.ceil(event.needed_s)} or more"
     )
 
 
 def about_the_compilation(event: Compiled) -> str:
-    """What torch.compile did with the layers, up to a step."""
+    """Summarise the compilation of layers by torch.compile."""
     breaks = [f"{reason} ({count} x)" for reason, count in event.graph_breaks.items()]
     left = [f"{reason} ({count} x)" for reason, count in event.left_to_python.items()]
     return (
@@ -75,7 +77,7 @@ def about_the_compilation(event: Compiled) -> str:
 
 
 def about_the_data(report: DataReport | None) -> str | None:
-    """Rows that were truncated, split, dropped or packed; None if every row is one whole sequence."""
+    """Summarise the rows that were truncated, split, dropped or packed; None if every row is one sequence."""
     if report is None:
         return None
     done = _OVERLONG[report.overlong]
@@ -91,7 +93,7 @@ def about_the_data(report: DataReport | None) -> str | None:
 
 
 def news(event: RunEvent) -> str | None:  # noqa: C901, PLR0912 - one line for each kind
-    """A journal entry as a line of `logs -f`; None where people need not see it."""
+    """Format an event as a line of `logs -f`, or return None if it is not shown."""
     match event:
         case Validated():
             return _about_the_validation(event)
@@ -131,7 +133,7 @@ def news(event: RunEvent) -> str | None:  # noqa: C901, PLR0912 - one line for e
 
 
 def note(event: RunEvent) -> str | None:
-    """A journal entry as a report's list of notable events tells it; None where it does not belong there."""
+    """Format an event for the list of notable events in a report, or return None if it is not listed."""
     match event:
         case BadStep() | SaveFailed():
             return f"step {event.step}: {event.reason}"

@@ -1,1 +1,1 @@
-"""Overrides and conf/ to typed configs: hydra's and omegaconf's only owner."""
+"""Compose typed configs from overrides and conf/. Only this package imports Hydra and OmegaConf."""

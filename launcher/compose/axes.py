@@ -1,4 +1,4 @@
-"""What a sweep varies, and the points that it visits. Pure."""
+"""The axes of a sweep, and its points. Pure functions."""
 
 import math
 import random
@@ -24,14 +24,14 @@ class Interval:
     integer: bool
 
     def at(self, share: float) -> float | int:
-        """The value below which this share of the range lies; share in [0, 1)."""
+        """Return the value below which this share of the range lies. The share is in [0, 1)."""
         if self.integer:
             return int(self.low) + int(share * (int(self.high) - int(self.low) + 1))
         if self.log:
             value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
         else:
             value = self.low + share * (self.high - self.low)
-        # Three digits are what one would type, and what makes a short command.
+        # Three digits keep commands and names short.
         return float(f"{value:.3g}")
 
 
@@ -45,13 +45,13 @@ class Axis:
     interval: Interval | None = None
 
     def at(self, share: float) -> Any:
-        """The value at a share of the axis in [0, 1)."""
+        """Return the value at this share of the axis. The share is in [0, 1)."""
         return self.interval.at(share) if self.interval else self.choices[int(share * len(self.choices))]
 
 
 @dataclass(frozen=True, slots=True)
 class _Dimension:
-    """What is chosen together: one axis, or several whose values go in pairs."""
+    """One axis, or several axes of sweep.zip whose values are combined in pairs."""
 
     axes: tuple[Axis, ...]
 
@@ -72,9 +72,9 @@ class _Dimension:
 
 
 def points(axes: Sequence[Axis], settings: "SweepConfig") -> list[Point]:
-    """All points of a sweep in a fixed order, the excluded ones left out.
+    """Return all points of a sweep in a fixed order, without the excluded ones.
 
-    Repeats (seeds, folds) are crossed with every setting that the sampler draws.
+    Every setting of the sampler is combined with all seeds and folds.
     """
     drawn = _dimensions([axis for axis in axes if axis.key not in REPEATS], settings)
     repeated = [_Dimension((axis,)) for axis in axes if axis.key in REPEATS]
@@ -83,10 +83,11 @@ def points(axes: Sequence[Axis], settings: "SweepConfig") -> list[Point]:
 
 
 def check_axes(axes: Sequence[Axis], settings: "SweepConfig") -> Iterator[Problem]:
-    """Yield the problems of axes and settings that make no valid sweep."""
+    """Yield the problems of invalid axes and settings."""
     keys = [axis.key for axis in axes]
     if not axes:
-        yield _problem("axes", "nothing is varied", "give several values: optim.lr=1e-4,3e-4")
+        fix = "give a key several values, such as optim.lr=1e-4,3e-4"
+        yield _problem("axes", "no key has several values", fix)
     for axis in axes:
         yield from _check_interval(axis, settings)
     for name, wanted in (("zip", settings.zip), ("exclude", settings.exclude)):
@@ -96,7 +97,7 @@ def check_axes(axes: Sequence[Axis], settings: "SweepConfig") -> Iterator[Proble
         yield from _check_pairs(axes, bundle)
     yield from _check_sampler(settings)
     if settings.refit and "cv.fold" not in keys:
-        yield _problem("refit", "there are no folds to refit after", "set cv.folds, or leave sweep.refit out")
+        yield _problem("refit", "sweep.refit=true needs cv.folds", "set cv.folds, or set sweep.refit=false")
 
 
 def _check_pairs(axes: Sequence[Axis], bundle: Sequence[str]) -> Iterator[Problem]:
@@ -105,27 +106,30 @@ def _check_pairs(axes: Sequence[Axis], bundle: Sequence[str]) -> Iterator[Proble
         counts = ", ".join(f"{key} has {length}" for key, length in lengths.items())
         yield _problem(
             "zip",
-            f"axes in sweep.zip need equally many values, but {counts}",
-            "give each axis the same number",
+            f"axes in sweep.zip need equal numbers of values, but {counts}",
+            "give each axis the same number of values",
         )
     if repeats := [key for key in bundle if key in REPEATS]:
         yield _problem(
-            "zip", f"{repeats[0]} repeats settings and cannot be in sweep.zip", "leave it out of sweep.zip"
+            "zip",
+            f"{repeats[0]} repeats settings and cannot be in sweep.zip",
+            f"remove {repeats[0]} from sweep.zip",
         )
 
 
 def _check_sampler(settings: "SweepConfig") -> Iterator[Problem]:
-    """A grid takes neither a number nor a seed; the other samplers need the number."""
+    """Check that a grid has neither a number of settings nor a seed; other samplers need the number."""
     if settings.sampler == "grid":
         for name in ("n", "seed"):
             if getattr(settings, name):
                 yield _problem(
                     name,
-                    f"sweep.{name} has no effect: a grid takes every combination",
-                    "set sweep.sampler=random or sobol",
+                    f"sweep.{name} has no effect with sweep.sampler=grid, which runs every combination",
+                    f"set sweep.sampler=random or sobol, or remove sweep.{name}",
                 )
     elif settings.n is None:
-        yield _problem("n", f"sweep.sampler={settings.sampler} needs a number of settings", "set sweep.n")
+        fix = "set sweep.n to the number of settings"
+        yield _problem("n", f"sweep.sampler={settings.sampler} needs sweep.n", fix)
 
 
 def _check_interval(axis: Axis, settings: "SweepConfig") -> Iterator[Problem]:
@@ -135,18 +139,20 @@ def _check_interval(axis: Axis, settings: "SweepConfig") -> Iterator[Problem]:
     if settings.sampler == "grid" or axis.key in REPEATS:
         yield _problem(
             axis.key,
-            f"{axis.key} is an interval with no end of values, and a grid needs a list",
-            "set sweep.sampler=random or sobol",
+            f"{axis.key} is an interval, but a grid needs a list of values",
+            f"list the values of {axis.key}, or set sweep.sampler=random or sobol",
         )
     if any(axis.key in bundle for bundle in settings.zip):
         yield _problem(
-            "zip", f"{axis.key} is an interval; sweep.zip needs values", f"list the values of {axis.key}"
+            "zip",
+            f"{axis.key} is an interval, but sweep.zip needs a list of values",
+            f"list the values of {axis.key}",
         )
     if interval.low >= interval.high or (interval.log and interval.low <= 0):
         yield _problem(
             axis.key,
-            f"{axis.key} goes from {interval.low:g} to {interval.high:g}",
-            "give the smaller bound first; for tag(log, ...) it has to be positive",
+            f"invalid interval of {axis.key}: {interval.low:g} to {interval.high:g}",
+            "give the smaller bound first; for tag(log, ...), it must be positive",
         )
 
 
@@ -192,13 +198,13 @@ def _random(dimensions: int, n: int, seed: int) -> Iterator[list[float]]:
 
 
 def _sobol(dimensions: int, n: int, seed: int) -> Iterator[list[float]]:
-    """A scrambled Sobol sequence: it fills the space evenly (Owen 1998), and its start never changes."""
+    """Yield a scrambled Sobol sequence (Owen 1998). A longer sequence starts with the same points."""
     import warnings
 
     from scipy.stats.qmc import Sobol
 
     with warnings.catch_warnings():
-        # It warns that balance needs a power of two; any number is what was asked for.
+        # It warns if n is not a power of two; users may choose any number.
         warnings.simplefilter("ignore", UserWarning)
         yield from Sobol(dimensions, rng=seed).random(n).tolist()
 

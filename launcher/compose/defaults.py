@@ -1,4 +1,4 @@
-"""The defaults of the config classes as plain values, for Hydra's composition to start from."""
+"""The defaults of the config classes as plain values, on which Hydra composes."""
 
 from typing import Any, get_args
 
@@ -6,13 +6,13 @@ from pydantic import BaseModel
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section class that a field holds, also of an optional one; None for a single value."""
+    """Return the section class of a field, also of an optional one, or None if it has a single value."""
     kinds = (annotation, *get_args(annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def defaults_of(section: type[BaseModel]) -> dict[str, Any]:
-    """The default of every key of a section and of the sections in it; required keys are left out."""
+    """Return the defaults of all keys of a section and of its subsections, without required keys."""
     values: dict[str, Any] = {}
     for name, field in section.model_fields.items():
         inner = section_of(field.annotation)

@@ -24,7 +24,7 @@ class Draft:
     axes: list[Override] = field(default_factory=list)
     """Overrides with several values."""
     choices: dict[str, str] = field(default_factory=dict)
-    """Which file each group came from."""
+    """The chosen option of each group."""
     problems: list[Problem] = field(default_factory=list)
 
     def complain(self, code: str, where: str, message: str, fix: str) -> None:
@@ -32,12 +32,12 @@ class Draft:
         self.problems.append(Problem(code=code, field=where, message=message, fix=fix))
 
     def chosen(self, group: str) -> bool:
-        """Whether an override names this group."""
+        """Return whether an override chooses an option of this group."""
         return any(text.partition("=")[0] == group for text in self.groups)
 
 
 def sort_overrides(overrides: Sequence[str], roots: Sequence[Path]) -> Draft:
-    """Split overrides into group choices, keys and axes; all are checked by name here."""
+    """Split overrides into group choices, keys and axes, and check their names."""
     draft = Draft(roots)
     for text in overrides:
         override = parse(draft, text)
@@ -53,7 +53,10 @@ def sort_overrides(overrides: Sequence[str], roots: Sequence[Path]) -> Draft:
                 draft.groups.append(text)
         elif override.is_delete():
             draft.complain(
-                "config.delete", override.key_or_group, "a key cannot be deleted", "set it to null"
+                "config.delete",
+                override.key_or_group,
+                f"cannot delete the key {override.key_or_group!r}",
+                f"set {override.key_or_group}=null",
             )
         else:
             draft.keys.append(override)
@@ -76,7 +79,7 @@ def parse(draft: Draft, text: str) -> Override | None:
 
 
 def is_option(draft: Draft, group: str, choice: object, options: set[str]) -> bool:
-    """Whether a group has this option; if not, record the problem."""
+    """Return whether a group has this option; if not, record the problem."""
     if isinstance(choice, str) and choice in options:
         return True
     message = f"unknown option {choice!r} of group {group!r}"
@@ -85,13 +88,13 @@ def is_option(draft: Draft, group: str, choice: object, options: set[str]) -> bo
 
 
 def _unknown_key(key: str, roots: Sequence[Path]) -> Problem | None:
-    """The problem of a key that no section has, with the nearest valid name; None if the key exists."""
+    """Return a problem with the nearest valid name if a key does not exist, else None."""
     *sections, name = key.split(".")
     for depth in range(len(sections) + 1):
         at, part = ".".join(sections[:depth]), (*sections, name)[depth]
         names = names_in(at)
         if names is None:
-            # A mapping with keys of the user's choice, such as slurm.variables.
+            # The keys of a mapping, such as slurm.variables, are chosen by the user.
             return None
         if part not in {known.rpartition(".")[2] for known in names}:
             groups = (
@@ -102,6 +105,6 @@ def _unknown_key(key: str, roots: Sequence[Path]) -> Problem | None:
                 code="config.unknown_key",
                 field=key,
                 message=f"unknown {kind} {key!r} (command line)",
-                fix=hint(key, names | groups) if names else f"{at} has a single value, not keys",
+                fix=hint(key, names | groups) if names else f"{at} is a value without keys; set {at}=VALUE",
             )
     return None

@@ -1,4 +1,4 @@
-"""Validation errors of pydantic as problems: where the value came from, what it was, what is allowed."""
+"""Turn validation errors of pydantic into problems, with the source of each value and what is allowed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, get_origin
@@ -13,10 +13,13 @@ from train.config_names import RENAMED_KEYS
 
 
 def names_in(section: str) -> set[str] | None:
-    """Dotted names of the keys of a section; empty for a single value, None for a mapping with any keys.
+    """Return the dotted names of the keys of a section.
 
     Args:
         section: Dotted name of an existing section; the empty string is the root.
+
+    Returns:
+        The names; empty for a single value, None for a mapping that allows any keys.
     """
     annotation: Any = CommandConfig
     for part in section.split(".") if section else ():
@@ -32,7 +35,7 @@ def names_in(section: str) -> set[str] | None:
 
 
 def hint(key: str, names: Iterable[str]) -> str:
-    """A fix for an unknown key: the current name of a renamed one, else the nearest valid name."""
+    """Return the fix for an unknown key: the current name of a renamed key, else the nearest valid name."""
     renamed = RENAMED_KEYS.get(key)
     return f"did you mean {renamed}?" if renamed else nearest(key, names)
 
@@ -43,7 +46,7 @@ def explain(entry: ErrorDetails, choices: Mapping[str, str], given: set[str]) ->
     Args:
         entry: The error as pydantic reports it.
         choices: The chosen option of each group.
-        given: Keys on the command line.
+        given: Keys that are set on the command line.
     """
     key = ".".join(str(part) for part in entry["loc"])
     source = _source(key, choices, given)
@@ -72,7 +75,7 @@ def explain(entry: ErrorDetails, choices: Mapping[str, str], given: set[str]) ->
 
 
 def _source(key: str, choices: Mapping[str, str], given: set[str]) -> str:
-    """Where the value of a key came from: the command line, or the files that may have set it."""
+    """Return the source of a value: the command line, or the files that may have set it."""
     if key in given:
         return "command line"
     section = key.split(".", maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""The calls of Hydra: chosen groups become a container, keys are set in it, interpolations are resolved."""
+"""Calls of Hydra: compose the chosen groups, set keys, and resolve interpolations."""
 
 import re
 from collections.abc import Sequence
@@ -26,21 +26,21 @@ _SECRET_VARIABLE = re.compile(rf"\$\{{oc\.env:[^}},]*{SECRET_NAME.pattern}[^}}]*
 
 
 class _OwnGroups(SearchPathPlugin):  # type: ignore[misc]
-    """Searches the user's folders before ours: a file there replaces ours of the same name."""
+    """Hydra plugin that searches the user's folders before conf/, so that files there take precedence."""
 
     roots: ClassVar[list[Path]] = []
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Called by Hydra while it initialises."""
+        """Prepend the user's folders. Hydra calls this during initialisation."""
         for root in self.roots:
             search_path.prepend("own", f"file://{root.resolve()}", anchor="main")
 
 
 def compose_groups(draft: Draft, groups: Sequence[str]) -> DictConfig:
-    """Let Hydra compose chosen groups on top of the defaults of the classes, without any key override.
+    """Compose the chosen groups with Hydra on top of the defaults of the classes, without key overrides.
 
     Raises:
-        Refused: Hydra does not find or cannot read a file.
+        Refused: Hydra cannot find or read a file.
     """
     OmegaConf.register_new_resolver("examples", lambda name: str(packaged("examples") / name), replace=True)
     _OwnGroups.roots = list(draft.roots[:-1])
@@ -56,30 +56,30 @@ def compose_groups(draft: Draft, groups: Sequence[str]) -> DictConfig:
     draft.choices = {name: str(choice) for name, choice in composed.hydra.runtime.choices.items()}
     OmegaConf.set_struct(composed, False)
     del composed["hydra"]
-    # Every key is present, so that an interpolation can refer to one that no file sets.
+    # With all keys present, interpolations can refer to keys that no file sets.
     result = OmegaConf.merge(defaults_of(CommandConfig), composed)
     assert isinstance(result, DictConfig)
     return result
 
 
 def set_keys(draft: Draft, container: DictConfig) -> None:
-    """Set the draft's keys in their order, as Hydra itself would."""
+    """Set the keys of the draft in their order, as Hydra does."""
     for override in draft.keys:
         OmegaConf.update(container, override.key_or_group, override.value(), merge=False, force_add=True)
 
 
 def resolve(draft: Draft, container: DictConfig) -> dict[str, Any]:
-    """Plain values, all interpolations resolved.
+    """Resolve all interpolations and return plain values.
 
     Raises:
-        Refused: an interpolation refers to a key that does not exist.
+        Refused: An interpolation refers to a key that does not exist.
     """
     for match in _SECRET_VARIABLE.finditer(OmegaConf.to_yaml(container)):
         draft.complain(
             "config.secret",
             "config",
             f"{match.group(0)} would write a secret into the run directory",
-            "leave it in the environment: jobs inherit it",
+            "remove it from the config: jobs inherit the environment",
         )
     try:
         values: Any = OmegaConf.to_container(container, resolve=True)

@@ -1,4 +1,4 @@
-"""Every key that a command line can set, with the values that can be listed."""
+"""All config keys that the command line can set, with the values of those that can be listed."""
 
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -9,7 +9,7 @@ from launcher.config import CommandConfig
 
 
 def config_keys() -> dict[str, list[str]]:
-    """Each dotted key with the values that are known by name: literals, true and false, null; else none."""
+    """Return all dotted keys, each with its named values: literals, true and false, null."""
     return dict(_keys_of(CommandConfig, ""))
 
 
@@ -29,7 +29,7 @@ def _is_section(kind: Any) -> bool:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, or the annotation itself."""
+    """Return the members of a union, or the annotation itself."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -38,7 +38,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _values_of(annotation: Any) -> list[str]:
-    """The values as one writes them on the command line."""
+    """Return the named values of an annotation, as they are written on the command line."""
     values: list[str] = []
     for kind in _alternatives(annotation):
         if get_origin(kind) is Literal:

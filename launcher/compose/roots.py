@@ -1,4 +1,4 @@
-"""Folders of config groups: the user's, then the project's. Imports neither Hydra nor pydantic."""
+"""Folders of config groups. This module imports neither Hydra nor pydantic."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,23 +7,23 @@ _HOME = Path(__file__).resolve().parent.parent
 
 
 def packaged(name: str) -> Path:
-    """`conf` or `examples`: inside the installed package, or beside it in a checkout.
+    """Return the path of `conf` or `examples`, inside the installed package or beside it in a checkout.
 
     Raises:
-        FileNotFoundError: neither place has it.
+        FileNotFoundError: Neither folder exists.
     """
     places = (_HOME / name, _HOME.parent / name)
     for place in places:
         if place.is_dir():
             return place
-    raise FileNotFoundError(f"{name}/ is neither at {places[0]} nor at {places[1]}")
+    raise FileNotFoundError(f"no such folder: {places[0]} or {places[1]}")
 
 
 def group_roots(conf_dirs: Sequence[Path]) -> list[Path]:
-    """Folders of groups: the user's, then the project's.
+    """Return the folders of groups: those of the user, then that of the project.
 
     Raises:
-        Refused: one of the user's does not exist.
+        Refused: A folder of the user does not exist.
     """
     from launcher.errors import refuse
 
@@ -37,5 +37,5 @@ def group_roots(conf_dirs: Sequence[Path]) -> list[Path]:
 
 
 def options_of(group: str, roots: Sequence[Path]) -> set[str]:
-    """The files of a group, without their suffix; empty if there is no such group."""
+    """Return the options of a group; empty if there is no such group."""
     return {path.stem for root in roots for path in (root / group).glob("*.yaml")}

@@ -1,4 +1,4 @@
-"""One run's config: composed, or another one with some of its groups and keys replaced."""
+"""Compose the config of one run, or change groups and keys of an existing config."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from launcher.records.runs import as_yaml
 from train.config_names import with_current_names
 
 NOT_FOR_ONE_RUN = "sweep"
-"""The section that only `submit -m` reads."""
+"""The section that applies only to `submit -m`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A valid config and how it came about."""
+    """A valid config with its overrides and choices."""
 
     config: RunConfig
     overrides: tuple[str, ...]
     choices: dict[str, str]
-    """Which file each group came from."""
+    """The chosen option of each group."""
 
     @property
     def yaml(self) -> str:
@@ -37,14 +37,14 @@ class Composed:
 
 
 def compose_run(overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> Composed:
-    """Compose one run's config.
+    """Compose the config of one run.
 
     Args:
         overrides: Hydra overrides: `group=option` and `dotted.key=value`.
-        conf_dirs: Directories of the user's own groups, searched before the project's.
+        conf_dirs: Folders of the user's groups, searched before those of the project.
 
     Raises:
-        Refused: with all problems that were found.
+        Refused: The config has problems, all of which are listed.
     """
     draft = sort_overrides(overrides, group_roots(conf_dirs))
     _refuse_sweeps(draft)
@@ -58,15 +58,15 @@ def compose_run(overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> Com
 
 
 def compose_change(text: str, overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> Composed:
-    """A resolved config with some of its groups and keys replaced.
+    """Change some groups and keys of a resolved config.
 
     Args:
-        text: The config as YAML, as a run directory keeps it; names that were replaced since are understood.
+        text: The YAML of a run directory's config; renamed keys are accepted.
         overrides: Hydra overrides; a group replaces the whole section of its name.
-        conf_dirs: As for `compose_run`.
+        conf_dirs: Folders of the user's groups, searched before those of the project.
 
     Raises:
-        Refused: with all problems that were found.
+        Refused: The config has problems, all of which are listed.
     """
     draft = sort_overrides(overrides, group_roots(conf_dirs))
     _refuse_sweeps(draft)
@@ -78,8 +78,8 @@ def compose_change(text: str, overrides: Sequence[str], conf_dirs: Sequence[Path
             draft.complain(
                 "config.group",
                 group,
-                f"{group} sets keys in every section",
-                "give the keys to change",
+                f"cannot change the group {group!r} of an existing run: it sets keys in every section",
+                "set the keys to change, such as train.max_steps=100",
             )
     if groups:
         chosen = compose_groups(draft, draft.groups)
@@ -94,27 +94,27 @@ def compose_change(text: str, overrides: Sequence[str], conf_dirs: Sequence[Path
 
 
 def typed(draft: Draft, values: dict[str, Any], overrides: Sequence[str]) -> RunConfig | None:
-    """Validate plain values; what is wrong is noted in the draft."""
+    """Validate plain values; if they are invalid, record the problems in the draft and return None."""
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        spoken = {text.split("=")[0].lstrip("+") for text in overrides}
-        draft.problems += [explain(entry, draft.choices, spoken) for entry in error.errors()]
+        given = {text.split("=")[0].lstrip("+") for text in overrides}
+        draft.problems += [explain(entry, draft.choices, given) for entry in error.errors()]
         return None
 
 
 def _refuse_sweeps(draft: Draft) -> None:
-    """Several values, and settings of a sweep, where one run is meant."""
+    """Record a problem for each override of a single run that only a sweep can have."""
     for override in draft.axes:
         draft.complain(
             "config.sweep",
             override.key_or_group,
-            f"{override.input_line!r} has several values",
-            "use -m to run them all; write a value that is itself a list as key=[a,b]",
+            f"several values for a single run: {override.input_line!r}",
+            "add -m to run all of them; if the value is a list, write KEY=[A,B]",
         )
     for name in [text.partition("=")[0] for text in draft.groups] + [key.key_or_group for key in draft.keys]:
         if name.partition(".")[0] == NOT_FOR_ONE_RUN:
             draft.complain(
-                "config.sweep", name, f"{name} has no effect on a single run", "use -m to make a sweep"
+                "config.sweep", name, f"{name} has no effect on a single run", "add -m to run a sweep"
             )
     draft.keys = [key for key in draft.keys if key.key_or_group.partition(".")[0] != NOT_FOR_ONE_RUN]

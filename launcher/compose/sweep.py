@@ -1,7 +1,7 @@
-"""Many configs from one composition: Hydra's sweep grammar to axes, and each point to a typed config.
+"""Compose the configs of a sweep: parse axes in Hydra's sweep grammar, and make a typed config of each point.
 
-Every config equals what Hydra would compose for its point. Groups are composed once per combination of
-options; keys are set in plain values, unless an interpolation may look at them.
+Every config equals the one that Hydra composes for its point. Groups are composed once per combination of
+options; keys are set in plain values, unless an interpolation may refer to them.
 """
 
 import copy
@@ -26,12 +26,12 @@ from launcher.errors import Problem, Refused
 from launcher.records.points import Point
 
 _REFERENCE = re.compile(r"\$\{[^}:]*\}")
-"""An interpolation that looks at another key, rather than at the environment."""
+"""An interpolation that refers to another key, not to the environment."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialConfig:
-    """One point of a sweep."""
+    """One point of a sweep, with its config."""
 
     point: Point
     config: RunConfig
@@ -52,26 +52,26 @@ def compose_sweep(overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> C
 
     Args:
         overrides: Hydra overrides, some of them with several values.
-        conf_dirs: Directories of the user's own groups, searched before the project's.
+        conf_dirs: Folders of the user's groups, searched before those of the project.
 
     Raises:
-        Refused: with all problems of all trials, each once.
+        Refused: The configs have problems, all of which are listed once.
     """
     draft = sort_overrides(overrides, group_roots(conf_dirs))
     sweep_keys = [key for key in draft.keys if key.key_or_group.partition(".")[0] == NOT_FOR_ONE_RUN]
     draft.keys = [key for key in draft.keys if key not in sweep_keys]
-    spoken = _axes(draft, draft.axes)
-    first = [f"{axis.key}={axis.choices[0]}" for axis in spoken if axis.is_group and axis.choices]
+    given = _axes(draft, draft.axes)
+    first = [f"{axis.key}={axis.choices[0]}" for axis in given if axis.is_group and axis.choices]
     container = compose_groups(draft, [*draft.groups, *first])
     settings = _settings(draft, container, sweep_keys)
     set_keys(draft, container)
-    axes = _merged(spoken, _axes_of_file(draft, settings), _fold_axis(container, settings))
+    axes = _merged(given, _axes_of_file(draft, settings), _fold_axis(container, settings))
     draft.problems += check_axes(axes, settings)
     if draft.problems:
         raise Refused(_each_once(draft.problems))
     groups = [axis for axis in axes if axis.is_group]
-    # Composed already, unless the sweep's own file varies more groups.
-    composed = {tuple(axis.choices[0] for axis in groups): container} if set(groups) <= set(spoken) else {}
+    # This combination of groups is already composed, unless a file of the sweep group varies more groups.
+    composed = {tuple(axis.choices[0] for axis in groups): container} if set(groups) <= set(given) else {}
     trials = _fill(draft, points(axes, settings), axes, overrides, composed)
     if draft.problems:
         raise Refused(_each_once(draft.problems))
@@ -92,7 +92,7 @@ def _axes(draft: Draft, overrides: Sequence[Override]) -> list[Axis]:
         if isinstance(value, Glob):
             choices: list[Any] = sorted(value.filter(sorted(options)))
             if not choices:
-                message = f"{override.input_line} matches no option of group {key!r}"
+                message = f"no option of group {key!r} matches {override.input_line!r}"
                 draft.complain("sweep.axes", key, message, "change the pattern")
         else:
             parsed = [parse(draft, f"{key}={text}") for text in override.sweep_string_iterator()]
@@ -111,15 +111,15 @@ def _settings(draft: Draft, container: DictConfig, keys: Sequence[Override]) -> 
     try:
         return SweepConfig.model_validate(OmegaConf.to_container(section[NOT_FOR_ONE_RUN], resolve=True))
     except ValidationError as error:
-        spoken = {key.key_or_group for key in keys}
+        given = {key.key_or_group for key in keys}
         for entry in error.errors():
             entry["loc"] = (NOT_FOR_ONE_RUN, *entry["loc"])
-            draft.problems.append(explain(entry, draft.choices, spoken))
+            draft.problems.append(explain(entry, draft.choices, given))
         raise Refused(_each_once(draft.problems)) from error
 
 
 def _axes_of_file(draft: Draft, settings: SweepConfig) -> list[Axis]:
-    """Axes of the sweep group: lists as they are, text as on the command line."""
+    """Return the axes of the sweep section: lists as values, text parsed as on the command line."""
     axes = []
     for key, values in settings.axes.items():
         text = values if isinstance(values, str) else "[]" if isinstance(values, list) else str(values)
@@ -135,7 +135,7 @@ def _axes_of_file(draft: Draft, settings: SweepConfig) -> list[Axis]:
 
 
 def _fold_axis(container: DictConfig, settings: SweepConfig) -> list[Axis]:
-    """The parts of a cross-validation, and the whole for a refit."""
+    """Return an axis with the folds of a cross-validation, and null for a refit."""
     folds = OmegaConf.select(container, "cv.folds")
     if not isinstance(folds, int):
         return []
@@ -143,7 +143,7 @@ def _fold_axis(container: DictConfig, settings: SweepConfig) -> list[Axis]:
 
 
 def _merged(*sources: Sequence[Axis]) -> list[Axis]:
-    """Axes by key: what comes first wins."""
+    """Merge axes by key; for equal keys, the first axis is used."""
     found: dict[str, Axis] = {}
     for axis in (axis for axes in sources for axis in axes):
         found.setdefault(axis.key, axis)
@@ -157,7 +157,7 @@ def _fill(
     overrides: Sequence[str],
     composed: dict[tuple[Any, ...], DictConfig],
 ) -> list[TrialConfig]:
-    """Typed configs; `composed` is what there is already, by the options of the swept groups."""
+    """Make a typed config of each point. `composed` has existing compositions by options of swept groups."""
     groups = [axis.key for axis in axes if axis.is_group]
     templates: dict[tuple[Any, ...], _Template] = {}
     trials = []
@@ -182,7 +182,7 @@ def _composed(draft: Draft, groups: Sequence[str]) -> DictConfig:
 
 
 class _Template:
-    """A composition in which only some keys are still to be set."""
+    """A composition in which only the swept keys are missing."""
 
     def __init__(self, draft: Draft, container: DictConfig) -> None:
         self._draft = draft
@@ -191,7 +191,7 @@ class _Template:
         self._values = {} if self._linked else resolve(draft, self._container)
 
     def fill(self, keys: Mapping[str, Any]) -> dict[str, Any]:
-        """Plain values with these keys set."""
+        """Return plain values with these keys set."""
         if self._linked or any(isinstance(value, str) and "${" in value for value in keys.values()):
             container = copy.deepcopy(self._container)
             for key, value in keys.items():

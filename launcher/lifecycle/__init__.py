@@ -1,1 +1,1 @@
-"""Starting, changing and ending runs."""
+"""Start, change and end runs."""

@@ -1,4 +1,4 @@
-"""Ending a run that is ours: at once, or after it has saved."""
+"""End a run of the user, immediately or after it has saved."""
 
 import contextlib
 
@@ -17,13 +17,13 @@ _GONE_WITHIN_S = 10
 
 
 def cancel_run(run: RunDir) -> bool:
-    """Kill a run's job, waiting or running; its ranks die with it.
+    """Kill a pending or running job of a run, and all of its ranks.
 
     Returns:
-        Whether there was something to kill.
+        Whether there was a job to kill.
 
     Raises:
-        Refused: the job is on another machine, or is being started right now.
+        Refused: The job is on another machine or is being started, or Slurm does not cancel it.
     """
     ensure_ours(run)
     jobs = read_jobs(run)
@@ -36,7 +36,8 @@ def cancel_run(run: RunDir) -> bool:
     if not isinstance(last, Job):
         return False
     if not last.is_here:
-        raise refuse("run.host", "RUN", f"{run.root.name} runs on {last.host}", "cancel it there")
+        fix = f"on {last.host}, run: shardline cancel {name_to_type(run)}"
+        raise refuse("run.host", "RUN", f"{run.root.name} runs on another machine, {last.host}", fix)
     if not is_alive(last):
         return False
     run.log(Cancelled(job_id=last.job_id))
@@ -45,10 +46,10 @@ def cancel_run(run: RunDir) -> bool:
 
 
 def stop_run(run: RunDir) -> None:
-    """Ask a running job to save at its next step and end; nothing follows until `resume`.
+    """Ask a running job to save at its next step and end. It does not continue until `resume`.
 
     Raises:
-        Refused: it does not run.
+        Refused: The run is not running.
     """
     ensure_ours(run)
     status = read_status(run)
@@ -63,7 +64,7 @@ def stop_run(run: RunDir) -> None:
 
 
 def _cancel_in_slurm(run: RunDir, name: str) -> bool:
-    """By the job's name, which is this run's alone: an id in a file could be anybody's."""
+    """Cancel the job by its name, which is unique to this run. An id in a file may belong to another job."""
     try:
         job = find_job(name)
         if job is None or job.phase == "ended":
@@ -72,7 +73,11 @@ def _cancel_in_slurm(run: RunDir, name: str) -> bool:
         cancel(job.job_id)
     except SlurmError as error:
         raise refuse(
-            "slurm.away", "RUN", f"Slurm does not cancel it: {error}", "try again later", ExitCode.REFUSED
+            "slurm.away",
+            "RUN",
+            f"Slurm did not cancel {run.root.name}: {error}",
+            "try again later",
+            ExitCode.REFUSED,
         ) from error
     return True
 

@@ -1,4 +1,4 @@
-"""Going on with a run under another config: what may differ, what is said of it, what is refused. Pure."""
+"""Differences between the old and new config of a run, and which of them are allowed. Pure functions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,30 +26,30 @@ _FREE = (
     "eval.batch_size",
 )
 _NOTICE = {
-    "hardware.nodes": "the states are dealt out anew; the global batches stay the same",
-    "hardware.gpus_per_node": "the states are dealt out anew; the global batches stay the same",
-    "zero": "the states are dealt out anew",
-    "train.max_steps": "the learning rate follows the new length from here on",
-    "train.epochs": "the learning rate follows the new length from here on",
-    "train.max_tokens": "the learning rate follows the new length from here on",
-    "train.micro_batch_size": "accumulation makes up for it",
-    "train.bad_steps": "from here on",
-    "train.spike": "from here on",
+    "hardware.nodes": "the states are redistributed; the global batches stay the same",
+    "hardware.gpus_per_node": "the states are redistributed; the global batches stay the same",
+    "zero": "the states are redistributed",
+    "train.max_steps": "the learning rate follows the new length from now on",
+    "train.epochs": "the learning rate follows the new length from now on",
+    "train.max_tokens": "the learning rate follows the new length from now on",
+    "train.micro_batch_size": "accumulation is adjusted; the global batch stays the same",
+    "train.bad_steps": "applies from now on",
+    "train.spike": "applies from now on",
     "model.activation_checkpointing": "the results stay the same",
-    "model.compile": "sums are rounded otherwise, and dropout draws other numbers",
-    "model.attention": "sums are rounded otherwise",
-    "kernels": "sums are rounded otherwise",
-    "eval.patience": "counted from the best validation on, those made before included",
-    "eval": "scores before and after may not compare",
+    "model.compile": "rounding and the random numbers of dropout differ",
+    "model.attention": "rounding differs",
+    "kernels": "rounding differs",
+    "eval.patience": "validations since the best one count, including earlier ones",
+    "eval": "scores before and after the change may not be comparable",
 }
 _NEVER = ("name", "runs_dir", "access")
 LENGTH = ("train.max_steps", "train.epochs", "train.max_tokens", "eval.patience")
-"""What decides where a run ends."""
+"""Keys that determine where a run ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigChange:
-    """One key that differs."""
+    """One key whose value differs."""
 
     key: str
     old: Any
@@ -59,12 +59,12 @@ class ConfigChange:
 
     @property
     def text(self) -> str:
-        """Old and new value, and what follows from it."""
+        """The key with its old and new value, and the effect of the change."""
         return f"{self.key}: {self.old!r} -> {self.new!r}" + (f" ({self.note})" if self.note else "")
 
 
 def changes_between(old: RunConfig, new: RunConfig) -> list[ConfigChange]:
-    """All keys that differ, each with its class."""
+    """Return all keys whose values differ, each with the kind of change."""
     before, after = dict(leaves(old.model_dump())), dict(leaves(new.model_dump()))
     keys = sorted(before.keys() | after.keys())
     return [
@@ -75,7 +75,10 @@ def changes_between(old: RunConfig, new: RunConfig) -> list[ConfigChange]:
 
 
 def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[ConfigChange]:
-    """Packages whose version has changed since the run was made: another minor may compute otherwise."""
+    """Return the packages whose version has changed since the run was created.
+
+    Another minor version may compute different results, so it is refused.
+    """
     return [
         ConfigChange(
             key=f"versions.{name}",
@@ -92,27 +95,27 @@ def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[C
 def draw_changes(
     before: FoldPlan | None, now: FoldPlan | None, changes: Sequence[ConfigChange]
 ) -> list[ConfigChange]:
-    """Folds that came out otherwise though no key says so: another version of what draws them."""
-    said = any(change.key.startswith("cv.") for change in changes)
-    if said or before is None or now is None or before.sha256 == now.sha256:
+    """Return a change if the folds differ although no key of `cv` does, because another version made them."""
+    explained = any(change.key.startswith("cv.") for change in changes)
+    if explained or before is None or now is None or before.sha256 == now.sha256:
         return []
     return [
         ConfigChange(
-            key="cv", old=before.sha256[:12], new=now.sha256[:12], kind="refused", note="drawn otherwise"
+            key="cv", old=before.sha256[:12], new=now.sha256[:12], kind="refused", note="the folds differ"
         )
     ]
 
 
 def refusals(changes: Sequence[ConfigChange], allowed: Sequence[str]) -> list[Problem]:
-    """What must not differ, unless the user says by name that it may."""
+    """Return a problem for each change that is not allowed, except for keys that the user allows by name."""
     return [
         Problem(
             code="resume.changed",
             field=change.key,
-            message=f"{change.key} was {change.old!r} and would become {change.new!r}: {_why(change.kind)}",
-            fix="submit it as a run of its own"
+            message=f"cannot change {change.key} from {change.old!r} to {change.new!r}: {_why(change.kind)}",
+            fix="submit a new run: shardline submit"
             if change.kind == "never"
-            else f"put it back, submit it as a run of its own, or insist: --allow-change {change.key}",
+            else f"restore the old value, submit a new run, or add: --allow-change {change.key}",
         )
         for change in changes
         if change.kind == "never" or (change.kind == "refused" and change.key not in allowed)
@@ -124,7 +127,7 @@ def _minor(version: str) -> list[str]:
 
 
 def _why(kind: ChangeKind) -> str:
-    return "it says where the run lives" if kind == "never" else "what was trained so far depends on it"
+    return "it determines the run directory" if kind == "never" else "the training so far depends on it"
 
 
 def _kind(key: str) -> ChangeKind:
@@ -149,7 +152,7 @@ def _under(key: str, names: Sequence[str]) -> bool:
 
 
 def leaves(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested sections."""
+    """Yield the dotted keys and values of nested sections."""
     for name, value in values.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, f"{at}{name}.")

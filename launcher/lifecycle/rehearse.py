@@ -1,4 +1,4 @@
-"""A drill before a long job: a short training, unbroken and broken, compared item by item."""
+"""Rehearse a long job: compare a short uninterrupted training with the same training interrupted."""
 
 import math
 import os
@@ -28,7 +28,7 @@ ProgressReport = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One thing that must be equal."""
+    """One comparison of the two runs."""
 
     name: str
     equal: bool
@@ -38,10 +38,16 @@ class Item:
 def rehearse(
     composed: Composed, *, steps: int, within_min: float, report_progress: ProgressReport
 ) -> list[Item]:
-    """Train `steps` steps twice on the user's own config and hardware, the second time stopped and killed.
+    """Train twice with the user's config and hardware; the second run is stopped once and killed once.
+
+    Args:
+        composed: The config to rehearse.
+        steps: Number of steps of each run.
+        within_min: Minutes after which the rehearsal fails.
+        report_progress: Called with a line of text at each stage.
 
     Raises:
-        Refused: the config is refused, or a run of the drill did not get to its end.
+        Refused: The config is refused, or one of the runs did not finish.
     """
     deadline = time.monotonic() + within_min * 60
     drill = f"rehearse-{int(time.time())}"
@@ -51,7 +57,7 @@ def rehearse(
     faults = f"term@forward:rank=0:step={stop_at};kill9@backward:rank=0:step={kill_at}:attempt=2"
     with _environment(FAULT_VARIABLE, faults):
         broken = _start(_short(composed, f"{drill}-broken", steps))
-        # Slurm's jobs go back into the queue by themselves.
+        # A Slurm job is requeued automatically, so it may be completed already.
         _until(broken, ("COMPLETED", "PREEMPTED"), deadline, report_progress, f"stopped in step {stop_at}")
         resume_run(broken)
     _until(broken, ("COMPLETED",), deadline, report_progress, f"resumed, killed in step {kill_at}")
@@ -59,7 +65,7 @@ def rehearse(
 
 
 def compare(unbroken: RunDir, broken: RunDir) -> list[Item]:
-    """Every item of the verdict."""
+    """Compare an uninterrupted and an interrupted run."""
     curves = [latest_by_step(read_metrics(run)) for run in (unbroken, broken)]
     traces = [latest_by_step(read_trace(run)) for run in (unbroken, broken)]
     exact = read_training_plan(unbroken).device == "cpu"
@@ -78,7 +84,7 @@ def compare(unbroken: RunDir, broken: RunDir) -> list[Item]:
         Item(
             name="interruptions",
             equal=(stopped, killed, resumed) == (1, 1, 2),
-            detail=f"{stopped} stop, {killed} kill, {resumed} returns to a checkpoint, {attempts} attempts",
+            detail=f"stops: {stopped}, kills: {killed}, resumes: {resumed}, attempts: {attempts}",
         ),
     ]
 
@@ -117,15 +123,15 @@ def _until(
     recent = RecentView()
     while (status := read_status(run, recent.look)).state not in states:
         if status.state == "FAILED" or time.monotonic() > deadline:
-            why = status.why if status.state == "FAILED" else f"it is {status.state.lower()} ({status.why})"
-            raise _gave_up(run, why)
+            late = f"still {status.state.lower()} at the time limit ({status.why})"
+            raise _gave_up(run, status.why if status.state == "FAILED" else late)
         time.sleep(_POLL_S)
 
 
 def _gave_up(run: RunDir, why: str) -> Refused:
     fix = f"shardline logs {name_to_type(run)}"
     return refuse(
-        "rehearse.failed", "RUN", f"{run.root.name} did not get on: {why}", fix, ExitCode.RUN_FAILED
+        "rehearse.failed", "RUN", f"{run.root.name} did not finish: {why}", fix, ExitCode.RUN_FAILED
     )
 
 
@@ -145,13 +151,13 @@ def _same(name: str, pair: Sequence[Sequence[object]]) -> Item:
     detail = (
         f"{len(first)} equal"
         if equal
-        else f"they differ from step {where or min(len(first), len(second)) + 1}"
+        else f"different from step {where or min(len(first), len(second)) + 1} on"
     )
     return Item(name=name, equal=equal, detail=detail)
 
 
 def _close(name: str, first: Sequence[float], second: Sequence[float], *, exact: bool) -> Item:
-    """Bit for bit on CPUs; on GPUs sums run in another order now and then."""
+    """Compare floating-point values: exactly on CPUs, with a tolerance on GPUs, where sums vary in order."""
     worst = max((abs(a - b) for a, b in zip(first, second, strict=False)), default=0.0)
     tolerance = 0.0 if exact else 1e-3
     equal = len(first) == len(second) and worst <= tolerance

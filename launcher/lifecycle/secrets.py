@@ -1,4 +1,4 @@
-"""Values that must stand in no file: what the environment holds under names such as WANDB_API_KEY."""
+"""Secrets in the environment, such as WANDB_API_KEY, that must not be written to any file."""
 
 import os
 from collections.abc import Mapping
@@ -8,21 +8,21 @@ from launcher.errors import refuse
 from slurm.values import SECRET_NAME
 
 _SHORTEST = 8
-"""Shorter values stand in texts by chance."""
+"""Shorter values may occur in texts by chance."""
 
 
 def secret_values(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment's secrets, by name."""
+    """Return the secrets in the environment, by name."""
     return {
         name: value for name, value in environ.items() if SECRET_NAME.search(name) and len(value) >= _SHORTEST
     }
 
 
 def refuse_secrets_in(folder: Path) -> None:
-    """Look through everything that was frozen for a run.
+    """Check all files in a folder for secrets.
 
     Raises:
-        Refused: a file holds a secret of this environment.
+        Refused: A file contains a secret of this environment.
     """
     refuse_secrets(
         {
@@ -34,10 +34,10 @@ def refuse_secrets_in(folder: Path) -> None:
 
 
 def refuse_secrets(texts: Mapping[str, str]) -> None:
-    """Look through texts by name, before they are written.
+    """Check texts for secrets before they are written. The keys are the file names.
 
     Raises:
-        Refused: one of them holds a secret of this environment.
+        Refused: A text contains a secret of this environment.
     """
     secrets = secret_values(os.environ)
     for where, text in texts.items():
@@ -46,6 +46,6 @@ def refuse_secrets(texts: Mapping[str, str]) -> None:
                 raise refuse(
                     "run.secret",
                     where,
-                    f"the value of ${name} would stand in it",
-                    "take it out of the config or the code: jobs inherit the environment",
+                    f"{where} contains the value of ${name}",
+                    "remove it from the config or the code: jobs inherit the environment",
                 )

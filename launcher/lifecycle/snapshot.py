@@ -1,4 +1,4 @@
-"""The code that a run uses, frozen into its directory: what is edited later changes nothing."""
+"""The source code of a run, copied into its directory so that later edits do not affect the run."""
 
 import hashlib
 import json
@@ -18,16 +18,16 @@ from train.packages import RECORDED
 
 _LARGEST_BYTES = 20_000_000
 _LAUNCHER_ON_NODES = ("__init__.py", "config.py", "errors.py", "problems.py", "records/*.py", "node/*.py")
-"""Files of the launcher that jobs import; a test follows the imports."""
+"""Files of the launcher that jobs import; a test checks this against the imports."""
 _ENTRY = Path("launcher/node/entry.py")
-"""What a job of this version imports first."""
+"""The first file that a job of this version imports."""
 
 
 def freeze_code(destination: Path) -> None:
-    """Copy the sources that nodes run, and record where they came from: no data, no other file.
+    """Copy the sources that nodes run, and record their versions. No data or other files are copied.
 
     Raises:
-        Refused: the sources are larger than sources are.
+        Refused: The sources are too large.
     """
     for name, content in frozen_files().items():
         target = destination / name
@@ -36,15 +36,15 @@ def freeze_code(destination: Path) -> None:
 
 
 def can_start(code: Path) -> bool:
-    """Whether this version can start jobs on frozen sources: before, they were laid out in another way."""
+    """Return whether this version can start jobs with frozen sources; older versions had another layout."""
     return code.is_symlink() or not code.is_dir() or (code / _ENTRY).is_file()
 
 
 def freeze_again(code: Path) -> None:
-    """Replace frozen sources by those of this version; whole or not at all.
+    """Replace frozen sources atomically with those of this version.
 
     Raises:
-        Refused: the sources are larger than sources are.
+        Refused: The sources are too large.
     """
     staged, former = code.with_name(".code.staging"), code.with_name(".code.former")
     for leftover in (staged, former):
@@ -56,17 +56,17 @@ def freeze_again(code: Path) -> None:
 
 
 def zip_code(files: Mapping[str, bytes], destination: Path) -> None:
-    """The same in one file, from which Python imports as it is: for many runs."""
+    """Write frozen sources to a zip archive that Python can import from, to be shared by many runs."""
     with zipfile.ZipFile(destination, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
 
 
 def frozen_files() -> dict[str, bytes]:
-    """What is frozen, by name.
+    """Return the contents of all files to freeze, by name.
 
     Raises:
-        Refused: the sources are larger than sources are.
+        Refused: The sources are too large.
     """
     home = Path(__file__).resolve().parents[2]
     sources = [
@@ -89,7 +89,7 @@ def frozen_files() -> dict[str, bytes]:
 
 
 def code_hash(files: Mapping[str, bytes]) -> str:
-    """Hash of the sources alone, whatever the state of git."""
+    """Return a hash of the Python sources, which does not depend on the state of git."""
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
         if name.endswith(".py"):
@@ -98,13 +98,13 @@ def code_hash(files: Mapping[str, bytes]) -> str:
 
 
 def frozen_versions(code: Path) -> dict[str, str]:
-    """Versions of the packages that compute, as they were when a folder or archive of code was frozen."""
+    """Return the versions of the packages that affect results, as recorded in a folder or archive of code."""
     found: dict[str, str] = frozen_origin(code)["versions"]
     return found
 
 
 def frozen_origin(code: Path) -> dict[str, Any]:
-    """Where a folder or archive of code came from: git state, Python and versions, as they were."""
+    """Return the git state, Python version and package versions recorded in a folder or archive of code."""
     place = zipfile.Path(code, "code.json") if code.is_file() else code / "code.json"
     found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
     return found
@@ -120,19 +120,19 @@ def _refuse_large(sources: Sequence[Path], home: Path) -> None:
     raise refuse(
         "code.size",
         "code",
-        f"the sources have {total_mb:.1f} MB, at most {limit_mb:.0f} MB are kept; the biggest: {named}",
-        "move what is not code out of launcher/, slurm/ and train/",
+        f"the sources take {total_mb:.1f} MB (limit: {limit_mb:.0f} MB); largest files: {named}",
+        "move files that are not code out of launcher/, slurm/ and train/",
     )
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Every installed package."""
+    """Return the version of every installed package."""
     return dict(sorted((dist.metadata["Name"], dist.version) for dist in distributions()))
 
 
 def _git(home: Path, *arguments: str) -> str:
-    """Git's answer, or nothing outside a checkout of this project."""
+    """Return the output of a git command, or an empty string outside a checkout of this project."""
     if not (home / ".git").exists() or shutil.which("git") is None:
         return ""
     done = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Starting the job of a run that exists: the one place where executors are called."""
+"""Start the job of an existing run. Executors are called only here."""
 
 import os
 import sys
@@ -19,18 +19,21 @@ from train.result import Failed, write_result
 from train.rundir import RunDir
 
 NOT_SUBMITTED = "slurm.refused"
-"""Code of the refusal when Slurm took no job."""
+"""Problem code of a job that Slurm did not accept."""
 
 
 def start_job(run: RunDir, stop_at_step: int | None = None) -> str:
-    """Write the intent, start the job, write its id; returns the id.
+    """Record the intent, start the job, and record its id.
 
     Args:
-        run: What is started.
-        stop_at_step: Where it saves and stops; None: at its end.
+        run: The run to start.
+        stop_at_step: Step at which the run saves and stops; None trains to the end.
+
+    Returns:
+        The id of the job.
 
     Raises:
-        Refused: Slurm did not take it.
+        Refused: Slurm did not accept the job.
     """
     run.adopt_umask()
     run.stop_request.unlink(missing_ok=True)
@@ -60,7 +63,7 @@ def _start_local(run: RunDir, slurm: SlurmConfig) -> str:
 
 
 def _local_environ(run: RunDir) -> dict[str, str]:
-    """The job runs what was frozen, and nothing that lies in the current folder."""
+    """Return variables that make the job import the frozen sources, and nothing from the current folder."""
     inherited = os.environ.get("PYTHONPATH")
     environ = {
         "PYTHONPATH": f"{run.code}{os.pathsep}{inherited}" if inherited else str(run.code),
@@ -71,7 +74,7 @@ def _local_environ(run: RunDir) -> dict[str, str]:
 
 
 def visible_devices() -> dict[str, str]:
-    """The user's own choice of GPUs, if there is one, under the name that passes the local executor."""
+    """Return the user's CUDA_VISIBLE_DEVICES, if set, under a name that the local executor keeps."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return {} if chosen is None else {VISIBLE_DEVICES: chosen}
 
@@ -92,14 +95,22 @@ def _start_slurm(run: RunDir, slurm: SlurmConfig) -> str:
 
 
 def submit_once(name: str, request: SlurmRequest, function: Callable[[str], object], root: str) -> str:
-    """One sbatch, whatever happens to its answer: before another try, the queue is asked for the job's name.
+    """Submit a job exactly once, even if the answer of sbatch is lost.
+
+    Before each retry, the queue is searched for the name of the job.
+
+    Args:
+        name: Unique name of the job.
+        request: The script, and the number of nodes.
+        function: The function to run on each node.
+        root: Its argument, the run directory or sweep directory.
 
     Returns:
-        The job's id; an array's as a whole.
+        The id of the job, or of the whole array.
 
     Raises:
-        SubmissionError: Slurm did not take it.
-        SlurmAwayError: the controller stayed away.
+        SubmissionError: Slurm did not accept the job.
+        SlurmAwayError: The controller did not answer.
     """
     tries = 0
 
@@ -117,6 +128,6 @@ def submit_once(name: str, request: SlurmRequest, function: Callable[[str], obje
 
 
 def _not_submitted(run: RunDir, stderr: str) -> Refused:
-    why = f"Slurm did not take the job: {stderr}"
+    why = f"Slurm did not accept the job: {stderr}"
     write_result(run, Failed(reason=why, exit_code=ExitCode.REFUSED))
-    return refuse(NOT_SUBMITTED, "slurm", why, "mend the slurm settings and submit again", ExitCode.REFUSED)
+    return refuse(NOT_SUBMITTED, "slurm", why, "fix the slurm settings and submit again", ExitCode.REFUSED)

@@ -1,4 +1,4 @@
-"""From a plan to a job: directory, frozen inputs, intent, job, id. Returns at once."""
+"""Create a run directory from a plan and start its job, without waiting for it."""
 
 import shutil
 from collections.abc import Sequence
@@ -37,20 +37,20 @@ from train.rundir import RunDir, write_atomic, write_json
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """What a submit or resume came to."""
+    """Result of a submit or resume."""
 
     run: RunDir
     job_id: str | None
-    """None when the run had already finished and nothing was started."""
+    """None if the run had already finished and nothing was started."""
     changes: Sequence[ConfigChange] = ()
-    """What differs from the config that it was submitted with before."""
+    """Differences from the config of the previous submission."""
 
 
 def submit_run(composed: Composed) -> SubmitResult:
-    """Start a config's run, go on with it, or find it finished.
+    """Start the run of a config, or continue it if it exists and is not finished.
 
     Raises:
-        Refused: with every problem; nothing was created.
+        Refused: The config has problems, all of which are listed. No run was created.
     """
     plan, problems = examine(composed)
     if problems or plan is None:
@@ -68,17 +68,23 @@ def submit_run(composed: Composed) -> SubmitResult:
 
 
 def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence[str] = ()) -> SubmitResult:
-    """Go on with a run under the config that it is given now.
+    """Continue a run with a new config.
+
+    Args:
+        run: The run to continue.
+        composed: The new config.
+        plan: The plan of the new config.
+        allowed: Keys that may change although the training so far depends on them.
 
     Raises:
-        Refused: what was trained so far depends on something that differs; or it runs already.
+        Refused: The training so far depends on something that changed, or the run is active.
     """
     if changed := _changed_inputs(run, plan):
         raise refuse(
             "run.inputs",
             "name",
-            f"{run.root.name} was trained on another content of {', '.join(changed)}",
-            "choose another name= for a run on what is there now, or put it back",
+            f"the content of {', '.join(changed)} changed since {run.root.name} was created",
+            "restore the content, or submit a new run under another name=",
             ExitCode.REFUSED,
         )
     changes = changes_between(load_config(run), composed.config)
@@ -99,10 +105,10 @@ def change_run(run: RunDir, composed: Composed, plan: RunPlan, allowed: Sequence
 
 
 def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path]) -> tuple[Composed, RunPlan]:
-    """A run's own config with some keys and groups changed, and its plan; the run keeps its name.
+    """Compose and plan a run's config with some keys and groups changed. The run keeps its name.
 
     Raises:
-        Refused: with every problem.
+        Refused: The config has problems, all of which are listed.
     """
     composed = compose_change(run.config.read_text(), overrides, conf_dirs)
     plan, problems = examine(composed)
@@ -114,7 +120,7 @@ def recomposed(run: RunDir, overrides: Sequence[str], conf_dirs: Sequence[Path])
 
 
 def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
-    """Files that a run of this config was planned with and that differ now."""
+    """Return the files whose content differs from the plan of the run."""
     planned = read_training_plan(run)
     now = plan.training
     same_place = {role: file for role, file in planned.data.items() if role in now.data}
@@ -128,7 +134,7 @@ def _changed_inputs(run: RunDir, plan: RunPlan) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _NewConfig:
-    """Another config for a run, and what differs."""
+    """A new config for an existing run, with its changes."""
 
     composed: Composed
     plan: RunPlan
@@ -137,11 +143,11 @@ class _NewConfig:
 
     @property
     def longer(self) -> bool:
-        """Whether a finished run is not finished under it."""
+        """Whether the new config may continue a finished run."""
         return any(change.key in LENGTH for change in self.changes)
 
     def apply(self, run: RunDir) -> None:
-        """Write it into the run directory, and down in the journal."""
+        """Write the config and plan to the run directory, and the changes to the journal."""
         frozen = yaml.safe_load(run.config.read_text())
         values = self.composed.config.model_dump(mode="json")
         write_atomic(run.config, as_yaml(as_frozen(values, frozen)))
@@ -155,35 +161,40 @@ class _NewConfig:
 
 
 def resume_run(run: RunDir, change: _NewConfig | None = None, allowed: Sequence[str] = ()) -> SubmitResult:
-    """Start a run that is not running; it goes on from its newest verified checkpoint.
+    """Start a run that is not active. It continues from its newest verified checkpoint.
+
+    Args:
+        run: The run to start.
+        change: A new config, if it changes.
+        allowed: Package versions that may change although the training so far depends on them.
 
     Raises:
-        Refused: it is running, or another command is starting it at this moment.
+        Refused: The run is active, is being started by another command, or may not change as requested.
     """
     ensure_ours(run)
     moved = version_changes(frozen_versions(run.code), versions())
     if problems := refusals(moved, allowed):
         raise Refused(problems)
     try:
-        # Two commands must not both find it stopped and both start it.
+        # The lock keeps two commands from both finding the run stopped and both starting it.
         with FileLock(run.root / ".start.lock", timeout=0):
             status = read_status(run)
             if status.state in ALIVE:
-                raise _active(run, f"is {status.state.lower()} already")
+                raise _active(run, f"is already {status.state.lower()}")
             if status.state == "COMPLETED" and not (change and change.longer):
                 return SubmitResult(run, None)
             if change and _ends_early_again(run, change):
                 raise refuse(
                     "resume.ended_early",
                     "eval.patience",
-                    f"{run.root.name} ended early, and would end at the same step again: {status.why}",
-                    "raise eval.patience, or set it to null",
+                    f"{run.root.name} would end at the same step again: {status.why}",
+                    "raise eval.patience, or set eval.patience=null",
                 )
             run.adopt_umask()
             run.result.unlink(missing_ok=True)
             if not can_start(run.code):
                 freeze_again(run.code)
-                run.log(Changed(keys=["code: frozen again, its layout was older"], insisted=[]))
+                run.log(Changed(keys=["code: frozen again because its layout was outdated"], insisted=[]))
             if change:
                 change.apply(run)
             if moved:
@@ -194,7 +205,7 @@ def resume_run(run: RunDir, change: _NewConfig | None = None, allowed: Sequence[
 
 
 def _ends_early_again(run: RunDir, change: _NewConfig) -> bool:
-    """Whether a run that ran out of patience gets none that is longer."""
+    """Return whether a run that ended early has no larger eval.patience in its new config."""
     result = finished_result(run)
     if result is None or not result.ended_early:
         return False
@@ -203,12 +214,16 @@ def _ends_early_again(run: RunDir, change: _NewConfig) -> bool:
 
 
 def _active(run: RunDir, what: str) -> Refused:
-    watch = f"watch it: shardline logs -f {name_to_type(run)}"
+    watch = f"to follow it, run: shardline logs -f {name_to_type(run)}"
     return refuse("run.active", "RUN", f"{run.root.name} {what}", watch, ExitCode.REFUSED)
 
 
 def create_run(run: RunDir, composed: Composed, plan: RunPlan) -> None:
-    """Fill a directory under another name and rename it: a run is whole, or it is not there."""
+    """Create a run directory atomically: fill it under a temporary name, then rename it.
+
+    Raises:
+        Refused: A file would contain a secret, the sources are too large, or the run exists.
+    """
     staged = stage_run(run.root, composed.config.access)
     try:
         freeze_code(staged.code)
@@ -228,7 +243,7 @@ def create_run(run: RunDir, composed: Composed, plan: RunPlan) -> None:
         raise refuse(
             "run.exists",
             "name",
-            f"{run.root.name} was made by another submit a moment ago",
-            "look at it: shardline status",
+            f"{run.root.name} was just created by another submit",
+            f"run: shardline status {run.root.name}",
             ExitCode.REFUSED,
         ) from error

@@ -1,1 +1,1 @@
-"""Everything of the launcher that runs on compute nodes."""
+"""The part of the launcher that runs on compute nodes."""

@@ -1,4 +1,4 @@
-"""What is submitted: a path. This runs on a compute node and hands over to the node agent."""
+"""Entry point of a job on each compute node. It gets the path of the run and calls the node agent."""
 
 import os
 import shutil
@@ -19,11 +19,11 @@ from train.result import Failed, Finished, read_result, write_result
 from train.rundir import STOPPED_BY_USER, RunDir
 
 VISIBLE_DEVICES = "SHARDLINE_CUDA_VISIBLE_DEVICES"
-"""Carries the user's own choice of GPUs past the local executor."""
+"""Variable with the user's CUDA_VISIBLE_DEVICES, which the local executor overwrites."""
 
 
 def run_node(root: str) -> None:
-    """Entry of the job's one task per node; leaves with the run's exit code."""
+    """Run the node agent of this node, and exit with the exit code of the run."""
     die_with_parent()
     run = RunDir(Path(root))
     run.adopt_umask()
@@ -45,16 +45,16 @@ def run_node(root: str) -> None:
         requeues=place.job_name is not None,
     )
     code = run_agent(run.root, attempt, node, watch)
-    # A teardown must not hang on threads and sockets of peers that are gone.
+    # Exit at once: a teardown could hang on threads and on sockets of peers that have ended.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(code))
 
 
 def _settled(run: RunDir, place: TaskPlace) -> ExitCode | None:
-    """Whether this start has nothing to do: Slurm starts a job again without asking anybody.
+    """Return an exit code if there is nothing to do, as Slurm may restart a job that should not run.
 
-    Every node finds that for itself; node 0 writes it down.
+    Every node checks this; node 0 records the reason.
     """
     if place.job_name and place.job_name != latest_name(run):
         if place.node == 0:
@@ -75,28 +75,28 @@ def _settled(run: RunDir, place: TaskPlace) -> ExitCode | None:
 
 
 def _note_stop(run: RunDir) -> None:
-    """A stop that was asked for while the job waited."""
+    """Record a stop that was requested while the job was pending."""
     journal = read_journal(run.events)
     attempt = max(attempts_in(journal), default=0)
     run.log(Preempted(attempt=attempt, step=step_saved(journal) or 0, reason=STOPPED_BY_USER))
 
 
 def give_up(run: RunDir, causes: str) -> None:
-    """End a run that does not get on, with the reason."""
-    why = f"{ATTEMPTS_WITHOUT_PROGRESS} attempts in a row made no checkpoint: {causes}"
+    """Record a run without progress as failed, with the reasons of its attempts."""
+    why = f"{ATTEMPTS_WITHOUT_PROGRESS} attempts in a row saved no checkpoint: {causes}"
     run.log(GaveUp(reason=why))
     write_result(run, Failed(reason=why, failure_class="no_progress", exit_code=ExitCode.NO_PROGRESS))
 
 
 def restore_visible_devices() -> None:
-    """Submitit's local executor names the first N GPUs, whichever ones the user had chosen."""
+    """Restore the user's CUDA_VISIBLE_DEVICES, which Submitit's local executor sets to the first N GPUs."""
     chosen = os.environ.pop(VISIBLE_DEVICES, None)
     if chosen is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = chosen
 
 
 def claim_attempt(run: RunDir, place: TaskPlace) -> int:
-    """Number of this start: the next free one, and the same for every node of the same start."""
+    """Return the number of this attempt: the next free one, the same on all nodes of this start."""
     staged = run.logs / f".new_{place.start}_{place.node}"
     staged.mkdir(exist_ok=True)
     (staged / "start").write_text(place.start)
@@ -104,7 +104,7 @@ def claim_attempt(run: RunDir, place: TaskPlace) -> int:
     while True:
         logs = run.attempt_logs(number)
         with suppress(OSError):
-            # Onto a directory that holds something, a rename fails: the first node of a start has it.
+            # The rename fails if the directory exists, so only the first node of a start succeeds.
             staged.rename(logs)
             run.log(AttemptBegun(attempt=number, job_id=place.job_id, nodes=place.node_list))
             return number

@@ -1,7 +1,7 @@
-"""Decides at the end of a batch script whether the job is over or is requeued.
+"""Decide at the end of a batch script whether the job ends or is requeued.
 
-`python -m launcher.node.epilog RUN|SWEEP` runs after srun, however the ranks and agents ended, and reads what
-they wrote. Torch-free.
+`python -m launcher.node.epilog RUN|SWEEP` runs after srun, even if ranks and agents crashed, and reads the
+records that they wrote. It does not import torch.
 """
 
 import os
@@ -25,8 +25,8 @@ from train.rundir import RunDir
 
 
 def main() -> None:
-    """Decide, act, and leave with the run's exit code."""
-    # Requeueing a job ends its processes, this one too: it has to finish first.
+    """Decide, act, and exit with the exit code of the run."""
+    # Slurm ends all processes of a requeued job; this one must finish first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     run = _run_of(Path(sys.argv[1]))
     run.adopt_umask()
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _run_of(root: Path) -> RunDir:
-    """The run of this job: what was named, or the trial of this element of a sweep's array."""
+    """Return the run of this job: the given directory, or the trial of this element of a sweep's array."""
     sweep = SweepDir(root)
     if not sweep.exists():
         return RunDir(root)
@@ -61,7 +61,7 @@ def _ending(run: RunDir, job_id: str, *, may_requeue: bool) -> Ending:
     return Ending(
         over=run.result.exists(),
         stopped_for_good=bool(attempts) and attempts[-1].stopped_for_good,
-        # Past its time limit a job is ended for good, unless it asks for more.
+        # A job that reached its time limit is not requeued for that reason.
         taken_away=record is not None and record.state != "RUNNING" and record.reason != "TimeLimit",
         stalled=len(stalled),
         reasons=[attempt.ended or silent_end(attempt) for attempt in stalled],
@@ -75,7 +75,7 @@ def _requeue(run: RunDir, job_id: str, exclude: str | None) -> None:
     try:
         requeue(job_id, [*([exclude] if exclude else []), *unfit] if unfit else [])
     except SlurmError as error:
-        why = f"Slurm does not requeue the job: {error}"
+        why = f"Slurm did not requeue the job: {error}"
         run.log(RequeueFailed(job_id=job_id, reason=why))
         write_result(run, Failed(reason=why, failure_class="node"))
 

@@ -1,4 +1,4 @@
-"""Successive halving (Jamieson & Talwalkar 2016): which settings go on from a rung. Pure."""
+"""Successive halving (Jamieson & Talwalkar 2016): choose the settings that continue. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from launcher.records.points import REPEATS, Point
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A trial at a rung."""
+    """The score of a trial at a rung."""
 
     trial: str
     point: Point
     loss: float | None
-    """Validation loss at the rung, or the training loss before it; None if it did not get there."""
+    """Validation loss at the rung, or the training loss before it; None if the trial did not reach it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungDecision:
-    """What follows a rung."""
+    """The decision at a rung."""
 
     step: int
     kept: list[str]
-    """Trials that go on, those of the best setting first."""
+    """Trials that continue, those of the best setting first."""
     dropped: dict[str, str]
-    """Trials that stay where they are, each with the reason."""
+    """Trials that stop at the rung, each with the reason."""
 
 
 def shrunk(trials: int, settings: int, keep: float) -> tuple[int, int]:
-    """How many trials, and of how many settings, go on from a rung at most."""
+    """Return the largest number of trials, and the number of settings, that continue after a rung."""
     kept = math.ceil(keep * settings)
     return math.ceil(trials / settings) * kept, kept
 
@@ -54,12 +54,12 @@ def decide(standings: Sequence[Standing], step: int, keep: float) -> RungDecisio
 
 
 def setting_key(point: Point) -> str:
-    """What a point is, seeds and folds aside."""
+    """Return a key that is equal for all points of one setting."""
     return repr(sorted(setting_of(point).items()))
 
 
 def setting_of(point: Point) -> dict[str, Any]:
-    """The values that were chosen, without those that repeat them."""
+    """Return the values of a point without seeds and folds."""
     return {key: value for key, value in point.items() if key not in REPEATS}
 
 
@@ -70,5 +70,5 @@ def _score(group: Sequence[Standing]) -> float | None:
 
 def _why(score: float | None, last: float | None, kept: int, settings: int, step: int) -> str:
     if score is None or last is None:
-        return f"no trial of its setting got to step {step}"
+        return f"no trial of this setting reached step {step} with a finite loss"
     return f"loss {score:.4f} at step {step}; the best {kept} of {settings} settings have {last:.4f} or less"

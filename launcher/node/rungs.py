@@ -1,4 +1,4 @@
-"""Who goes on at a rung: read from the trials, decided once, written into the sweep's journal."""
+"""Decide once at each rung which trials continue, and record the decision in the journal of the sweep."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from launcher.config import HalvingConfig
 
 _TRAINING_SHARE = 0.1
-"""Without a validation set, the newest tenth of the training losses is compared."""
+"""Share of the newest training losses that is compared if there is no validation set."""
 
 
 def assigned(sweep: SweepDir, array: ArrayJob) -> Sequence[str]:
-    """The trials of an array by index; after a rung, those that go on, which the first to ask decides."""
+    """Return the trials of an array by index. The first call after a rung decides which trials continue."""
     if not array.rung:
         return array.trials
     with sweep.locked():
@@ -29,7 +29,7 @@ def assigned(sweep: SweepDir, array: ArrayJob) -> Sequence[str]:
 
 
 def step_of(sweep: SweepDir, array: ArrayJob) -> int | None:
-    """At which step the trials of an array stop; None: at their end."""
+    """Return the step at which the trials of an array stop, or None if they train to the end."""
     halving = _halving(sweep)
     if halving is None or array.rung is None or array.rung >= len(halving.rungs):
         return None
@@ -37,7 +37,7 @@ def step_of(sweep: SweepDir, array: ArrayJob) -> int | None:
 
 
 def decisions(sweep: SweepDir) -> list[RungDecision]:
-    """All that was decided so far, oldest first."""
+    """Return all decisions, oldest first."""
     return [
         RungDecision(step=event.step, kept=list(event.kept), dropped=dict(event.dropped))
         for event in halving_events(sweep)
@@ -45,7 +45,7 @@ def decisions(sweep: SweepDir) -> list[RungDecision]:
 
 
 def halving_events(sweep: SweepDir) -> list[RungDecided]:
-    """Decisions since all trials of the sweep were last started again."""
+    """Return the recorded decisions since all trials of the sweep were last restarted."""
     found: list[RungDecided] = []
     for event in sweep.read_journal():
         if isinstance(event, SweepRestarted):
@@ -81,9 +81,9 @@ def _kept(sweep: SweepDir, array: ArrayJob, rung: int) -> list[str]:
 
 
 def loss_at(run: RunDir, step: int) -> float | None:
-    """Validation loss at a step, or the mean training loss just before it.
+    """Return the validation loss at a step, or the mean training loss before it.
 
-    None if the run did not get there, or got there with numbers that are not finite.
+    The loss is None if the run did not reach the step, or if a loss is not finite.
     """
     for event in of_kind(read_journal(run.events), Validated):
         if event.step == step:

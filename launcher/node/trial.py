@@ -1,6 +1,6 @@
-"""What an element of a sweep's job array runs: its trial, whose directory is made, and run as any other.
+"""Run the trial of an element of a sweep's job array: create its run directory, then run it as any other run.
 
-Composes nothing: a trial's config and plan were fixed when the sweep was submitted.
+Config and plan of a trial were made when the sweep was submitted.
 """
 
 import os
@@ -25,12 +25,12 @@ _LOOK_EVERY_S = 0.5
 
 
 def run_trial(root: str) -> None:
-    """Entry of an element's task on each of its nodes; leaves with the run's exit code."""
+    """Run the trial of this element of a job array on this node, and exit with the exit code of the run."""
     sweep, place = SweepDir(Path(root)), task_place(os.environ)
     sweep.adopt_umask()
     name = trial_at(sweep, place)
     if name is None:
-        print("fewer trials go on than there are places: nothing to do")  # noqa: T201 - the node's log
+        print("no trial for this element of the array: fewer trials continue")  # noqa: T201 - the node's log
         sys.exit(0)
     run = open_trial(sweep, name)
     if place.node == 0:
@@ -41,7 +41,7 @@ def run_trial(root: str) -> None:
 
 
 def trial_at(sweep: SweepDir, place: TaskPlace) -> str | None:
-    """The trial of an element of an array; None when it has none."""
+    """Return the trial of an element of an array, or None if there is none."""
     key = str(place.job_name)
     array = next(array for array in sweep.arrays() if array.name == job_name_of(key))
     index = int(key.removeprefix(array.name).strip("[]"))
@@ -50,7 +50,7 @@ def trial_at(sweep: SweepDir, place: TaskPlace) -> str | None:
 
 
 def open_trial(sweep: SweepDir, name: str) -> RunDir:
-    """A trial's run directory, made if it is not there yet: whole, and once, whoever else makes it too."""
+    """Return the run directory of a trial, and create it atomically if it does not exist."""
     run = sweep.run(name)
     if run.root.exists():
         return run
@@ -60,7 +60,7 @@ def open_trial(sweep: SweepDir, name: str) -> RunDir:
     staged = stage_run(run.root, document["config"]["access"])
     write_atomic(staged.config, as_yaml(document["config"]))
     write_json(staged.deepspeed, document["plan"]["deepspeed"])
-    write_atomic(staged.root / "overrides.txt", "".join(f"{line}\n" for line in _spoken(trial.point)))
+    write_atomic(staged.root / "overrides.txt", "".join(f"{line}\n" for line in _as_overrides(trial.point)))
     write_plan(staged, document["plan"])
     staged.code.symlink_to(Path("..") / sweep.code.name)
     try:
@@ -72,12 +72,12 @@ def open_trial(sweep: SweepDir, name: str) -> RunDir:
     return run
 
 
-def _spoken(point: Point) -> list[str]:
+def _as_overrides(point: Point) -> list[str]:
     return [f"{key}={'null' if value is None else value}" for key, value in point.items()]
 
 
 def _begin(sweep: SweepDir, run: RunDir, key: str) -> None:
-    """What a submit does for a single run; a requeued element goes on without it."""
+    """Record the submission of a trial, as a submit does for a single run. Requeued elements skip this."""
     if latest_name(run) == key:
         return
     array = next(array for array in sweep.arrays() if array.name == job_name_of(key))
@@ -92,5 +92,5 @@ def _wait_for_first_node(run: RunDir, key: str) -> None:
     deadline = time.monotonic() + _FIRST_NODE_WITHIN_S
     while latest_name(run) != key:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"node 0 did not begin {run.root.name} within {_FIRST_NODE_WITHIN_S:.0f} s")
+            raise TimeoutError(f"node 0 did not start {run.root.name} within {_FIRST_NODE_WITHIN_S:.0f} s")
         time.sleep(_LOOK_EVERY_S)

@@ -1,1 +1,1 @@
-"""From a config and facts to a plan, or to every problem that stands in its way."""
+"""Make a plan from a config and facts about the machine, or report every problem that prevents it."""

@@ -1,4 +1,4 @@
-"""From a config and facts to a frozen plan. Pure: looks at nothing, changes nothing."""
+"""Make a frozen plan from a config and facts. Pure functions without input, output or side effects."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ from train.kernels.table import KernelChoice, Site, choose
 from train.zero import deepspeed_config
 
 CPU_RANKS = 2
-"""Ranks on a machine without a GPU, when the config names no number."""
+"""Number of ranks on a machine without a GPU, if the config does not set one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """On what the ranks run, `auto` resolved."""
+    """Where the ranks run, with `auto` resolved."""
 
     device: Literal["cpu", "cuda"]
     nodes: int
@@ -32,27 +32,27 @@ class Placement:
 
     @property
     def world_size(self) -> int:
-        """All ranks."""
+        """Number of ranks on all nodes."""
         return self.nodes * self.ranks_per_node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimePlan:
-    """How long the run is, as far as the config tells."""
+    """Length of the run, as far as it is known from the config."""
 
     total_steps: int | None
-    """None when nothing but train.max_tokens limits the run, or train.epochs over sequences that are counted
-    once the data is tokenised: packs, and rows that are split or dropped when too long."""
+    """None if only train.max_tokens limits the run, or train.epochs over sequences that are not counted until
+    the data is tokenised: packs, and rows that are split or dropped when they are too long."""
     epochs: float | None
-    """None where the sequences of an epoch are not known yet."""
+    """None if the number of sequences in an epoch is not known yet."""
     seconds: float | None
-    """None where the peak of the hardware is unknown."""
+    """None if the peak performance of the hardware is unknown."""
     time_limit_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskPlan:
-    """What the run directory will hold at most."""
+    """Largest size of the run directory and of one checkpoint."""
 
     checkpoint_gb: float
     total_gb: float
@@ -61,7 +61,7 @@ class DiskPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """Everything decided before a run exists."""
+    """All decisions made before a run is created."""
 
     run: str
     identity: str
@@ -71,15 +71,15 @@ class RunPlan:
     shape: ModelShape | None
     memory: MemoryEstimate | None
     memory_limit_gb: float | None
-    """What one rank may use: its GPU, or its share of the host."""
+    """Memory available to one rank: its GPU, or its share of the host."""
     time: TimePlan
     disk: DiskPlan | None
     sbatch: str | None
-    """Text of the Slurm script; None under the local executor."""
+    """Text of the Slurm script; None with the local executor."""
 
 
 def place(config: RunConfig, facts: Facts) -> Placement:
-    """Resolve `auto`: the visible GPUs, or else CPU ranks."""
+    """Resolve `auto` to the visible GPUs, or to CPU ranks if there are none."""
     hardware = config.hardware
     device: Literal["cpu", "cuda"] = (
         ("cuda" if facts.visible_gpus else "cpu") if hardware.device == "auto" else hardware.device
@@ -91,10 +91,10 @@ def place(config: RunConfig, facts: Facts) -> Placement:
 
 
 def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
-    """Decide everything.
+    """Make all decisions of a run.
 
     Raises:
-        ValueError: the global batch does not divide.
+        ValueError: The global batch cannot be divided among the ranks.
     """
     placement = place(config, facts)
     batch = solve_batch(
@@ -137,7 +137,11 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
 
 
 def choose_kernels(config: RunConfig, facts: Facts) -> tuple[dict[str, KernelChoice], dict[str, str]]:
-    """Which kernels engage, and by kernel why one that is asked for by name cannot."""
+    """Choose the kernels of a run.
+
+    Returns:
+        The choice for each kernel, and for each requested kernel that cannot be used, the reason.
+    """
     environment = config.slurm.environment
     site = Site(
         device=place(config, facts).device,
@@ -167,17 +171,17 @@ def slurm_script(
     array: str | None = None,
     after: str | None = None,
 ) -> str:
-    """The script that sbatch gets.
+    """Make the script that is passed to sbatch.
 
     Args:
-        slurm: Where it goes.
-        training: On what it is placed.
-        root: The run directory, or that of a sweep.
-        name: Of the job; no other has it.
-        python: The Python that submits.
-        code: The frozen sources, if not those of the run directory.
-        array: For many trials: their indices and how many run at once.
-        after: Id of a job that has to end first.
+        slurm: The slurm section of the config.
+        training: The training plan, with nodes, ranks and device.
+        root: The run directory or sweep directory.
+        name: Unique name of the job.
+        python: Path of the Python interpreter that submits.
+        code: The frozen sources, if they are not in the run directory.
+        array: For many trials, their indices and the number that run at the same time.
+        after: Id of a job that must end first.
     """
     ranks = training.ranks_per_node
     default_gpus = ranks if training.device == "cuda" else 0
@@ -243,7 +247,7 @@ def _time(config: RunConfig, facts: Facts, shape: ModelShape | None, placement: 
             sequence=length,
             gpus=placement.world_size,
             peak_tflops=config.hardware.peak_tflops_bf16,
-            # What `selective` makes again holds no matrix products.
+            # `selective` recomputes no matrix products.
             recompute=config.model.activation_checkpointing == "full",
         )
         if steps and shape and placement.device == "cuda"
@@ -268,7 +272,7 @@ def _disk(config: RunConfig, facts: Facts, shape: ModelShape | None) -> DiskPlan
 
 
 def batch_summary(batch: BatchPlan) -> str:
-    """The batch arithmetic in words."""
+    """Format how the global batch is divided: ranks, micro-batch and accumulation."""
     return (
         f"{batch.global_batch_size} sequences = {batch.world_size} ranks"
         f" x micro-batch {batch.micro_batch_size} x accumulation {batch.accumulation}"

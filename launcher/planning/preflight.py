@@ -1,4 +1,4 @@
-"""Rules that a config must meet here, each with its reason and its fix. All of them are always checked."""
+"""Check a config against all rules, always every one, so that all problems are reported at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -30,10 +30,10 @@ _RESOURCE_CODES = ("memory.", "disk.", "slurm.refused")
 
 
 def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
-    """Plan a config and find everything that stands in its way.
+    """Plan a config and find all problems.
 
     Returns:
-        The plan (None where not even the batch can be solved), and all problems.
+        The plan (None if the global batch cannot be divided), and all problems.
     """
     plan, problems = examine_config(composed.config, *Observer().gather(composed.config))
     if plan and not problems:
@@ -44,7 +44,16 @@ def examine(composed: Composed) -> tuple[RunPlan | None, list[Problem]]:
 def examine_config(
     config: RunConfig, facts: Facts, found: Sequence[Problem]
 ) -> tuple[RunPlan | None, list[Problem]]:
-    """As `examine`, from facts and what was found wrong with them; asks no queue."""
+    """Plan a config from given facts, like `examine` but without asking Slurm.
+
+    Args:
+        config: The config to plan.
+        facts: Facts about the machine, the data and the model.
+        found: Problems that were found while the facts were gathered.
+
+    Returns:
+        The plan (None if the global batch cannot be divided), and all problems.
+    """
     problems = list(found)
     for rule in _CONFIG_RULES:
         problems += rule(config, facts)
@@ -56,7 +65,7 @@ def examine_config(
                 code="batch.divide",
                 field="train.global_batch_size",
                 message=str(error),
-                fix="choose one of the sizes named",
+                fix="set train.global_batch_size to one of these sizes",
             )
         )
         return None, problems
@@ -69,9 +78,9 @@ def examine_config(
 
 
 def exit_code_for(problems: list[Problem]) -> ExitCode:
-    """3 when the config is right but does not fit here, 2 when something in it is wrong."""
-    fits_not = all(problem.code.startswith(_RESOURCE_CODES) for problem in problems)
-    return ExitCode.REFUSED if fits_not else ExitCode.USER_ERROR
+    """Return 3 if only resources are missing or too small, or 2 if the config is invalid."""
+    only_resources = all(problem.code.startswith(_RESOURCE_CODES) for problem in problems)
+    return ExitCode.REFUSED if only_resources else ExitCode.USER_ERROR
 
 
 _CONFIG_RULES: tuple[Callable[[RunConfig, Facts], Iterator[Problem]], ...] = (

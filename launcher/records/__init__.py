@@ -1,1 +1,1 @@
-"""Typed records of what run and sweep directories hold; they are read on login and compute nodes."""
+"""Typed records in run and sweep directories, read on login and compute nodes."""

@@ -1,4 +1,4 @@
-"""What the journal holds of a run's attempts. Pure, over its events."""
+"""The attempts of a run, from the events of its journal. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,26 +20,26 @@ from train.rundir import FINAL_STOPS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One start of a job, as far as it wrote down what became of it."""
+    """One start of a job, with what it recorded in the journal."""
 
     number: int
     job_id: str | None
     nodes: str | None
-    """As Slurm writes them; None on a single machine."""
+    """Node list in Slurm's notation; None without Slurm."""
     started: float
     """Seconds since the epoch."""
     progressed: bool
-    """Whether it made a checkpoint of a step that none before it had reached."""
+    """Whether it saved a checkpoint of a later step than all attempts before it."""
     stopped_for_good: bool
-    """By `shardline stop`, or at a rung of a sweep."""
+    """Whether it was stopped by `shardline stop` or at a rung of a sweep."""
     ended: str | None
-    """Why it ended; None while it runs, and when it was killed without a word."""
+    """Why it ended; None while it runs, or if it was killed without recording a reason."""
     start: Mapping[Phase, float] | None = None
-    """Seconds by phase from a rank's exec to its first step, of the newest start in place; None before it."""
+    """Seconds of each phase of the newest start of the ranks, up to the first step; None before that step."""
 
 
 def attempts_of(events: Sequence[RunEvent]) -> list[Attempt]:
-    """All attempts, oldest first."""
+    """Return all attempts, oldest first."""
     best = 0
     found = []
     for number in attempts_in(events):
@@ -51,13 +51,13 @@ def attempts_of(events: Sequence[RunEvent]) -> list[Attempt]:
 
 
 def since_last_submit(events: Sequence[RunEvent]) -> list[RunEvent]:
-    """The journal from the newest submission on: what was before it is settled."""
+    """Return the events since the newest submission."""
     last = max((i for i, event in enumerate(events) if isinstance(event, Submitted)), default=0)
     return list(events[last:])
 
 
 def stalled_attempts(events: Sequence[RunEvent]) -> list[Attempt]:
-    """The newest attempts of the newest submission, as many in a row as made no progress."""
+    """Return the consecutive newest attempts of the newest submission that made no progress."""
     current = attempts_in(since_last_submit(events))
     stalled: list[Attempt] = []
     for attempt in reversed(attempts_of(events)):
@@ -68,14 +68,14 @@ def stalled_attempts(events: Sequence[RunEvent]) -> list[Attempt]:
 
 
 def unfit_nodes(events: Sequence[RunEvent]) -> list[str]:
-    """Nodes that failed a check at some start, and that later starts avoid."""
+    """Return the nodes that failed a check at a start, to exclude them from later starts."""
     return sorted({crash.host for crash in of_kind(events, Crashed) if crash.failure_class == "node"})
 
 
 def silent_end(attempt: Attempt) -> str:
-    """Words for an attempt that said nothing before it ended."""
+    """Describe an attempt that ended without recording a reason."""
     where = f" on {attempt.nodes}" if attempt.nodes else ""
-    return f"attempt {attempt.number}{where} was killed without a word"
+    return f"attempt {attempt.number}{where} ended without recording a reason (killed or node failure)"
 
 
 def _attempt(number: int, events: Sequence[AttemptEvent], *, progressed: bool) -> Attempt:

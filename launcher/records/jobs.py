@@ -1,4 +1,4 @@
-"""jobs.jsonl: an intent before a job is started, its id after. Between them, the job's name finds it."""
+"""The file jobs.jsonl: an intent before a job is started and its id after. The job's name connects them."""
 
 import hashlib
 import os
@@ -34,31 +34,31 @@ class Job(Record):
 
     time: float = field(default_factory=now)
     job_id: str
-    """Slurm's id; on this machine the process's."""
+    """Slurm's id of the job, or the id of the local process."""
     name: str | None
-    """The job's name under Slurm, or the slice's."""
+    """The job's name under Slurm, or the name of an array of a local sweep."""
     executor: Executor = "slurm"
-    """Slurm where it is absent."""
+    """The executor; Slurm if it is absent."""
     host: str | None = None
-    """The machine, for a job that Slurm does not run."""
+    """The machine of a local job."""
     started: float | None = None
-    """When its process was started: tells it from a later process with the same number."""
+    """Start time of a local process, which distinguishes it from later processes with the same id."""
 
     @property
     def is_here(self) -> bool:
-        """Whether its process is, or was, one of this machine."""
+        """Whether the job is a process of this machine."""
         return self.host == os.uname().nodename
 
 
 def read_rows(path: Path, kinds: Mapping[str, type[R]]) -> Iterator[R]:
-    """The rows of a jobs.jsonl, oldest first; lines that a kill cut short are left out.
+    """Yield the rows of a jobs.jsonl, oldest first, without incomplete lines.
 
     Args:
         path: The file.
-        kinds: By the key that only rows of this kind have.
+        kinds: Types of rows, each by a key that only its rows have.
 
     Raises:
-        RecordError: a row is of no known kind, or a field is missing, unknown or invalid.
+        RecordError: The kind of a row is unknown, or a field is missing, unknown or invalid.
     """
     for number, line in enumerate(new_lines(path, 0)[0], 1):
         row = parse_line(line)
@@ -67,7 +67,7 @@ def read_rows(path: Path, kinds: Mapping[str, type[R]]) -> Iterator[R]:
         cls = next((cls for key, cls in kinds.items() if key in row), None)
         if cls is None:
             keys = ", ".join(kinds)
-            raise RecordError(f"{path}:{number}: row of an unknown kind; one of these keys is needed: {keys}")
+            raise RecordError(f"{path}:{number}: unknown kind of row; it needs one of these keys: {keys}")
         yield from_row(cls, row, f"{path}:{number}")
 
 
@@ -80,32 +80,38 @@ _KINDS: dict[str, type[Intent] | type[Job]] = {"intent": Intent, "job_id": Job}
 
 
 def read_jobs(run: RunDir) -> list[Intent | Job]:
-    """All rows of a run's jobs.jsonl, oldest first."""
+    """Return all rows of a run's jobs.jsonl, oldest first."""
     return list(read_rows(run.jobs, _KINDS))
 
 
 def next_name(run_name: str, root: str, earlier: int) -> str:
-    """Name of a start under Slurm: the run's, and what tells it from all others of all runs directories."""
+    """Return a job name for Slurm: the name of the run, and a hash that makes it unique.
+
+    Args:
+        run_name: Name of the run or sweep.
+        root: Path of its directory.
+        earlier: Number of earlier starts.
+    """
     return f"{run_name}.{hashlib.sha256(f'{root}:{earlier}'.encode()).hexdigest()[:8]}"
 
 
 def intents(run: RunDir) -> list[Intent]:
-    """Every time a job was about to be started, oldest first."""
+    """Return the intents of a run, oldest first."""
     return [row for row in read_jobs(run) if isinstance(row, Intent)]
 
 
 def record_intent(run: RunDir, executor: Executor, name: str | None) -> None:
-    """Note that a job is about to be started."""
+    """Record that a job is about to be started."""
     append_row(run.jobs, Intent(executor=executor, name=name))
 
 
 def record_job(run: RunDir, job_id: str, name: str | None) -> None:
-    """Note which job works on a run. Submit and job both do: a kill between them loses neither."""
+    """Record the job of a run. Both submit and job do so, in case the submit is killed before it can."""
     append_row(run.jobs, Job(job_id=job_id, name=name, executor="slurm") if name else local_job(job_id, name))
 
 
 def local_job(job_id: str, name: str | None) -> Job:
-    """A job on this machine, with what tells it from a later process that got the same number."""
+    """Make the record of a job on this machine, with the start time of its process."""
     try:
         started = psutil.Process(int(job_id)).create_time()
     except psutil.NoSuchProcess:
@@ -114,7 +120,7 @@ def local_job(job_id: str, name: str | None) -> Job:
 
 
 def is_alive(job: Job) -> bool:
-    """Whether a local job's own process still runs, not a later one with the same number."""
+    """Return whether the process of a local job is alive, not a later process with the same id."""
     if not job.is_here:
         return False
     try:
@@ -126,11 +132,11 @@ def is_alive(job: Job) -> bool:
 
 
 def run_executor(run: RunDir) -> Executor:
-    """What started the run's newest job."""
+    """Return the executor of a run's newest job."""
     return read_jobs(run)[-1].executor
 
 
 def latest_name(run: RunDir) -> str | None:
-    """Name under which the run was last submitted to Slurm."""
+    """Return the name under which a run was last submitted to Slurm."""
     found = intents(run)
     return found[-1].name if found else None

@@ -1,6 +1,6 @@
-"""plan.json: what was decided before a run was submitted. One writer, one reader for each half of it.
+"""The file plan.json: all decisions made before a run was submitted.
 
-The ranks' half, with all its fields, is read by `train.job.read_training_plan`.
+The part for the ranks is read by `train.job.read_training_plan`.
 """
 
 import json
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlannedLength:
-    """The part of a plan that `status` needs; reading it does without pydantic."""
+    """The part of a plan that `status` needs, read without importing pydantic."""
 
     total_steps: int | None
-    """None where only the tokenised data tells."""
+    """None if the number is not known until the data is tokenised."""
 
 
 def write_plan(run: RunDir, plan: "DataclassInstance | dict[str, Any]") -> None:
-    """Write plan.json, whole: a `RunPlan`, or its values as a sweep's file keeps them."""
+    """Write plan.json from a `RunPlan`, or from its values in a sweep file."""
     write_json(run.plan, plan)
 
 
 def read_planned_length(run: RunDir) -> PlannedLength:
-    """How long a run was planned to be.
+    """Read the planned length of a run.
 
     Raises:
-        RecordError: the file does not hold it.
+        RecordError: The field is missing.
     """
     plan = json.loads(run.plan.read_text())
     time = plan.get("time") if isinstance(plan, dict) else None

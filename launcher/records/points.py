@@ -1,10 +1,10 @@
-"""The points of a sweep: a value for each axis, and their short label."""
+"""The points of a sweep, and their labels. A point has a value for each axis."""
 
 from collections import Counter
 from typing import Any
 
 REPEATS = ("seed", "cv.fold")
-"""Axes that repeat a setting instead of changing it: their values are aggregated, never chosen from."""
+"""Axes that repeat a setting. Scores are averaged over their values, and none of them is chosen as best."""
 
 
 Point = dict[str, Any]
@@ -12,7 +12,7 @@ Point = dict[str, Any]
 
 
 def label(point: Point) -> str:
-    """A point in short: `lr=0.001 seed=1`."""
+    """Format a point with short names of its keys: `lr=0.001 seed=1`."""
     names = {key: key.rpartition(".")[2] for key in point}
     taken = Counter(names.values())
     return " ".join(

@@ -1,4 +1,4 @@
-"""Finding and making run directories."""
+"""Find, open and create run and sweep directories."""
 
 import os
 import stat
@@ -13,34 +13,34 @@ from launcher.records.sweeps import SweepDir
 from train.config_names import with_current_names
 from train.rundir import JournaledDir, RunDir
 
-if TYPE_CHECKING:  # looking at runs does without pydantic, half of the time that it would take
+if TYPE_CHECKING:  # reading runs without pydantic takes half of the time
     from launcher.config import Access, RunConfig
 
 Answer = TypeVar("Answer")
 
 
 def runs_root() -> Path:
-    """$SHARDLINE_RUNS, or ./runs."""
+    """Return the folder of runs: $SHARDLINE_RUNS, or ./runs."""
     return Path(os.environ.get("SHARDLINE_RUNS") or "runs").expanduser().resolve()
 
 
 def all_runs(root: Path) -> list[RunDir]:
-    """Every single run under a root, newest first; trials are their sweep's."""
+    """Return all runs under a root, newest first, without the trials of sweeps."""
     found = [RunDir(path) for path in _folders(root) if _is_run(path)]
     return sorted(found, key=lambda run: run.plan.stat().st_mtime, reverse=True)
 
 
 def all_sweeps(root: Path) -> list[SweepDir]:
-    """Every sweep under a root, newest first."""
+    """Return all sweeps under a root, newest first."""
     found = [SweepDir(path) for path in _folders(root) if SweepDir(path).exists()]
     return sorted(found, key=lambda sweep: sweep.file.stat().st_mtime, reverse=True)
 
 
 def find(name: str) -> RunDir | SweepDir:
-    """A run, a sweep or a trial: by directory, by name, or by the start of its name when only one fits.
+    """Find a run, a sweep or a trial by its directory, its name, or a unique prefix of its name.
 
     Raises:
-        Refused: none or several fit.
+        Refused: Nothing or more than one directory matches.
     """
     for path in (Path(name), runs_root() / name):
         if _is_known(path):
@@ -57,7 +57,8 @@ def find(name: str) -> RunDir | SweepDir:
             return _open(fitting[0])
         if fitting:
             names = ", ".join(name_to_type(_open(place)) for place in fitting)
-            raise refuse("run.ambiguous", "RUN", f"{name!r} matches several: {names}", "give a longer name")
+            message = f"{name!r} matches more than one run: {names}"
+            raise refuse("run.ambiguous", "RUN", message, "type more of the name")
     names_here = [place.name for place in here]
     hint = nearest(name, names_here) if here else "start a first run: shardline submit experiment=smoke"
     raise refuse("run.unknown", "RUN", f"unknown run {name!r} in {runs_root()}", hint)
@@ -66,42 +67,50 @@ def find(name: str) -> RunDir | SweepDir:
 def on_run_or_sweep(
     name: str, run: Callable[[RunDir], Answer], sweep: Callable[[SweepDir], Answer]
 ) -> Answer:
-    """Find what a name stands for and call the function for its kind; returns what that returns.
+    """Find a run or sweep by name, call the function for its kind, and return the result.
+
+    Args:
+        name: Directory, name or prefix, as for `find`.
+        run: Called with a run or trial.
+        sweep: Called with a sweep.
 
     Raises:
-        Refused: no run, sweep or trial has this name, or several have.
+        Refused: Nothing or more than one directory matches.
     """
     found = find(name)
     return sweep(found) if isinstance(found, SweepDir) else run(found)
 
 
 def find_run(name: str) -> RunDir:
-    """As `find`, for what only single runs and trials can do.
+    """Find a run or trial.
 
     Raises:
-        Refused: none or several fit, or it is a sweep.
+        Refused: Nothing or more than one directory matches, or it is a sweep.
     """
     found = find(name)
     if isinstance(found, SweepDir):
         raise refuse(
             "run.sweep",
             "RUN",
-            f"{found.root.name} is a sweep; this command takes a single run",
-            f"give one of its trials; to list them: shardline status {name}",
+            f"{found.root.name} is a sweep; this command needs a single run",
+            f"name one of its trials; to list them, run: shardline status {name}",
         )
     return found
 
 
 def find_sweep(name: str) -> SweepDir:
-    """As `find`, for what only sweeps can do.
+    """Find a sweep.
 
     Raises:
-        Refused: none or several fit, or it is a single run.
+        Refused: Nothing or more than one directory matches, or it is a single run.
     """
     found = find(name)
     if isinstance(found, RunDir):
         raise refuse(
-            "sweep.run", "SWEEP", f"{found.root.name} is a single run", "to make a sweep: shardline submit -m"
+            "sweep.run",
+            "SWEEP",
+            f"{found.root.name} is a single run; this command needs a sweep",
+            "name a sweep; to start one, run: shardline submit -m",
         )
     return found
 
@@ -119,51 +128,52 @@ def _is_known(path: Path) -> bool:
 
 
 def ensure_ours(run: JournaledDir) -> None:
-    """Refuse to act on what somebody else has put in the place of a run or a sweep.
+    """Check that a run or sweep directory belongs to this user or is shared with a group of this user.
 
     Raises:
-        Refused: the directory is a link, or another user's and not shared with this one's group.
+        Refused: The directory is a symbolic link, or belongs to another user and is not shared.
     """
     facts = run.root.lstat()
     if stat.S_ISLNK(facts.st_mode):
-        raise refuse("run.link", "RUN", f"{run.root} is a symbolic link", "name the directory itself")
+        raise refuse("run.link", "RUN", f"{run.root} is a symbolic link", f"use {run.root.resolve()}")
     shared = facts.st_mode & 0o020 and facts.st_gid in (os.getegid(), *os.getgroups())
     if facts.st_uid != os.getuid() and not shared:
-        raise refuse("run.owner", "RUN", f"{run.root} belongs to another user", "ask them, or copy it")
+        fix = "ask its owner, or work on a copy of the directory"
+        raise refuse("run.owner", "RUN", f"{run.root} belongs to another user", fix)
 
 
 def as_yaml(values: Mapping[str, Any]) -> str:
-    """A config as run directories keep it."""
+    """Format a config as it is stored in run directories."""
     return yaml.safe_dump(dict(values), sort_keys=False)
 
 
 def config_values(run: RunDir) -> dict[str, Any]:
-    """The plain values of run.yaml, under the current names of their keys."""
+    """Read the plain values of run.yaml, with the current names of renamed keys."""
     return with_current_names(yaml.safe_load(run.config.read_text()))
 
 
 def load_config(run: RunDir) -> "RunConfig":
-    """What a run was last submitted with."""
+    """Load the config with which a run was last submitted."""
     from launcher.config import RunConfig
 
     return RunConfig.model_validate(config_values(run))
 
 
 def name_to_type(place: JournaledDir) -> str:
-    """What finds this again: its name (a trial's with its sweep's), or its path outside the runs root."""
+    """Return the name for the command line: relative to the folder of runs, or the path if outside of it."""
     root = place.root.resolve()
     return str(root.relative_to(runs_root())) if root.is_relative_to(runs_root()) else str(root)
 
 
 def stage_run(final: Path, access: "Access") -> RunDir:
-    """A new directory beside the final place, to be filled and renamed; private, or its group's as well."""
+    """Create a temporary run directory beside the final one, to be filled and renamed."""
     run = RunDir(stage_directory(final, access))
     run.logs.mkdir()
     return run
 
 
 def stage_directory(final: Path, access: "Access") -> Path:
-    """As `stage_run`, but empty."""
+    """Create an empty temporary directory beside the final one, with the modes for `access`."""
     final.parent.mkdir(parents=True, exist_ok=True)
     staged = final.with_name(f".{final.name}.{os.uname().nodename}.{os.getpid()}.new")
     staged.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""events.jsonl of a sweep: one frozen type for each kind of event."""
+"""Events in the events.jsonl of a sweep, with one frozen type for each kind."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,20 +17,20 @@ class RungDecided(SweepEvent):
 
     event = "halving"
     chain: str | None
-    """The name of the slice that began it."""
+    """Name of the first array of these trials."""
     rung: int
-    """From 0."""
+    """Number of the rung, from 0."""
     step: int
-    """At which the trials were compared."""
+    """Step at which the trials were compared."""
     kept: Sequence[str]
     """Trials that continue, those of the best setting first."""
     dropped: Mapping[str, str]
-    """Trials that stop there, each with the reason."""
+    """Trials that stop at the rung, each with the reason."""
 
 
 @record
 class SweepRestarted(SweepEvent):
-    """Every trial is run again: what was decided before does not count any more."""
+    """Every trial is run again; earlier decisions of successive halving no longer apply."""
 
     event = "begun_anew"
 
@@ -51,8 +51,8 @@ class SweepCancelled(SweepEvent):
 
     event = "cancelled"
     waiting_only: bool
-    """Whether running trials were left to save and stop."""
+    """Whether running trials were not killed, but asked to save and stop."""
 
 
 SWEEP_KINDS: Kinds[SweepEvent] = Kinds([RungDecided, SweepRestarted, TrialArchived, SweepCancelled])
-"""Every kind by its name in the file; `SWEEP_KINDS.table()` documents them."""
+"""All kinds of events, by their names in the file; `SWEEP_KINDS.table()` documents them."""

@@ -1,7 +1,7 @@
-"""The sweep directory: its names, its one file, and how trials are told apart in it.
+"""The sweep directory, its paths and its file sweep.yaml.
 
-`sweep.yaml` holds what all trials share once, and one line per trial with what differs. A node makes a
-trial's run directory from that when it starts.
+`sweep.yaml` contains one base document, and one line per trial with its differences from the base. A node
+creates the run directory of a trial from these when the trial starts.
 """
 
 import fcntl
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _TRIALS = "\ntrials:\n"
 _DERIVED = ("run", "identity", "wandb_id", "label")
-"""What a plan says of a trial's config: worked out again rather than written down for each."""
+"""Fields of a plan that are derived from a trial's config, and not stored for each trial."""
 Document = dict[str, Any]
-"""What a run directory is made of: `config` (run.yaml) and `plan` (plan.json)."""
+"""Content of a run directory: `config` (run.yaml) and `plan` (plan.json)."""
 DocumentChange = tuple[list[str], Any]
-"""Path of a value in a document, and the value."""
+"""The path of a value in a document, and its new value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,25 +38,25 @@ class Trial:
     """One line of sweep.yaml."""
 
     name: str
-    """Of the run directory: the hash of the config is in it."""
+    """Name of the run directory, which contains a hash of the config."""
     point: dict[str, Any]
-    """A value for each swept key."""
+    """The value of each swept key."""
     changes: list[DocumentChange]
-    """What differs from the base document."""
+    """Differences from the base document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFile:
-    """All of sweep.yaml."""
+    """Content of sweep.yaml."""
 
     sweep: str
     created: str
     overrides: list[str]
-    """What the command line said last."""
+    """Overrides of the last submission."""
     settings: dict[str, Any]
-    """The sweep section, as it was last given."""
+    """The sweep section of the last submission."""
     access: "Access"
-    """As in a run's config."""
+    """Who may read and change the directory, as in the config of a run."""
     code: str
     """Hash of the frozen sources."""
     base: Document
@@ -64,7 +64,7 @@ class SweepFile:
 
     @property
     def axes(self) -> dict[str, list[Any]]:
-        """Each swept key with the values that some trial has, in their order of appearance."""
+        """Swept keys, each with the values of its trials in their order of appearance."""
         found: dict[str, list[Any]] = {}
         for trial in self.trials:
             for key, value in trial.point.items():
@@ -74,11 +74,11 @@ class SweepFile:
         return found
 
     def config(self, trial: Trial) -> dict[str, Any]:
-        """A trial's config, as plain values."""
+        """Return the config of a trial, as plain values."""
         return with_current_names(patched(self.base, trial.changes)["config"])
 
     def document(self, trial: Trial) -> Document:
-        """What a trial's run directory is made of."""
+        """Return the content of a trial's run directory."""
         from launcher.config import RunConfig
 
         document = patched(self.base, trial.changes)
@@ -96,31 +96,31 @@ class SweepFile:
 
 @record
 class ArrayJob(Record):
-    """Trials that were handed over together: one job array, or one runner on this machine."""
+    """Trials that were submitted together, to one job array or to one process on this machine."""
 
     intent: Literal["submit"] = "submit"
     time: float
     executor: Executor
     name: str
-    """The array's name under Slurm; elements are told apart by their index."""
+    """Name of the array under Slurm; elements are distinguished by their index."""
     trials: list[str]
-    """In the order of the indices; for a later rung, all that may get there."""
+    """Trials in the order of the indices; for a later rung, all trials that may reach it."""
     rung: int | None
-    """Which stop of successive halving they run to, from 0; None: to the end."""
+    """Rung of successive halving at which the trials stop, from 0; None without halving."""
     chain: str | None
-    """Of successive halving: the name of the array that began it."""
+    """Name of the array of the first rung; None without halving."""
     places: int
-    """How many elements there are."""
+    """Number of elements."""
 
 
 @record
 class LostArray(Record):
-    """A slice that never became a job."""
+    """An array that Slurm did not accept, or whose submission was interrupted."""
 
     time: float = field(default_factory=now)
     name: str
     lost: str
-    """Why."""
+    """The reason."""
 
 
 _KINDS: dict[str, type[ArrayJob] | type[LostArray] | type[Job]] = {
@@ -132,89 +132,89 @@ _KINDS: dict[str, type[ArrayJob] | type[LostArray] | type[Job]] = {
 
 @dataclass(frozen=True, slots=True)
 class SweepDir(JournaledDir):
-    """All names in one sweep directory; its journal tells what was cancelled, set aside, stopped, and why."""
+    """Paths and records in a sweep directory."""
 
     def log(self, event: SweepEvent) -> None:
-        """Append an event to the journal; `launcher.records.sweep_journal` has the kinds."""
+        """Append an event to the journal; `launcher.records.sweep_journal` defines the kinds."""
         append_line(self.events, event_row(event), patient=True)
 
     def read_journal(self) -> list[SweepEvent]:
-        """All events, oldest first.
+        """Return all events, oldest first.
 
         Raises:
-            RecordError: the kind is unknown, or a field is missing, unknown or invalid.
+            RecordError: The kind of an event is unknown, or a field is missing, unknown or invalid.
         """
         return list(SWEEP_KINDS.read(new_lines(self.events, 0)[0], self.events))
 
     @property
     def file(self) -> Path:
-        """What is swept, the base document, and one line per trial."""
+        """Path of sweep.yaml, with the settings, the base document, and one line per trial."""
         return self.root / "sweep.yaml"
 
     @property
     def code(self) -> Path:
-        """The frozen sources; Python imports from it as it is."""
+        """Path of the frozen sources, a zip archive that Python can import from."""
         return self.root / "code.zip"
 
     @property
     def submitit(self) -> Path:
-        """Submitit's files, and the output of batch scripts and nodes."""
+        """Folder of Submitit's files and of the output of batch scripts and nodes."""
         return self.root / "submitit"
 
     def run(self, trial: str) -> RunDir:
-        """Where a trial lives, once it has started."""
+        """Return the run directory of a trial, which exists once the trial has started."""
         return RunDir(self.root / trial)
 
     def exists(self) -> bool:
-        """Whether there is a sweep."""
+        """Return whether this is a sweep directory."""
         return self.file.is_file()
 
     def read(self) -> SweepFile:
-        """The file."""
+        """Read sweep.yaml."""
         head, _, lines = self.file.read_text().partition(_TRIALS)
-        # A line is JSON, which YAML contains: thousands of them are read in milliseconds.
+        # Each line is JSON, a subset of YAML, so that thousands of lines are read in milliseconds.
         trials = [Trial(**json.loads(line.removeprefix("- "))) for line in lines.splitlines()]
         return SweepFile(**yaml.load(head, Loader=yaml.CSafeLoader), trials=trials)
 
     def write(self, file: SweepFile) -> None:
-        """Write the file, whole."""
+        """Replace sweep.yaml atomically."""
         write_atomic(self.file, sweep_text(file))
 
     def arrays(self) -> list[ArrayJob]:
-        """All that was ever handed over, oldest first."""
+        """Return all submitted arrays, oldest first."""
         return [row for row in read_rows(self.jobs, _KINDS) if isinstance(row, ArrayJob)]
 
     def record_array(self, array: ArrayJob) -> None:
-        """Say what is about to be handed over."""
+        """Record an array that is about to be submitted."""
         append_row(self.jobs, array)
 
     def record_lost(self, name: str, why: str) -> None:
-        """Say that an array never became a job."""
+        """Record that an array was not submitted."""
         append_row(self.jobs, LostArray(name=name, lost=why))
 
     def record_job(self, job: Job) -> None:
-        """Note which job an array became."""
+        """Record the job of an array."""
         append_row(self.jobs, job)
 
     def lost(self) -> set[str]:
-        """Arrays that never became jobs."""
+        """Return the names of arrays that were not submitted."""
         return {row.name for row in read_rows(self.jobs, _KINDS) if isinstance(row, LostArray)}
 
     def array_jobs(self) -> dict[str, Job]:
-        """By array: the job that it became."""
+        """Return the jobs of all arrays, by the name of the array."""
         rows = read_rows(self.jobs, _KINDS)
         return {row.name: row for row in rows if isinstance(row, Job) and row.name}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One command at a time changes a sweep."""
+        """Hold the lock of the sweep, so that only one command changes it at a time."""
         with self.jobs.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
 def sweep_text(file: SweepFile) -> str:
-    """sweep.yaml: YAML in which each trial is one line of JSON."""
+    """Format sweep.yaml: YAML in which each trial is one line of JSON."""
     head = {name: getattr(file, name) for name in SweepFile.__dataclass_fields__ if name != "trials"}
     lines = "".join(f"- {json.dumps(asdict(trial))}\n" for trial in file.trials)
     text = yaml.dump(head, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
@@ -222,7 +222,14 @@ def sweep_text(file: SweepFile) -> str:
 
 
 def trial_of(name: str, point: dict[str, Any], base: Document, document: Document) -> Trial:
-    """The line of a trial, from its document."""
+    """Make the line of a trial from its document.
+
+    Args:
+        name: Name of the trial's run directory.
+        point: The value of each swept key.
+        base: The base document of the sweep.
+        document: The document of the trial.
+    """
     document = {**document, "config": as_frozen(document["config"], base["config"])}
     found = difference(base, document)
     changes = [(path, value) for path, value in found if path[0] == "config" or path[-1] not in _DERIVED]
@@ -230,7 +237,7 @@ def trial_of(name: str, point: dict[str, Any], base: Document, document: Documen
 
 
 def difference(base: Document, other: Document) -> list[DocumentChange]:
-    """Paths and values by which a document differs from another; sections with other keys are replaced."""
+    """Return the values that differ between two documents, by path. Sections with other keys are replaced."""
     changes: list[DocumentChange] = []
     for key, value in other.items():
         old = base[key]
@@ -242,7 +249,7 @@ def difference(base: Document, other: Document) -> list[DocumentChange]:
 
 
 def patched(base: Document, changes: Sequence[DocumentChange]) -> Document:
-    """A document with some values replaced; the base stays as it is."""
+    """Return a copy of a document with some values replaced."""
     result: Document = json.loads(json.dumps(base))
     for (*sections, name), value in changes:
         place = result

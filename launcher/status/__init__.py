@@ -1,1 +1,1 @@
-"""The state of runs and sweeps, from their records and Slurm's queue."""
+"""The state of runs and sweeps, from their records and the Slurm queue."""

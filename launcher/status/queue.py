@@ -1,4 +1,4 @@
-"""What Slurm says of the jobs of some runs: one squeue, and one sacct where that leaves questions."""
+"""The state of jobs in Slurm: one call of squeue, and one of sacct for jobs that are not in the queue."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -12,24 +12,24 @@ _PATIENCE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """Jobs by key, as the controller and the accounting database know them."""
+    """Jobs by key, from the controller and the accounting database."""
 
     jobs: Mapping[str, JobRecord] = field(default_factory=dict)
     starts: Mapping[str, Sequence[JobRecord]] = field(default_factory=dict)
-    """From the accounting database, where there is one: every start of a job, oldest first."""
+    """Every start of a job, oldest first, from the accounting database if there is one."""
     error: str | None = None
-    """Why nothing is known, when Slurm did not answer."""
+    """The error if Slurm did not answer."""
 
 
 NOTHING_ASKED = QueueView()
 
 
 def look(names: Collection[str], silent: Collection[str] = ()) -> QueueView:
-    """Ask about jobs by key (`slurm.environment.job_key`).
+    """Query Slurm for jobs by key (`slurm.environment.job_key`).
 
     Args:
-        names: Jobs whose state is wanted.
-        silent: Those of which the run directory does not say why a start ended.
+        names: Jobs whose state to query.
+        silent: Jobs with a start that ended without a reason in the run directory.
     """
     if not names and not silent:
         return NOTHING_ASKED
@@ -45,16 +45,16 @@ def look(names: Collection[str], silent: Collection[str] = ()) -> QueueView:
 
 
 class RecentView:
-    """For programs that ask often: the same answer for some seconds."""
+    """Caches the answer of Slurm for some seconds, for programs that ask often."""
 
     def __init__(self, max_age_s: float = 3.0) -> None:
-        """Ask Slurm not more often than this."""
+        """Set the age at which an answer expires."""
         self._max_age_s = max_age_s
         self._asked_at = float("-inf")
         self._view = NOTHING_ASKED
 
     def look(self, names: Collection[str], silent: Collection[str] = ()) -> QueueView:
-        """As `look`, from memory where that is fresh enough."""
+        """Query Slurm like the function `look`, or return the cached answer if it has not expired."""
         if time.monotonic() - self._asked_at > self._max_age_s:
             self._view = look(names, silent)
             self._asked_at = time.monotonic()

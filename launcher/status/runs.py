@@ -33,7 +33,7 @@ class RunStatus:
     total_steps: int | None
     attempt: int
     restarts: int
-    """Starts in place, inside an allocation."""
+    """Number of restarts of the ranks within an allocation."""
     job_id: str | None
     why: str
     nodes: str | None = None
@@ -45,12 +45,14 @@ class RunStatus:
 def read_statuses(
     runs: Sequence[RunDir | Unstarted], ask: Look = look, *, attempts: bool = True
 ) -> list[RunStatus]:
-    """Judge runs with one question to the queue; one whose files cannot be read is FAILED and hides no other.
+    """Read the status of runs with one query to the queue.
+
+    A run whose files cannot be read is FAILED; the others are not affected.
 
     Args:
-        runs: Run directories, and trials that have none yet.
-        ask: Asks Slurm.
-        attempts: Read the journals of finished runs too, for why each attempt ended.
+        runs: Run directories, and trials without a run directory.
+        ask: Function that queries Slurm.
+        attempts: Whether to read the journals of finished runs too, to report why each attempt ended.
     """
     read = [run if isinstance(run, Unstarted) else _read(run, attempts=attempts) for run in runs]
     open_runs = [
@@ -70,7 +72,7 @@ def _judged(found: "RunFiles | Unstarted | RunStatus", view: QueueView) -> RunSt
 
 
 def read_status(run: RunDir, ask: Look = look) -> RunStatus:
-    """Judge one run."""
+    """Read the status of one run."""
     [status] = read_statuses([run], ask)
     return status
 
@@ -98,12 +100,12 @@ def _read(run: RunDir, *, attempts: bool) -> "RunFiles | RunStatus":
             attempt=0,
             restarts=0,
             job_id=None,
-            why=f"its files cannot be read: {type(error).__name__}: {error}",
+            why=f"cannot read the run directory: {type(error).__name__}: {error}",
         )
 
 
 def _finished(run: RunDir) -> RunStatus | None:
-    """What result.json alone tells of a run that is over for good."""
+    """Return the status of a finished run from result.json alone, or None if it is not finished."""
     result = finished_result(run)
     if result is None:
         return None
@@ -161,7 +163,7 @@ def _status(files: RunFiles, view: QueueView) -> RunStatus:
 
 
 def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list[Attempt]:
-    """Attempts that ended without a recorded reason, with the reason from Slurm's accounting database."""
+    """Add the reason from Slurm's accounting database to attempts that ended without a recorded reason."""
     explained = []
     for attempt in attempts:
         same_job = [record for record in starts if record.job_id == attempt.job_id]
@@ -177,7 +179,10 @@ def _explained(attempts: Sequence[Attempt], starts: Sequence[JobRecord]) -> list
 
 
 def _eta_s(rows: Sequence[MetricsRow], total: int | None) -> float | None:
-    """From the newest steps since the ranks last started: there the count goes back."""
+    """Estimate the remaining seconds from the newest steps since the ranks last started.
+
+    The step number decreases where ranks were restarted from a checkpoint.
+    """
     falling: list[MetricsRow] = []
     for row in reversed(rows):
         if falling and row.step >= falling[-1].step:
@@ -191,7 +196,7 @@ def _eta_s(rows: Sequence[MetricsRow], total: int | None) -> float | None:
 
 
 def _last_metrics(metrics: Path) -> list[MetricsRow]:
-    """The last whole lines, without reading the file from its start."""
+    """Return the last rows of a metrics file without reading all of it."""
     if not metrics.exists():
         return []
     with metrics.open("rb") as file:
@@ -199,5 +204,5 @@ def _last_metrics(metrics: Path) -> list[MetricsRow]:
         begin = max(0, file.tell() - _ETA_ROWS * _ROW_BYTES)
         file.seek(begin)
         lines = file.read().split(b"\n")[:-1]
-    # Read from within the file, the first line lacks its beginning.
+    # Unless the whole file was read, the first line is incomplete.
     return list(parse_metrics(lines[1:] if begin else lines, metrics))

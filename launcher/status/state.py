@@ -1,4 +1,4 @@
-"""What state a run is in, from what its directory and the queue say. Pure, but for a look at a process."""
+"""The state of a run, from its directory and the queue. Pure functions, except for checks of processes."""
 
 import time
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ from train.rundir import RunDir
 _START_S = 60.0
 State = Literal["PENDING", "RUNNING", "PREEMPTED", "COMPLETED", "FAILED", "CANCELLED"]
 ALIVE: tuple[State, ...] = ("PENDING", "RUNNING")
-"""States of a run that a job waits for or works on: it needs no resume, and can be cancelled."""
+"""States of a run with a pending or running job. Such a run can be cancelled and cannot be resumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unstarted:
-    """A trial of a sweep that has not begun since it was last handed over."""
+    """A trial of a sweep that has not started since it was last submitted."""
 
     name: str
     root: Path
     key: str | None
-    """Of its element in a job array; None on this machine, and if it was never handed over."""
+    """Key of its element in a job array; None for a local sweep, or if it was never submitted."""
     job: Job | None
     """The job that will start it, from the sweep's jobs.jsonl."""
     handed_over: float | None
-    """When, in seconds since the epoch."""
+    """Time of the submission, in seconds since the epoch."""
     cancelled: bool
     paused_at: int | None = None
     """The step at which it waits for the other trials of a rung."""
@@ -42,7 +42,7 @@ class Unstarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFiles:
-    """What one run directory says."""
+    """Records read from one run directory."""
 
     run: RunDir
     events: Sequence[RunEvent]
@@ -53,21 +53,21 @@ class RunFiles:
 
     @property
     def job_name(self) -> str | None:
-        """Under which the run was last submitted to Slurm."""
+        """Name under which the run was last submitted to Slurm."""
         return self.jobs[-1].name if self.jobs else None
 
     @property
     def since(self) -> Sequence[RunEvent]:
-        """The journal since the newest submission."""
+        """Events since the newest submission."""
         return since_last_submit(self.events)
 
     @property
     def silent(self) -> bool:
-        """Whether an attempt ended without recording a reason."""
+        """Whether an attempt has no recorded reason for its end."""
         return any(attempt.ended is None for attempt in self.attempts)
 
     def phase(self) -> str | None:
-        """The last phase in the journal, with a warning if a stop would leave too little time to save."""
+        """Return the last phase in the journal, with a warning if a stop leaves too little time to save."""
         begun, short = newest(self.since, PhaseBegun), newest(self.since, ShortNotice)
         if begun is None:
             return None
@@ -75,7 +75,13 @@ class RunFiles:
 
 
 def judge(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
-    """State and reason of a run, given its job as Slurm knows it."""
+    """Return state and reason of a run.
+
+    Args:
+        files: The records of the run.
+        record: The job of the run in Slurm, if there is one.
+        view: The answer of Slurm.
+    """
     if settled := _settled(files, record):
         return settled
     if not files.jobs:
@@ -84,7 +90,7 @@ def judge(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[S
     if files.job_name and (record or view.error):
         return _judge_by_slurm(files, record, view)
     if isinstance(last, Intent):
-        # An intent: the job that it announces writes its id within seconds, or there is none.
+        # After an intent, the job records its id within seconds, unless the submission was interrupted.
         if time.time() - last.time < _START_S:
             return "PENDING", "being started"
         return "FAILED", "submission was interrupted; run: shardline resume"
@@ -102,7 +108,7 @@ def judge(files: RunFiles, record: JobRecord | None, view: QueueView) -> tuple[S
 
 
 def _settled(files: RunFiles, record: JobRecord | None) -> tuple[State, str] | None:
-    """What no process and no queue can change."""
+    """Return state and reason if they do not depend on a process or the queue, else None."""
     if isinstance(files.result, Finished):
         early = files.result.ended_early
         return "COMPLETED", f"ended early: {early}" if early else ""
@@ -113,7 +119,7 @@ def _settled(files: RunFiles, record: JobRecord | None) -> tuple[State, str] | N
 
 
 def _stop(files: RunFiles) -> tuple[State, str] | None:
-    """An agreed stop that nothing followed."""
+    """Return state and reason of a run that saved and stopped, or None if it did not."""
     stop = newest(files.since, Preempted)
     return ("PREEMPTED", f"stopped by {stop.reason} after step {stop.step}") if stop else None
 
@@ -134,17 +140,23 @@ def _judge_by_slurm(files: RunFiles, record: JobRecord | None, view: QueueView) 
 
 
 def judge_unstarted(trial: Unstarted, record: JobRecord | None, view: QueueView) -> tuple[State, str]:
-    """State and reason of a trial that has not begun, or waits at a rung."""
+    """Return state and reason of a trial that has not started or waits at a rung.
+
+    Args:
+        trial: The trial.
+        record: The element of the job array in Slurm, if there is one.
+        view: The answer of Slurm.
+    """
     if trial.paused_at is not None:
         return _judge_paused(trial, record)
     if trial.cancelled:
         return "CANCELLED", "cancelled before it started"
     if trial.handed_over is None:
-        return "FAILED", "it was never submitted; submit the sweep again"
+        return "FAILED", "never submitted; submit the sweep again"
     if trial.job is None and time.time() - trial.handed_over < _START_S:
         return "PENDING", "being submitted"
     if trial.job is None:
-        return "FAILED", "its submission was cut short; submit the sweep again"
+        return "FAILED", "submission was interrupted; submit the sweep again"
     return _judge_element(trial, trial.key, record, view) if trial.key else _judge_in_turn(trial.job)
 
 
@@ -153,16 +165,16 @@ def _judge_paused(trial: Unstarted, record: JobRecord | None) -> tuple[State, st
     in_queue = record is not None and record.phase != "ended"
     alive = trial.job is not None and is_alive(trial.job) if on_this_machine else in_queue
     if alive and not trial.cancelled:
-        return "PENDING", f"at step {trial.paused_at}, until the other settings are there too"
+        return "PENDING", f"at step {trial.paused_at}, waiting for the other settings"
     return "PREEMPTED", f"stopped by sweep.halving after step {trial.paused_at}"
 
 
 def _judge_in_turn(job: Job) -> tuple[State, str]:
     if not job.is_here:
-        return "PENDING", f"started on {job.host}; ask there"
+        return "PENDING", f"started on {job.host}; check the status there"
     if is_alive(job):
-        return "PENDING", "the trials before it come first"
-    return "FAILED", "it was never started; submit the sweep again"
+        return "PENDING", "waiting for earlier trials"
+    return "FAILED", "never started; submit the sweep again"
 
 
 def _judge_element(
@@ -171,15 +183,15 @@ def _judge_element(
     if record and record.phase != "ended":
         return "PENDING", why_waiting(record) if record.phase == "waiting" else "starting"
     if record and record.state == "CANCELLED":
-        return "CANCELLED", "cancelled in Slurm before it began"
+        return "CANCELLED", "cancelled in Slurm before it started"
     if record:
-        return "FAILED", f"it did not start: {why_ended(record.state)}"
+        return "FAILED", f"did not start: {why_ended(record.state)}"
     if view.error:
         return "PENDING", f"Slurm does not answer: {view.error}"
     index = key.rpartition("[")[2].rstrip("]")
     job_id = trial.job.job_id if trial.job else None
     output = trial.root.parent / "submitit" / f"{job_id}_{index}_batch.out"
     if output.exists():
-        return "FAILED", f"it ended before it could say why: {output}"
-    # Slurm forgets an element that was cancelled while it waited, and no other that waits.
-    return "CANCELLED", "cancelled in Slurm before it began"
+        return "FAILED", f"ended without a recorded reason; see {output}"
+    # A pending element disappears from Slurm only if it was cancelled.
+    return "CANCELLED", "cancelled in Slurm before it started"

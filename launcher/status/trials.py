@@ -1,4 +1,4 @@
-"""The status of a sweep's trials: of started ones as of any run, of the others from their job array."""
+"""The status of the trials of a sweep. Trials that have not started get it from their job array."""
 
 import os
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from train.rundir import STOPPED_AT_RUNG, RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Handover:
-    """The newest array that a trial is, or may become, part of."""
+    """The newest job array that a trial belongs to, or may belong to after a rung."""
 
     array: ArrayJob
     index: int
     job: Job | None
     decided: bool = True
-    """False: who is in this rung is not known yet."""
+    """False if the trials of this rung are not known yet."""
 
     @property
     def key(self) -> str | None:
-        """Of the element of the array; None on this machine."""
+        """Key of the trial's element in the array; None for a local sweep."""
         return job_key(self.array.name, self.index) if self.array.executor == "slurm" else None
 
 
 def sweep_runs(sweep: SweepDir, file: SweepFile) -> list[RunDir | Unstarted]:
-    """Every trial, in the order of the file: its run directory, or that it has not begun."""
+    """Return every trial in the order of the file: its run directory if it has started, else `Unstarted`."""
     handovers = _handovers(sweep)
     there = {entry.name for entry in os.scandir(sweep.root)}
     cancelled = [event.time for event in sweep.read_journal() if isinstance(event, SweepCancelled)]
@@ -52,7 +52,7 @@ def sweep_runs(sweep: SweepDir, file: SweepFile) -> list[RunDir | Unstarted]:
 
 
 def read_sweep(sweep: SweepDir, file: SweepFile, ask: Look = look) -> list[RunStatus]:
-    """The status of every trial, in the order of the file."""
+    """Read the status of every trial, in the order of the file."""
     return read_statuses(sweep_runs(sweep, file), ask, attempts=False)
 
 
@@ -69,7 +69,7 @@ def _handovers(sweep: SweepDir) -> dict[str, _Handover]:
             for index, trial in enumerate(trials):
                 found[trial] = _Handover(array=array, index=index, job=job)
             continue
-        # The first rung that is not decided: any of those in the one before may get there.
+        # The first undecided rung: any trial of the previous rung may reach it.
         before = array.trials if array.rung == 1 else going.get((array.chain, array.rung - 1))
         for trial in before or ():
             found[trial] = _Handover(array=array, index=0, job=job, decided=False)
@@ -77,7 +77,7 @@ def _handovers(sweep: SweepDir) -> dict[str, _Handover]:
 
 
 def _paused_at(run: RunDir, handover: _Handover) -> int | None:
-    """The step at which a trial waits for a later rung; None if it does something else."""
+    """Return the step at which a trial waits for a later rung, or None if it does not wait."""
     if not handover.array.rung or run.result.exists():
         return None
     if handover.decided and handover.key and latest_name(run) == handover.key:
@@ -101,7 +101,7 @@ def _unstarted(
 
 
 def _begun_since(run: RunDir, time: float) -> bool:
-    """Whether a run was started, or finished for good, after it was handed over."""
+    """Return whether a run was started or finished after a time."""
     if run.result.exists() and run.result.stat().st_mtime > time:
         return True
     return any(intent.time >= time for intent in intents(run))

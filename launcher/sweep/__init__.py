@@ -1,1 +1,1 @@
-"""Many runs from one command, answered with a verdict."""
+"""Sweeps: many runs from one command, compared in a leaderboard."""

@@ -1,4 +1,4 @@
-"""The leaderboard of a sweep directory: statuses, results and held-out predictions, read and put together."""
+"""Make the leaderboard of a sweep from the statuses, results and held-out predictions of its trials."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -13,40 +13,50 @@ from train.rundir import read_lines
 
 
 def read_board(sweep: SweepDir, metric: str | None, sort: str | None) -> Leaderboard:
-    """Everything that is known of a sweep now.
+    """Read the current leaderboard of a sweep.
 
     Args:
-        sweep: Finished or not.
-        metric: What ranks the settings; None: see `default_metric`.
-        sort: A swept key to order the rows by, instead of by the metric.
+        sweep: The sweep, finished or not.
+        metric: Metric that ranks the settings; None uses `default_metric`.
+        sort: Swept key to order the rows by, instead of by the metric.
 
     Raises:
-        Refused: no such metric, or key.
+        Refused: The metric or the key is unknown.
     """
     file = sweep.read()
     board = board_of(sweep, file, trial_results(sweep, file, read_sweep(sweep, file)), metric)
     if sort is None:
         return board
     if sort not in file.axes:
-        raise refuse("results.sort", "--sort", f"{sort} is no swept key", nearest(sort, file.axes))
+        raise refuse("results.sort", "--sort", f"unknown swept key {sort!r}", nearest(sort, file.axes))
     return board.sorted_by(sort)
 
 
 def board_of(
     sweep: SweepDir, file: SweepFile, trials: Sequence[TrialResult], metric: str | None
 ) -> Leaderboard:
-    """The leaderboard of results that were read before; arguments and errors as for `read_board`."""
+    """Make the leaderboard from results that were already read.
+
+    Args:
+        sweep: The sweep, finished or not.
+        file: The content of its sweep.yaml.
+        trials: The results of its trials.
+        metric: Metric that ranks the settings; None uses `default_metric`.
+
+    Raises:
+        Refused: The metric is unknown.
+    """
     chosen = metric or default_metric(trials)
     if chosen not in METRICS:
-        raise refuse("results.metric", "--metric", f"there is no metric {metric!r}", nearest(chosen, METRICS))
+        raise refuse("results.metric", "--metric", f"unknown metric {metric!r}", nearest(chosen, METRICS))
     return make_leaderboard(file.sweep, file.axes, trials, chosen, pooled_scores(sweep, trials, chosen))
 
 
 def pooled_scores(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -> dict[str, float]:
-    """By setting: the score of the held-out rows of all folds together, meaned over seeds.
+    """Compute the score of each setting over the held-out rows of all folds together, averaged over seeds.
 
-    A setting is left out until all folds of a seed are finished. Predictions of classes hold no losses: these
-    are meaned over folds.
+    A setting is left out until all folds of a seed are finished. For classifiers, losses are averaged over
+    folds, because their predictions do not contain losses.
     """
     groups: dict[str, dict[str, list[TrialResult]]] = {}
     folds = {trial.point["cv.fold"] for trial in trials if trial.point.get("cv.fold") is not None}
@@ -68,7 +78,7 @@ def _pooled(sweep: SweepDir, trials: Sequence[TrialResult], metric: str) -> floa
     rows = [row for trial in trials for row in _predictions(sweep, trial.name)]
     if metric == "loss":
         return sum(float(str(row["loss_sum"])) for row in rows) / sum(int(str(row["tokens"])) for row in rows)
-    # Classifiers only: importing it takes a second.
+    # Imported only for classifiers, because it takes a second.
     from sklearn.metrics import accuracy_score, f1_score
 
     truth, guess = [row["label"] for row in rows], [row["predicted"] for row in rows]

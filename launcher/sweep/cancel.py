@@ -1,4 +1,4 @@
-"""Ending a sweep: at once, or after what runs has saved. What waits does not start."""
+"""End a sweep immediately, or after its running trials have saved. Pending trials do not start."""
 
 from contextlib import suppress
 
@@ -20,7 +20,11 @@ from train.journal.events import Cancelled
 
 
 def cancel_sweep(sweep: SweepDir) -> int:
-    """Kill every trial that waits or runs; returns how many there were."""
+    """Kill all pending and running trials, and return how many there were.
+
+    Raises:
+        Refused: The sweep belongs to another user, or Slurm does not cancel its jobs.
+    """
     alive = _alive(sweep)
     names = {array.name for array in sweep.arrays()}
     apart = []
@@ -39,7 +43,11 @@ def cancel_sweep(sweep: SweepDir) -> int:
 
 
 def stop_sweep(sweep: SweepDir) -> int:
-    """Ask what runs to save and end; returns how many were asked."""
+    """Ask all running trials to save and end, and return how many there are.
+
+    Raises:
+        Refused: The sweep belongs to another user, or Slurm does not cancel its pending jobs.
+    """
     running = [status for status in _alive(sweep) if status.state == "RUNNING"]
     _end_jobs(sweep, waiting_only=True)
     for status in running:
@@ -55,16 +63,16 @@ def _alive(sweep: SweepDir) -> list[RunStatus]:
 
 
 def _end_jobs(sweep: SweepDir, *, waiting_only: bool) -> None:
-    """Journaled first: a trial whose job is gone was cancelled, not lost."""
+    """Record the cancellation, then end the jobs, so that a trial without a job counts as cancelled."""
     sweep.log(SweepCancelled(waiting_only=waiting_only))
     for job in sweep.array_jobs().values():
         if is_alive(job):
-            # Its trials have sessions of their own.
+            # Trials run in their own sessions and are not killed by this.
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(int(job.job_id)).kill()
     names = {array.name for array in sweep.arrays() if array.executor == "slurm"}
     try:
-        # By the arrays' names, which are this sweep's alone: an id in a file could be anybody's.
+        # Names of arrays are unique to this sweep. An id in a file may belong to another job.
         records = [record for record in queue() if record.name in names] if names else []
         for array in sorted(
             {record.job_id.partition("_")[0] for record in records if record.phase != "ended"}
@@ -72,5 +80,9 @@ def _end_jobs(sweep: SweepDir, *, waiting_only: bool) -> None:
             cancel(array, waiting_only=waiting_only)
     except SlurmError as error:
         raise refuse(
-            "slurm.away", "SWEEP", f"Slurm does not cancel it: {error}", "try again later", ExitCode.REFUSED
+            "slurm.away",
+            "SWEEP",
+            f"Slurm did not cancel {sweep.root.name}: {error}",
+            "try again later",
+            ExitCode.REFUSED,
         ) from error

@@ -1,4 +1,4 @@
-"""From trials to a verdict: settings ranked, what each swept key does, and whether the best is best. Pure."""
+"""Rank the settings of a sweep, with the effect of each swept key and the significance. Pure functions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,65 +15,65 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One combination of swept values, over its seeds and folds."""
+    """One combination of swept values, with the trials of its seeds and folds."""
 
     values: dict[str, Any]
     trials: tuple[TrialResult, ...]
     score: float | None
-    """What it is ranked by: the mean over its finished trials, or for folds the score of all held-out rows
-    together, meaned over seeds."""
+    """Score that ranks the setting: the mean over its finished trials or, with folds, the score of all
+    held-out rows together, averaged over seeds."""
     mean: float | None
     sd: float | None
-    """Over seeds and folds; None with fewer than two."""
+    """Standard deviation over seeds and folds; None with fewer than two trials."""
 
     @property
     def finished(self) -> int:
-        """Trials that have a score."""
+        """Number of finished trials."""
         return sum(trial.state == "COMPLETED" for trial in self.trials)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a swept key does to the metric."""
+    """Effect of a swept key on the metric."""
 
     key: str
     means: tuple[tuple[Any, float, int], ...]
-    """Value, mean over all finished trials that have it, and their number; in the order of the axis."""
+    """Each value with the mean and number of its finished trials, in the order of the axis."""
     share: float
-    """Of the variance between trials, the part that goes with this key (eta squared), 0 to 1."""
+    """Share of the variance between trials that this key explains (eta squared), from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepVerdict:
-    """Which setting to take, and how sure that is."""
+    """The best setting, and whether its lead is significant."""
 
     kind: Literal["decided", "within_noise", "unrepeated", "only_one", "none"]
     margin: float | None
-    """How much better the best is than the next, in the metric's unit."""
+    """Difference between the best and the second setting, in the unit of the metric."""
     noise: float | None
-    """The margin that chance alone would exceed in one of twenty cases."""
+    """Margin that chance alone exceeds in 5 % of cases."""
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """A sweep's answer."""
+    """The results of a sweep."""
 
     sweep: str
     metric: str
     direction: Direction
     axes: Mapping[str, Sequence[Any]]
-    """Every swept key with its values, seeds and folds included."""
+    """Every swept key with its values, including seeds and folds."""
     settings: tuple[Setting, ...]
-    """Best first; those without a score at the end."""
+    """Settings from best to worst, then those without a score."""
     effects: tuple[Effect, ...]
-    """The key that matters most first."""
+    """Effects of the swept keys, largest first."""
     verdict: SweepVerdict
     states: Mapping[str, int]
-    """How many trials are in which state."""
+    """Number of trials in each state."""
 
     def sorted_by(self, key: str) -> "Leaderboard":
-        """The same with its rows in the order of a swept key's values."""
+        """Return a copy with the settings in the order of a swept key's values."""
         values = list(self.axes[key])
 
         def place(setting: Setting) -> int:
@@ -83,7 +83,7 @@ class Leaderboard:
 
     @property
     def best(self) -> Setting | None:
-        """The setting with the best score, whatever the order of the rows."""
+        """The setting with the best score, in any order of the rows."""
         scored = [setting for setting in self.settings if setting.score is not None]
         return min(scored, key=lambda setting: _rank(setting.score, self.direction), default=None)
 
@@ -95,17 +95,17 @@ def make_leaderboard(
     metric: str,
     pooled: Mapping[str, float],
 ) -> Leaderboard:
-    """Rank the settings.
+    """Rank the settings of a sweep.
 
     Args:
-        sweep: Its name.
+        sweep: Name of the sweep.
         axes: Every swept key with its values.
-        trials: All of them.
+        trials: All trials of the sweep.
         metric: A key of METRICS.
-        pooled: By `setting_key`, the score over the held-out rows of all folds; empty without folds.
+        pooled: Score over the held-out rows of all folds, by `setting_key`; empty without folds.
     """
     direction = METRICS[metric]
-    # A refit has seen the held-out rows: it is the product, not the evidence.
+    # A refit was trained on the held-out rows, so its score is not comparable.
     judged = [trial for trial in trials if trial.point.get("cv.fold", 0) is not None]
     groups: dict[str, list[TrialResult]] = {}
     for trial in judged:
@@ -128,7 +128,7 @@ def make_leaderboard(
 
 
 def default_metric(trials: Sequence[TrialResult]) -> str:
-    """What to rank by if nothing is said: never the test rows, as long as there are others.
+    """Return the metric used if none is given. Scores on test rows are the last choice.
 
     With folds it is the score on the held-out rows, else the validation loss.
     """
@@ -165,7 +165,7 @@ def _effects(
 
 
 def _effect(key: str, values: Sequence[Any], trials: Sequence[TrialResult], metric: str) -> Effect:
-    """Eta squared: the variance of the group means over the variance of all (Fisher 1925)."""
+    """Compute eta squared, the variance of the group means over the total variance (Fisher 1925)."""
     groups: dict[str, list[float]] = {}
     for trial in trials:
         groups.setdefault(repr(trial.point[key]), []).append(trial.scores[metric])
@@ -196,12 +196,12 @@ def _verdict(settings: Sequence[Setting], metric: str, direction: Direction) -> 
     noise = _noise(best, second, scored, metric)
     lead = f"best by {metric}: {_named(best)} with {best.score:.4g}, {margin:.3g} ahead of {_named(second)}"
     if noise is None:
-        text = f"{lead}; each setting ran once, so how much of that is chance is unknown"
+        text = f"{lead}; significance unknown, because each setting ran only once"
         return SweepVerdict(kind="unrepeated", margin=margin, noise=None, text=text)
     if margin > noise:
-        text = f"{lead}; chance alone would give more than {noise:.3g} in one case of twenty"
+        text = f"{lead}; significant at the 5 % level (noise: {noise:.3g})"
         return SweepVerdict(kind="decided", margin=margin, noise=noise, text=text)
-    text = f"{lead}; that is within the noise ({noise:.3g}): more seeds would tell"
+    text = f"{lead}; not significant at the 5 % level (noise: {noise:.3g}); add seeds to decide"
     return SweepVerdict(kind="within_noise", margin=margin, noise=noise, text=text)
 
 
@@ -210,10 +210,10 @@ def _named(setting: Setting) -> str:
 
 
 def _noise(best: Setting, second: Setting, settings: Sequence[Setting], metric: str) -> float | None:
-    """The margin that is significant at 5 %: paired over seeds and folds that both have, else pooled.
+    """Return the margin that is significant at the 5 % level, or None if no setting was repeated.
 
-    Student's t for paired differences; without common repeats, for two means with the variance pooled over
-    all settings.
+    It is Student's t for paired differences over common seeds and folds. Without common ones, it is Student's
+    t for two means, with the variance pooled over all settings.
     """
     from scipy.special import stdtrit
 

@@ -1,4 +1,4 @@
-"""A sweep on this machine: one detached process starts the trials in turn, each as a run of its own."""
+"""Run a sweep on this machine: one detached process starts the trials in turn, each as a separate run."""
 
 import os
 import time
@@ -18,9 +18,15 @@ from train.rundir import RunDir
 _LOOK_EVERY_S = 0.2
 
 
-# Frozen code of sweeps made before is entered by this name.
+# Older sweeps with frozen code call this function by its name.
 def run_slices(root: str, names: Sequence[str], parallel: int) -> None:
-    """Entry of the process: arrays in their order, the later rungs with whatever goes on."""
+    """Run the arrays of a sweep in order. This is the entry point of the detached process.
+
+    Args:
+        root: The sweep directory.
+        names: Names of the arrays.
+        parallel: Maximum number of trials that run at the same time.
+    """
     die_with_parent()
     sweep = SweepDir(Path(root))
     sweep.adopt_umask()
@@ -31,10 +37,9 @@ def run_slices(root: str, names: Sequence[str], parallel: int) -> None:
 
 
 def _forget_submitit() -> None:
-    """Leave trials the environment of the user, without what Submitit set for the process that starts them.
+    """Remove the variables that Submitit set for this process, so that trials get the user's environment.
 
-    Submitit names that process' GPUs, of which it has none: a trial would take the empty list for the user's
-    choice.
+    Submitit sets an empty list of GPUs for this process, which trials would take for the user's choice.
     """
     for name in [name for name in os.environ if name.startswith("SUBMITIT_")]:
         del os.environ[name]
@@ -57,7 +62,7 @@ def _run_array(sweep: SweepDir, array: ArrayJob, parallel: int) -> None:
 
 
 def _wait(running: list[RunDir], most: int) -> list[RunDir]:
-    """Those that still run, once there are not more than so many; a cheap look, beside the training."""
+    """Wait until at most `most` runs are alive, and return these."""
     while len(alive := [run for run in running if _is_alive(run)]) > most:
         time.sleep(_LOOK_EVERY_S)
     return alive

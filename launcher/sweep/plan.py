@@ -1,4 +1,4 @@
-"""From the configs of a sweep to planned trials, or every problem of all of them at once."""
+"""Plan all trials of a sweep, or report the problems of all of them at once."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from train.rundir import RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedTrial:
-    """One trial and everything decided about it."""
+    """One trial with its config and plan."""
 
     point: Point
     config: RunConfig
@@ -33,24 +33,24 @@ class PlannedTrial:
 
     @property
     def name(self) -> str:
-        """Of the run directory."""
+        """Name of the run directory."""
         return self.plan.run
 
     @property
     def document(self) -> Document:
-        """What its run directory is made of."""
+        """Config and plan as plain values, from which the run directory is created."""
         document: Document = to_jsonable_python({"config": self.config, "plan": self.plan})
         return document
 
     @property
     def shape(self) -> str:
-        """What it asks the queue for: trials of one shape share a job array."""
+        """Requested resources as text. Trials with the same resources share a job array."""
         return f"{self.plan.placement}{self.config.slurm.model_dump_json()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepPlan:
-    """Everything decided before a sweep exists, or grows."""
+    """All decisions made before a sweep is created or extended."""
 
     root: Path
     settings: SweepConfig
@@ -60,12 +60,12 @@ class SweepPlan:
 
     @property
     def executor(self) -> str:
-        """What runs the trials: `local` or `slurm`."""
+        """Executor of the trials, `local` or `slurm`."""
         return self.trials[0].config.slurm.executor
 
 
 def by_shape(trials: Sequence[PlannedTrial]) -> list[list[PlannedTrial]]:
-    """Trials that ask for the same resources, together."""
+    """Group trials by their requested resources."""
     groups: dict[str, list[PlannedTrial]] = {}
     for trial in trials:
         groups.setdefault(trial.shape, []).append(trial)
@@ -73,10 +73,10 @@ def by_shape(trials: Sequence[PlannedTrial]) -> list[list[PlannedTrial]]:
 
 
 def plan_sweep(composed: ComposedSweep) -> tuple[SweepPlan | None, list[Problem]]:
-    """Plan every trial.
+    """Plan every trial of a sweep.
 
     Returns:
-        The plan (None where a trial has none), and all problems, each once with how many trials have it.
+        The plan (None if a trial cannot be planned), and all problems, each once with its number of trials.
     """
     configs = [trial.config for trial in composed.trials]
     root = Path(configs[0].runs_dir) / sweep_name(composed.trials, composed.axes)
@@ -103,9 +103,9 @@ def plan_sweep(composed: ComposedSweep) -> tuple[SweepPlan | None, list[Problem]
 
 
 def sweep_name(trials: Sequence[TrialConfig], axes: Sequence[Axis]) -> str:
-    """Name of the sweep's directory: the keys that vary, and a hash of all that does not.
+    """Return the name of the sweep directory, with a hash of the varied keys and of all fixed values.
 
-    More values, seeds or folds of the same keys are the same sweep; whatever else differs makes another one.
+    Adding values, seeds or folds of the same keys extends the same sweep. Any other change makes a new one.
     """
     varied = [axis.key for axis in axes if axis.key not in REPEATS]
     flat = [{key: json.dumps(value) for key, value in leaves(trial.config.trained)} for trial in trials]
@@ -122,7 +122,7 @@ def sweep_name(trials: Sequence[TrialConfig], axes: Sequence[Axis]) -> str:
 
 def _as_trial(trial: TrialConfig, plan: RunPlan, group: str) -> PlannedTrial:
     training = plan.training.model_copy(update={"group": group, "label": label(trial.point)})
-    # One script serves the array that this trial will be an element of.
+    # The script belongs to the job array that this trial will be an element of.
     return PlannedTrial(
         point=trial.point, config=trial.config, plan=replace(plan, training=training, sbatch=None)
     )
@@ -148,8 +148,8 @@ def _same_trials(sweep: SweepPlan) -> Iterator[Problem]:
     yield Problem(
         code="sweep.same",
         field=", ".join(keys) or "sweep",
-        message=f"{', '.join(keys)} changes nothing of what is trained: {times} trials would be the same run",
-        fix="sweep keys of model, data, train, optim, zero, or the seed",
+        message=f"{', '.join(keys)} does not affect the training: {times} trials would be the same run",
+        fix="vary the seed, or keys of model, data, train, optim or zero",
     )
 
 
@@ -159,16 +159,17 @@ def _together(sweep: SweepPlan) -> Iterator[Problem]:
         yield Problem(
             code="sweep.executor",
             field="slurm.executor",
-            message="some trials would run on this machine and some in the queue",
-            fix="choose one",
+            message="some trials have slurm.executor=local and some slurm.executor=slurm",
+            fix="set slurm=local or slurm=cluster for all trials",
         )
     device = sweep.trials[0].plan.placement.device
     if sweep.executor == "local" and (sweep.settings.parallel or 1) > 1 and device == "cuda":
         yield Problem(
             code="sweep.parallel",
             field="sweep.parallel",
-            message="trials on this machine share its GPUs, so they run one after another",
-            fix="leave sweep.parallel=null, or submit to a queue: slurm=cluster",
+            message=f"sweep.parallel={sweep.settings.parallel} needs Slurm: local trials share the GPUs and"
+            " run one after another",
+            fix="set sweep.parallel=null, or slurm=cluster to submit to Slurm",
         )
     disks = [
         trial.plan.disk
@@ -180,8 +181,8 @@ def _together(sweep: SweepPlan) -> Iterator[Problem]:
         yield Problem(
             code="disk.sweep",
             field="runs_dir",
-            message=f"all trials grow to about {needed_gb:.1f} GB, and {disks[0].free_gb:.1f} GB are free",
-            fix="set runs_dir to a larger file system, checkpoint.keep_last lower, or sweep less",
+            message=f"all trials need about {needed_gb:.1f} GB, but only {disks[0].free_gb:.1f} GB are free",
+            fix="set runs_dir to a larger file system, lower checkpoint.keep_last, or run fewer trials",
         )
 
 
@@ -192,18 +193,26 @@ def _halving(sweep: SweepPlan) -> Iterator[Problem]:
     lengths = {trial.plan.time.total_steps for trial in sweep.trials}
     total = min((length for length in lengths if length is not None), default=None)
     if list(halving.rungs) != sorted(set(halving.rungs)):
-        yield _halving_problem(f"rungs {halving.rungs} do not rise", "give them in order")
+        rising = sorted(set(halving.rungs))
+        yield _halving_problem(
+            f"invalid sweep.halving.rungs={halving.rungs}: steps must increase",
+            f"set sweep.halving.rungs=[{','.join(map(str, rising))}]",
+        )
     if total is None or None in lengths:
         yield _halving_problem(
-            "the runs have no known number of steps",
-            "set train.max_steps, or train.epochs without packing, split and dropped rows",
+            "sweep.halving needs runs with a known number of steps",
+            "set train.max_steps, or set train.epochs with data.packing=false and data.overlong=truncate",
         )
     elif halving.rungs[-1] >= total:
         yield _halving_problem(
-            f"rung {halving.rungs[-1]} is not before the end, step {total}", "set it lower"
+            f"the last rung, step {halving.rungs[-1]}, is not before the last step, {total}",
+            f"set the last rung to {total - 1} or less",
         )
     if sweep.executor == "slurm" and len(by_shape(sweep.trials)) > 1:
-        yield _halving_problem("trials of different resources cannot be compared in one array", "sweep apart")
+        yield _halving_problem(
+            "sweep.halving compares trials of one job array, but the trials need different resources",
+            "submit a separate sweep for each kind of resources",
+        )
 
 
 def _halving_problem(message: str, fix: str) -> Problem:

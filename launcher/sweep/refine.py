@@ -1,4 +1,4 @@
-"""From a leaderboard to the next sweep around its best setting. Pure."""
+"""Propose the next sweep around the best setting of a leaderboard. Pure functions."""
 
 import math
 import shlex
@@ -11,43 +11,43 @@ from launcher.sweep.leaderboard import Leaderboard
 _SWEEP_KEYS = ("sweep=", "sweep.")
 _FEW_REPEATS = 3
 _WIDENING = 3.0
-"""By how much an axis goes on past its edge when its values give no step."""
+"""Factor by which an axis is extended past its edge if its values give no step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What to try next."""
+    """The proposed next sweep."""
 
     axes: dict[str, list[Any]]
-    """Values by key; the best value alone where an axis needs no more."""
+    """Values by key; a single one, the best, for axes that are not varied further."""
     reasons: list[str]
     command: str
 
 
 def propose(overrides: Sequence[str], board: Leaderboard) -> Proposal:
-    """Narrow each numeric axis around the best value, go on past an edge, repeat where noise decides.
+    """Narrow each numeric axis around the best value, or extend it if that is at an edge.
+
+    If the lead of the best setting is not significant, the leading settings are repeated with more seeds.
 
     Args:
-        overrides: What the sweep was last submitted with.
-        board: Its leaderboard.
+        overrides: Overrides of the last submission.
+        board: The leaderboard of the sweep.
     """
     best = board.best
     if best is None:
-        return Proposal(
-            axes={}, reasons=["no trial has finished yet: there is nothing to refine"], command=""
-        )
+        return Proposal(axes={}, reasons=["nothing to refine: no trial has finished yet"], command="")
     axes: dict[str, list[Any]] = {}
     reasons: list[str] = []
     for key, value in best.values.items():
         axes[key], reason = _around(key, value, list(board.axes[key]))
         reasons.append(reason)
     if board.verdict.kind in ("within_noise", "unrepeated"):
-        # Which of the settings is best is not known yet: that comes before going closer.
+        # The best setting must be known before the axes are narrowed.
         axes = {key: _leading(key, board) for key in best.values}
         seeds = list(board.axes.get("seed", [0]))
         more = max(_FEW_REPEATS, 2 * len(seeds))
         axes["seed"] = list(range(more))
-        reasons = [f"{board.verdict.text}", f"so the leading settings are repeated with {more} seeds"]
+        reasons = [f"{board.verdict.text}", f"repeat the leading settings with {more} seeds"]
     kept = [text for text in overrides if not _replaced(text, axes)]
     swept = [f"{key}={','.join(_text(value) for value in values)}" for key, values in axes.items()]
     command = shlex.join(["shardline", "submit", "-m", *kept, *swept])
@@ -63,7 +63,7 @@ def _text(value: Any) -> str:
 
 
 def _leading(key: str, board: Leaderboard) -> list[Any]:
-    """The values of the best two settings."""
+    """Return the values of the two best settings."""
     scored = sorted(
         (setting for setting in board.settings if setting.score is not None),
         key=lambda setting: setting.score if board.direction == "min" else -(setting.score or 0.0),  # type: ignore[arg-type,return-value]
@@ -76,21 +76,21 @@ def _around(key: str, value: Any, values: Sequence[Any]) -> tuple[list[Any], str
         number for number in values if isinstance(number, int | float) and not isinstance(number, bool)
     )
     if value not in numbers or len(numbers) < 2:
-        return [value], f"{key}: {_text(value)} is best, and stays"
+        return [value], f"{key}: keep the best value {_text(value)}"
     at = numbers.index(value)
     if at in (0, len(numbers) - 1):
         beyond = _beyond(numbers, at)
         if beyond != value:
             pair = sorted([beyond, value])
-            return pair, f"{key}: the best value {value} is at the edge, so the axis goes on to {beyond}"
+            return pair, f"{key}: the best value {value} is at the edge; extend the axis to {beyond}"
     near = [numbers[i] for i in (at - 1, at + 1) if 0 <= i < len(numbers)]
     between = [_middle(value, other) for other in near]
     close = sorted({*between, value})
-    return close, f"{key}: closer around {value}"
+    return close, f"{key}: narrow the axis around the best value {value}"
 
 
 def _beyond(numbers: Sequence[float], at: int) -> float:
-    """One more step in the direction of the edge, in proportion where the values are proportions."""
+    """Return the value one step past the edge; the step is a factor if the values span a wide range."""
     edge, inner = numbers[at], numbers[1 if at == 0 else at - 1]
     if _proportional(numbers):
         return _rounded(edge * edge / inner, edge)

@@ -1,4 +1,4 @@
-"""What each trial came to, read from its result.json and nothing else."""
+"""The results of trials, read from their result.json alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ METRICS: Mapping[str, Direction] = {
     "general_loss": "min",
     "forgotten": "min",
 }
-"""What settings can be ranked by. `validation_loss`: the best of the run, on data.validation. `loss` to
-`macro_f1`: the tuned model on the test or held-out rows. `general_loss`: on eval.general; `forgotten`: how
-much worse it is there than the base model."""
+"""Metrics that can rank settings. `validation_loss` is the best of the run on data.validation; `loss` to
+`macro_f1` are those of the tuned model on the test or held-out rows; `general_loss` is its loss on
+eval.general; `forgotten` is the increase of that loss over the base model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,25 +34,25 @@ class TrialResult:
     why: str
     step: int
     scores: Mapping[str, float]
-    """By metric; empty until the trial is finished."""
+    """Scores by metric; empty until the trial is finished."""
     attempts: int
     tokens: int | None
     allocated_s: float | None
-    """How long its attempts held their ranks."""
+    """Total duration of its attempts, in seconds."""
     rank_hours: float | None
-    """The same times the ranks: GPU-hours, where a rank is a GPU."""
+    """Duration of its attempts times the number of ranks, in hours; GPU-hours if a rank is a GPU."""
     tokens_per_s: float | None
     peak_gb: float | None
-    """Host memory of the rank that took most."""
+    """Largest peak of host memory of any rank."""
 
 
 def trial_results(sweep: SweepDir, file: SweepFile, statuses: Sequence[RunStatus]) -> list[TrialResult]:
-    """Results in the order of the file.
+    """Read the results of all trials, in the order of the file.
 
     Args:
-        sweep: Where the trials are.
-        file: What they are.
-        statuses: Of each trial, in the same order.
+        sweep: The sweep directory.
+        file: The content of its sweep.yaml.
+        statuses: The status of each trial, in the same order.
     """
     return [_result(sweep, trial.point, status) for trial, status in zip(file.trials, statuses, strict=True)]
 
@@ -76,7 +76,7 @@ def _result(sweep: SweepDir, point: Point, status: RunStatus) -> TrialResult:
 
 
 def scores_of(result: Finished) -> dict[str, float]:
-    """The metrics of a finished run, by name; those that it has."""
+    """Return the available metrics of a finished run, by name."""
     task = result.evaluation.tuned.get("task")
     general, before = (scores.get("general") for scores in (result.evaluation.tuned, result.evaluation.base))
     found = {"validation_loss": result.best.validation_loss, **(task.measures if task else {})}

@@ -1,4 +1,4 @@
-"""From a planned sweep to jobs: its directory is made or grows, and what is missing is handed over."""
+"""Create or extend the directory of a planned sweep, and submit the trials that are missing."""
 
 import shutil
 from collections.abc import Sequence
@@ -25,36 +25,36 @@ Which = Literal["missing", "failed", "all"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepSubmission:
-    """What a submit of a sweep came to."""
+    """Result of submitting a sweep."""
 
     sweep: SweepDir
     trials: int
-    """Of this submission."""
+    """Number of trials of this submission."""
     finished: int
-    """Of them, those that were finished before."""
+    """Number of trials that had already finished."""
     alive: int
-    """Of them, those that wait or run already."""
+    """Number of trials that were already pending or running."""
     stopped: int
-    """Of them, those that halving stopped before: resume continues them one by one."""
+    """Number of trials that successive halving had stopped. `resume` continues them one by one."""
     started: int
     jobs: list[str]
     """Job ids, one for each array."""
     other_code: bool
-    """Whether the sources changed since the sweep was made: its trials all run the frozen ones."""
+    """Whether the sources changed since the sweep was created. All trials run the frozen sources."""
     refused: Problem | None
-    """Why not all arrays were taken; submitting again continues."""
+    """The problem if Slurm did not accept all arrays; submitting again starts the missing trials."""
 
 
 def submit_sweep(plan: SweepPlan, which: Which = "missing") -> SweepSubmission:
-    """Start what is missing of a sweep; what runs or is finished is left alone.
+    """Start the missing trials of a sweep. Active and finished trials are not changed.
 
     Args:
-        plan: All trials that are asked for.
-        which: `missing` starts what is not finished and not alive, `failed` of that only what has started
-            before, `all` everything anew; finished trials are set aside, not deleted.
+        plan: The plan of all requested trials.
+        which: `missing` starts trials that are neither finished nor active, `failed` only those of them that
+            have started before. `all` runs all trials again and archives the previous run directories.
 
     Raises:
-        Refused: nothing was started.
+        Refused: No trial was started.
     """
     files = frozen_files()
     sweep = SweepDir(plan.root)
@@ -87,7 +87,7 @@ def submit_sweep(plan: SweepPlan, which: Which = "missing") -> SweepSubmission:
 
 
 def _create(sweep: SweepDir, plan: SweepPlan, files: dict[str, bytes]) -> None:
-    """Fill a directory under another name and rename it: a sweep is whole, or it is not there."""
+    """Create a sweep directory atomically: fill it under a temporary name, then rename it."""
     access = plan.trials[0].config.access
     base = plan.trials[0].document
     file = SweepFile(
@@ -110,14 +110,14 @@ def _create(sweep: SweepDir, plan: SweepPlan, files: dict[str, bytes]) -> None:
         staged.jobs.touch()
         staged.root.rename(sweep.root)
     except OSError:
-        # Another command may have made it a moment ago; then this one goes on with it.
+        # Another command may have just created it; then this command uses it.
         shutil.rmtree(staged.root)
         if not sweep.exists():
             raise
 
 
 def _grown(sweep: SweepDir, plan: SweepPlan) -> SweepFile:
-    """The file, with the trials that are new."""
+    """Add new trials to the sweep file, and return its content."""
     file = sweep.read()
     known = {trial.name for trial in file.trials}
     new = [trial for trial in plan.trials if trial.name not in known]
@@ -125,8 +125,8 @@ def _grown(sweep: SweepDir, plan: SweepPlan) -> SweepFile:
         raise refuse(
             "sweep.halving",
             "sweep",
-            f"{sweep.root.name} has compared its settings already, {len(new)} new trials would come too late",
-            "sweep them apart (another name=), or leave them out",
+            f"cannot add {len(new)} trials to {sweep.root.name}: a rung has already compared its settings",
+            "submit a new sweep under another name=, or remove the new trials",
             ExitCode.REFUSED,
         )
     settings = plan.settings.model_dump(mode="json")
@@ -155,14 +155,14 @@ def _chosen(
 
 
 def _set_aside(sweep: SweepDir, statuses: Sequence[RunStatus]) -> None:
-    """Make room for everything anew; what was trained stays, under another name."""
+    """Rename the run directories of all trials, so that the trials can run again."""
     alive = [status.run for status in statuses if status.state in ALIVE]
     if alive:
         raise refuse(
             "sweep.active",
             "--all",
-            f"{len(alive)} trials wait or run, such as {alive[0]}",
-            f"shardline cancel {sweep.root.name}, or leave --all out",
+            f"{len(alive)} trials are pending or running, such as {alive[0]}",
+            f"run: shardline cancel {sweep.root.name}, or remove --all",
             ExitCode.REFUSED,
         )
     sweep.log(SweepRestarted())

@@ -1,4 +1,4 @@
-"""Handing trials over: trials of a sweep to Slurm as job arrays, or to one process on this machine."""
+"""Submit trials of a sweep to Slurm as job arrays, or to one process on this machine."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from slurm.executor import LocalRequest, SlurmRequest, SubmissionError, submit_l
 from train.records.base import now
 
 Started = tuple[str, list[str]]
-"""A job's id and the trials that it starts."""
+"""The id of a job, and the trials that it starts."""
 
 
 def hand_over(
@@ -29,7 +29,7 @@ def hand_over(
     """Start the chosen trials.
 
     Returns:
-        One job for each array, and why the queue did not take all of them, if so.
+        One job for each array, and the problem if Slurm did not accept all of them.
     """
     if not chosen:
         return [], None
@@ -54,15 +54,15 @@ def _refused(trials: int, error: Exception) -> Problem:
     return Problem(
         code="slurm.refused",
         field="slurm",
-        message=f"Slurm did not take {trials} of the trials: {error}",
-        fix="submit the sweep again: it continues with what is missing",
+        message=f"Slurm did not accept {trials} of the trials: {error}",
+        fix="submit the sweep again to start the missing trials",
     )
 
 
 def _arrays(
     sweep: SweepDir, plan: SweepPlan, chosen: Sequence[PlannedTrial], largest: int
 ) -> Iterator[tuple[ArrayJob, PlannedTrial]]:
-    """Arrays of at most so many trials, each with one whose resources are those of all."""
+    """Yield arrays of at most `largest` trials, each with one trial that has the resources of all."""
     for trials in by_shape(chosen):
         for start in range(0, len(trials), largest):
             part = trials[start : start + largest]
@@ -71,7 +71,7 @@ def _arrays(
 
 
 def _rungs(sweep: SweepDir, plan: SweepPlan, trials: list[str], executor: Executor) -> Iterator[ArrayJob]:
-    """One slice, or with halving one for each rung and one for the end."""
+    """Record and yield one array or, with halving, one for each rung and one for the end."""
     halving = None if decisions(sweep) else plan.settings.halving
     settings = len({setting_key(trial.point) for trial in plan.trials if trial.name in trials})
     places, chain = len(trials), None
@@ -98,10 +98,10 @@ def _start_local(sweep: SweepDir, plan: SweepPlan, arrays: Sequence[ArrayJob]) -
     job_id = submit_local(
         LocalRequest(
             folder=sweep.submitit,
-            # Each trial has a limit of its own.
+            # Each trial also has its own time limit.
             time_min=first.slurm.time_min * sum(array.places for array in arrays),
             signal_delay_s=30,
-            # The process that starts the trials needs none; `run_slices` undoes what this does to them.
+            # The process that starts the trials needs no GPU; `run_slices` restores the GPUs for the trials.
             gpus=0,
             environ={"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **visible_devices()},
         ),
@@ -143,7 +143,7 @@ def _script(
 
 
 def ask_the_queue(plan: SweepPlan) -> Iterator[Problem]:
-    """Let sbatch look at one script for each kind of resources, without submitting it."""
+    """Let sbatch check one script for each kind of resources, without submitting it."""
     if plan.executor != "slurm":
         return
     if plan.settings.halving:
@@ -163,14 +163,14 @@ def _fits_one_array(plan: SweepPlan) -> Iterator[Problem]:
         yield Problem(
             code="sweep.halving",
             field="sweep.halving",
-            message=f"{len(plan.trials)} trials do not fit into one array of at most {largest} (the site's"
-            " MaxArraySize), and only trials of one array are compared",
-            fix="sweep less, or leave sweep.halving=null",
+            message=f"{len(plan.trials)} trials do not fit into one job array (limit of the site: {largest}),"
+            " and sweep.halving compares trials of one array",
+            fix="run fewer trials, or set sweep.halving=null",
         )
 
 
 def settle_silent(sweep: SweepDir) -> None:
-    """Slices of a command that was killed before it had an answer: the queue knows them, or they are lost."""
+    """Find the jobs of arrays whose submit command was killed; arrays that are not in the queue are lost."""
     known = sweep.array_jobs().keys() | sweep.lost()
     silent = {part.name: part for part in sweep.arrays() if part.name not in known}
     for record in queue() if any(part.executor == "slurm" for part in silent.values()) else ():

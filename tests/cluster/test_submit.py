@@ -301,6 +301,6 @@ def test_attempts_that_do_not_get_on_end_after_three(tmp_path: Path):
     run.wait(run.dir.result.exists, "the end")
     assert run.result["exit_code"] == 93
     assert run.status.state == "FAILED"
-    assert run.status.why.startswith("3 attempts in a row made no checkpoint: n")
+    assert run.status.why.startswith("3 attempts in a row saved no checkpoint: n")
     assert run.status.why.count(f"check: hardware.node_check={check} exited with code 1: never") == 3
     assert len({attempt.nodes for attempt in run.status.attempts}) == 3, "an unfit node was tried again"

@@ -62,7 +62,7 @@ def test_what_training_depends_on_is_refused_with_both_values(settings: tuple[st
     name = str(run.dir.root)
     refused = call("resume", name, "seed=3", "optim.lr=0.5", "hardware.gpus_per_node=4")
     assert refused.returncode == 2
-    assert "seed was 0 and would become 3: what was trained so far depends on it" in refused.stderr
+    assert "cannot change seed from 0 to 3: the training so far depends on it" in refused.stderr
     assert "--allow-change optim.lr" in refused.stderr
     assert "hardware" not in refused.stderr
     assert call("resume", name, "train.global_batch_size=10").returncode == 2

@@ -82,7 +82,7 @@ def test_the_same_config_again_shows_the_result_and_trains_nothing(smoke: Run, m
 def test_the_same_trial_cannot_be_made_more_open_on_the_way(smoke: Run, module_runs: Path):
     other = call("submit", *SMOKE, "access=group", f"runs_dir={module_runs}")
     assert other.returncode == 2
-    assert "access was 'private' and would become 'group'" in " ".join(other.stderr.split())
+    assert "cannot change access from 'private' to 'group'" in " ".join(other.stderr.split())
 
 
 def test_wandb_offline_keeps_one_run_in_the_directory(smoke: Run):

@@ -110,7 +110,7 @@ def test_changed_data_is_another_run(write_rows: Callable[..., Path], runs: Path
     path.write_text(path.read_text().replace("q1", "changed"))
     again = call("submit", *settings)
     assert again.returncode == 3
-    assert f"was trained on another content of {path}" in " ".join(again.stderr.split())
+    assert f"the content of {path} changed since" in " ".join(again.stderr.split())
     run.begin_next()
     assert "changed since the run was planned" in run.failed().message
 

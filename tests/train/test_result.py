@@ -113,7 +113,7 @@ def write(run: RunDir, value: Any) -> None:
         Failed(
             reason="no GPU", exit_code=ExitCode.NO_PROGRESS, failure_class="no_progress", attempts=3, time=1.5
         ),
-        Failed(reason="Slurm did not take the job", exit_code=ExitCode.REFUSED, time=1.5),
+        Failed(reason="Slurm did not accept the job", exit_code=ExitCode.REFUSED, time=1.5),
     ],
 )
 def test_a_result_comes_back_as_it_was_written(tmp_path: Path, result: Finished | Failed):
@@ -222,7 +222,7 @@ def test_jobs_come_back_with_what_tells_them_apart(tmp_path: Path):
     assert here.started is not None
     with run.jobs.open("a") as file:
         file.write('{"time": 1.0, "name": null}\n')
-    with pytest.raises(RecordError, match=r"jobs\.jsonl:4: row of an unknown kind; one of these keys"):
+    with pytest.raises(RecordError, match=r"jobs\.jsonl:4: unknown kind of row; it needs one of these keys"):
         read_jobs(run)
 
 

@@ -1,1 +1,1 @@
-"""What a run will need, computed from its shape before it exists. Pure."""
+"""Estimates of memory, disk space and time, from the shape of the model. Pure functions."""

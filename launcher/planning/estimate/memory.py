@@ -1,4 +1,4 @@
-"""Memory and disk that a run needs, from its shape. Pure arithmetic, sources named beside the formulas."""
+"""Estimates of the memory and disk space of a run. Pure arithmetic; each formula cites its source."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from train.kernels.table import CHUNK_BYTES, Device, logit_bytes
 
 GB = 1e9
 _RUNTIME_GB: dict[Device, float] = {"cpu": 0.9, "cuda": 1.5}
-"""Interpreter, libraries and allocator of one rank; on a GPU, CUDA context and NCCL buffers."""
+"""Memory of one rank for interpreter, libraries and allocator; on a GPU, CUDA context and NCCL buffers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEstimate:
-    """Bytes of one rank, in GB (10^9), where its model lives (GPU, or host on the CPU)."""
+    """Memory of one rank in GB (10^9 bytes), on the device that holds the model."""
 
     device: Device
 
@@ -25,13 +25,13 @@ class MemoryEstimate:
     logits_gb: float
     runtime_gb: float
     offloaded_gb: float
-    """Moved to the host by offload: not on a GPU any more, but on a CPU rank still its own."""
+    """States that offload moves to host memory. A CPU rank still has to hold them."""
     save_copy_gb: float
-    """Host memory of the copy that a save makes, on the rank that writes most."""
+    """Host memory for the copy made by a save, on the rank that writes most."""
 
     @property
     def total_gb(self) -> float:
-        """What one rank needs."""
+        """Memory that one rank needs on its device."""
         return (
             self.weights_gb
             + self.gradients_gb
@@ -44,17 +44,23 @@ class MemoryEstimate:
 
     @property
     def host_gb(self) -> float:
-        """What a rank keeps on the host, wherever its model lives."""
+        """Memory that a rank needs on the host for offloaded states and for saving."""
         return self.offloaded_gb + self.save_copy_gb
 
 
 def estimate_memory(
     config: TrainingConfig, shape: ModelShape, batch: BatchPlan, device: Device
 ) -> MemoryEstimate:
-    """Add up one rank's memory.
+    """Estimate the memory of one rank.
 
-    Model states after ZeRO (Rajbhandari et al., arXiv 1910.02054), activations after Korthikanti et al.
-    (arXiv 2205.05198) with fused attention.
+    The formulas for model states are from ZeRO (Rajbhandari et al., arXiv 1910.02054), those for activations
+    from Korthikanti et al. (arXiv 2205.05198) with fused attention.
+
+    Args:
+        config: The training config.
+        shape: Shape of the model.
+        batch: The batch plan, with micro-batch and number of ranks.
+        device: The device that holds the model.
     """
     ranks, stage = batch.world_size, config.zero.stage
     width = 4 if config.train.precision == "fp32" else 2
@@ -66,7 +72,7 @@ def estimate_memory(
     offloaded = (optimizer if config.zero.offload_optimizer else 0) + (
         weights if config.zero.offload_params else 0
     )
-    # Rank 0 writes most: the weights, whole below stage 3, and its shard of moments and master copy.
+    # Rank 0 writes most: the weights (all of them below stage 3), and its shard of moments and master copy.
     save_copy = (parameters * width if stage < 3 else 0) + parameters * (8 + master) / (ranks if stage else 1)
     tokens = batch.micro_batch_size * config.data.max_length
     activations = tokens * _activation_bytes_per_token(config, shape, width)
@@ -85,12 +91,12 @@ def estimate_memory(
 
 
 def _activation_bytes_per_token(config: TrainingConfig, shape: ModelShape, width: int) -> int:
-    """Of all layers, at the moment when the backward pass begins.
+    """Return the bytes of all layers' activations per token, when the backward pass begins.
 
     A layer that keeps everything has 34 bytes per token and hidden unit at two bytes a number (Korthikanti
     et al., arXiv 2205.05198, equation 2 without the scores). A checkpointed one keeps its input and, with
     `selective`, the results of its products and its attention (train/model/activation_checkpointing.py,
-    measured by its tests). One layer, the last or the one that is made again, is there in full.
+    measured by its tests). One layer, the last or the one being recomputed, is kept in full.
     """
     whole_layer = 34 * shape.hidden * width // 2
     kept = {"none": whole_layer, "selective": shape.product_elements * width, "full": 0}
@@ -99,26 +105,26 @@ def _activation_bytes_per_token(config: TrainingConfig, shape: ModelShape, width
 
 
 def _logits_bytes(config: TrainingConfig, shape: ModelShape, tokens: int, width: int, device: Device) -> int:
-    """Of a chunk of logits and the weights' gradient in fp32, or of all logits three times over."""
+    """Return the bytes of one chunk of logits and the weight gradient in fp32, or of all logits unchunked."""
     if config.kernels.loss_head == "torch":
-        # In the training dtype, their fp32 copy and its gradient.
+        # The logits in the training dtype, their fp32 copy and its gradient.
         return tokens * shape.vocab * (width + 8)
     chunk = min(CHUNK_BYTES[device], logit_bytes(width) * tokens * shape.vocab)
     return chunk + shape.vocab * shape.hidden * (4 + 2 * width)
 
 
 def checkpoint_bytes(config: TrainingConfig, shape: ModelShape) -> int:
-    """Bytes of one checkpoint: weights, fp32 master copy and both Adam moments."""
+    """Return the bytes of one checkpoint: weights, fp32 master copy and both Adam moments."""
     width = 4 if config.train.precision == "fp32" else 2
     master = 0 if config.train.precision == "fp32" and config.zero.stage == 0 else 4
     return shape.parameters * (width + master + 8)
 
 
 def disk_bytes(config: TrainingConfig, shape: ModelShape) -> int:
-    """Most that a run directory holds at once: kept checkpoints, the best, one being written, the export.
+    """Return the largest size of a run directory: kept checkpoints, the best, one being written, the export.
 
-    Where a run saves only at its end and when it is stopped, two are counted: that of a stop, and the last
-    one while it is written.
+    A run that saves only at its end and when it is stopped has two checkpoints: the one of the stop, and the
+    last one while it is written.
     """
     checkpoint = config.checkpoint
     if (checkpoint.every_steps, checkpoint.every_min, config.eval.every_steps) == (None, None, None):

@@ -1,4 +1,4 @@
-"""A model's shape from its config.json: enough to count parameters and activations. Pure."""
+"""The shape of a model, read from its config.json to count parameters and activations. Pure functions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from train.families import Family, ModelKind, family_of, model_kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """What memory and time depend on."""
+    """Sizes of a model that determine memory and time."""
 
     kind: ModelKind
     layers: int
@@ -19,24 +19,25 @@ class ModelShape:
     kv_heads: int
     vocab: int
     embedding_parameters: int
-    """Input embeddings: read, never multiplied."""
+    """Parameters of the input embeddings, which are looked up and not multiplied."""
     other_parameters: int
     tied_parameters: int
-    """Of the embeddings, those that are the output projection too, and so multiplied."""
+    """Embedding parameters that are also the output projection, and are therefore multiplied."""
     product_elements: int
-    """What the matrix products and the attention of one layer give for one token."""
+    """Number of elements per token in the results of one layer's matrix products and attention."""
 
     @property
     def parameters(self) -> int:
-        """All of them."""
+        """Number of parameters of the model."""
         return self.embedding_parameters + self.other_parameters
 
 
 def model_shape(config: Mapping[str, Any]) -> ModelShape | None:
-    """Count parameters from config.json: exactly (tested against the real modules), or not at all.
+    """Count the parameters of a model from its config.json.
 
     Returns:
-        None for a layout that this project cannot count, such as a mixture of experts.
+        The exact shape (tested against the real modules), or None for an unknown layout, such as a mixture of
+        experts.
     """
     kind, family = model_kind(config), family_of(config)
     if kind is None or family is None or not family.counted:
@@ -66,12 +67,12 @@ def model_shape(config: Mapping[str, Any]) -> ModelShape | None:
 
 
 def _is_tied(config: Mapping[str, Any], family: Family) -> bool:
-    """Whether the output projection is the embedding: by the config for gated models, always for GPT-2."""
+    """Return whether the output projection is the embedding: as configured if gated, always in GPT-2."""
     return bool(config.get("tie_word_embeddings")) if family.gated else True
 
 
 def _position_rows(config: Mapping[str, Any], family: Family) -> int:
-    """Rows of learned embeddings beside the vocabulary's: positions and kinds of segments."""
+    """Return the rows of learned embeddings for positions and segment types."""
     if family.positions != "learned":
         return 0
     return (family.size(config, "positions") or 0) + int(config.get("type_vocab_size") or 0)
@@ -82,7 +83,7 @@ def _head_size(config: Mapping[str, Any], shape: ModelShape) -> int:
 
 
 def _product_elements(config: Mapping[str, Any], family: Family, shape: ModelShape) -> int:
-    """Queries, keys, values, what attention makes of them, its projection; up and down the feed-forward."""
+    """Count the elements of queries, keys, values, attention output and projection, and feed-forward."""
     queries_keys_values = _head_size(config, shape) * (shape.heads + 2 * shape.kv_heads)
     attention = _head_size(config, shape) * shape.heads
     feed_forward = (2 if family.gated else 1) * shape.ffn + shape.hidden
@@ -90,7 +91,7 @@ def _product_elements(config: Mapping[str, Any], family: Family, shape: ModelSha
 
 
 def _gated(config: Mapping[str, Any], family: Family, shape: ModelShape) -> int:
-    """Parameters of Llama and its relatives: RMSNorm, grouped-query attention, gated feed-forward."""
+    """Count the parameters of Llama-like models: RMSNorm, grouped-query attention, gated feed-forward."""
     hidden, heads, kv_heads = shape.hidden, shape.heads, shape.kv_heads
     head = _head_size(config, shape)
     attention = hidden * head * (heads + 2 * kv_heads) + heads * head * hidden
@@ -104,7 +105,7 @@ def _gated(config: Mapping[str, Any], family: Family, shape: ModelShape) -> int:
 
 
 def _ungated(shape: ModelShape) -> int:
-    """Parameters of GPT-2 and BERT: LayerNorm, full attention, two-matrix feed-forward, biases everywhere."""
+    """Count the parameters of GPT-2 and BERT: LayerNorm, full attention, two-matrix feed-forward, biases."""
     hidden, ffn = shape.hidden, shape.ffn
     layer = 4 * hidden * hidden + 4 * hidden + 2 * hidden * ffn + hidden + ffn + 4 * hidden
     final = 2 * hidden + (hidden * hidden + hidden if shape.kind == "encoder" else 0)

@@ -1,1 +1,1 @@
-"""What planning observes of this machine, the data, the model and the folds."""
+"""Facts about this machine, the data, the model and the folds, gathered for planning."""

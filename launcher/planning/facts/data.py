@@ -1,4 +1,4 @@
-"""What is true of the data files that a config names: every row is read and checked against its format."""
+"""Facts about the data files of a config. Every row is read and checked against its format."""
 
 import json
 import os
@@ -15,11 +15,15 @@ _SHOWN_ROWS = 10
 
 
 def look_at_data(config: RunConfig) -> tuple[dict[DataRole, DataFile], list[str], list[Problem]]:
-    """Describe every file by role, the labels of the training rows, and what is wrong with any row."""
+    """Read all data files of a config.
+
+    Returns:
+        The files by role, the labels of the training rows, and the problems of files and rows.
+    """
     named: dict[DataRole, tuple[str, str | None]] = {
         "train": ("data.train", config.data.train),
         "validation": ("data.validation", config.data.validation),
-        # Left for the final model: a run with a fold assesses the rows that it holds out.
+        # The test file is for the final model: a run with a fold is evaluated on its held-out rows.
         "test": ("data.test", config.data.test if config.cv.fold is None else None),
         "general": ("eval.general", config.eval.general),
     }
@@ -32,7 +36,8 @@ def look_at_data(config: RunConfig) -> tuple[dict[DataRole, DataFile], list[str]
             continue
         path = Path(name)
         if reason := _unreadable(path):
-            problems.append(Problem(code="data.file", field=field, message=reason, fix=f"mend {field}"))
+            fix = f"set {field} to a readable file ({', '.join(SUFFIXES)})"
+            problems.append(Problem(code="data.file", field=field, message=reason, fix=fix))
             continue
         rows, bad, found_labels = _look_at_rows(path, config.data.format)
         problems += [
@@ -51,13 +56,13 @@ def look_at_data(config: RunConfig) -> tuple[dict[DataRole, DataFile], list[str]
                 Problem(
                     code="data.label",
                     field=field,
-                    message=f"{path} has labels that the training rows lack: {', '.join(unknown)}",
-                    fix="train on every class, or take these rows out",
+                    message=f"{path} has labels that are not in the training rows: {', '.join(unknown)}",
+                    fix=f"add training rows with these labels, or remove the rows from {path}",
                 )
             )
         if rows == 0 and not bad:
             problems.append(
-                Problem(code="data.file", field=field, message=f"{path} is empty", fix="add rows")
+                Problem(code="data.file", field=field, message=f"{path} is empty", fix=f"add rows to {path}")
             )
         files[role] = DataFile(path=str(path), sha256=file_sha256(path), rows=rows)
     return files, sorted(labels), problems
@@ -65,14 +70,14 @@ def look_at_data(config: RunConfig) -> tuple[dict[DataRole, DataFile], list[str]
 
 def _unreadable(path: Path) -> str | None:
     if not path.is_file():
-        return f"there is no file {path}"
+        return f"no such file: {path}"
     if path.suffix not in SUFFIXES:
-        return f"{path.name} is none of {', '.join(SUFFIXES)}"
-    return None if os.access(path, os.R_OK) else f"{path} cannot be read by you"
+        return f"unknown file type {path.suffix!r} of {path} (known: {', '.join(SUFFIXES)})"
+    return None if os.access(path, os.R_OK) else f"permission denied: {path}"
 
 
 def _look_at_rows(path: Path, format_name: str) -> tuple[int, list[str], set[str]]:
-    """Number of rows, what is wrong with them (`file:line: why`), and the labels they use."""
+    """Return the number of valid rows, the problems (`file:line: reason`), and the labels."""
     row_format = format_named(format_name)
     good, bad, total_bad, labels = 0, [], 0, set()
     for row in read_rows(path):
@@ -86,5 +91,5 @@ def _look_at_rows(path: Path, format_name: str) -> tuple[int, list[str], set[str
         if total_bad <= _SHOWN_ROWS:
             bad.append(f"{row.location}: {problem}")
     if total_bad > _SHOWN_ROWS:
-        bad.append(f"{path}: {total_bad - _SHOWN_ROWS} more rows like these")
+        bad.append(f"{path}: {total_bad - _SHOWN_ROWS} more invalid rows")
     return good, bad, labels

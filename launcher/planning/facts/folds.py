@@ -1,4 +1,4 @@
-"""How the training rows divide into the folds of a cross-validation: drawn here first, then by the ranks."""
+"""Assignment of the training rows to the folds of a cross-validation; ranks later compute the same one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +15,21 @@ from train.job import DataFile, FoldPlan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldFacts:
-    """The draw as the plan records it, and the data files with the rows that this run takes of each."""
+    """The folds as the plan records them, and the data files with the number of rows that this run uses."""
 
     plan: FoldPlan | None
     data: dict[DataRole, DataFile]
 
 
 def look_at_folds(config: RunConfig, data: Mapping[DataRole, DataFile]) -> tuple[FoldFacts, list[Problem]]:
-    """Draw the folds that a config asks for.
+    """Assign the training rows to the folds of a config.
 
     Args:
-        config: The run's.
-        data: Files by role; without `train` when that file or one of its rows is wrong.
+        config: The config of the run.
+        data: Files by role, without `train` if that file or one of its rows is invalid.
+
+    Returns:
+        The folds and files, and the problems that were found.
     """
     cv, none = config.cv, FoldFacts(plan=None, data=dict(data))
     if cv.folds is None or "train" not in data:

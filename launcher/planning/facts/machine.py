@@ -1,4 +1,4 @@
-"""What is true of this machine and of the files that a config names: read once, then planned with."""
+"""Facts about this machine and the files that a config names, gathered once before planning."""
 
 import os
 import shutil
@@ -31,49 +31,52 @@ _OPTIONAL_PACKAGES = {entry.package for entry in IMPLEMENTATIONS if entry.packag
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Inputs of the plan that do not stand in the config."""
+    """Inputs of the plan that are not in the config."""
 
     visible_gpus: int
     gpu_mem_gb: float | None
-    """Memory of the smallest GPU here; None without one, or where nvidia-smi does not tell."""
+    """Memory of the smallest GPU here; None without a GPU, or if nvidia-smi does not report it."""
     memory_gb: float
     packages: frozenset[str]
-    """Which of the distributions that only some kernels need are installed here."""
+    """Installed distributions among those that only some kernels need."""
     compiler_obstacle: str | None
-    """Why code for CPUs cannot be compiled here; None where it can."""
+    """Why code for CPUs cannot be compiled here; None if it can."""
     unbuildable: Mapping[str, str]
-    """By op of DeepSpeed's: what keeps it from being compiled here, where something does."""
+    """DeepSpeed ops that cannot be compiled here, each with the reason."""
     python: str
-    """The Python that submits, and that nodes run unless slurm.environment says otherwise."""
+    """Path of the Python interpreter that submits. Nodes use it too unless slurm.environment sets another."""
     earlier_starts: int
-    """How often a job of this run was started before."""
+    """Number of jobs of this run that were started before."""
     parent: Path
-    """Where the run directory is made: the runs directory, or that of a sweep."""
+    """Parent folder of the run directory: the runs directory, or a sweep directory."""
     runs_place: Path
-    """The nearest existing ancestor of the runs directory, or that itself."""
+    """The runs directory if it exists, else its nearest existing ancestor."""
     disk_free_gb: float
     model: ModelFiles | None
     data: dict[DataRole, DataFile]
     fold: FoldPlan | None
-    """None without a cross-validation, or when its folds cannot be drawn."""
+    """None without a cross-validation, or if its folds cannot be made."""
     labels: list[str]
     chat_template: str | None
-    """The text that model.chat_template names."""
+    """Content of the file that model.chat_template names."""
 
 
 class Observer:
-    """Looks at the machine, the models and every data row: at each once, however many configs name it."""
+    """Gathers facts about the machine, models and data; facts shared by several configs are gathered once."""
 
     def __init__(self) -> None:
-        """Nothing is looked at yet."""
+        """Start without any facts."""
         self._seen: dict[Any, Any] = {}
 
     def gather(self, config: RunConfig, parent: Path | None = None) -> tuple[Facts, list[Problem]]:
-        """What a plan of this config needs to know; what is wrong comes back as problems.
+        """Gather the facts that planning a config needs.
 
         Args:
-            config: What is asked for.
-            parent: Where the run directory will be made, if not in config.runs_dir.
+            config: The config to plan.
+            parent: Parent folder of the run directory, if it is not config.runs_dir.
+
+        Returns:
+            The facts, and the problems that were found.
         """
         model_key = config.model.model_dump_json()
         data_key = config.model_dump_json(include={"data": True, "eval": {"general"}})
@@ -134,7 +137,7 @@ def _chat_template(config: RunConfig) -> str | None:
 
 
 def count_gpus() -> int:
-    """GPUs that a process started here would see."""
+    """Return the number of GPUs visible to a process started here."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
@@ -148,7 +151,7 @@ def _gpu_memory_gb() -> float | None:
 
 
 def driver_version() -> str | None:
-    """Of the NVIDIA driver; None without one."""
+    """Return the version of the NVIDIA driver, or None without one."""
     lines = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
     return lines[0].strip() if lines else None
 

@@ -1,4 +1,4 @@
-"""What is true of the model that a config names, as far as its files tell without torch."""
+"""Facts about the model of a config, read from its files without torch."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,15 @@ from train.families import altered_logits, model_kind
 from train.model.sources import ModelFiles, resolve_source
 
 _KIND_OF_TASK = {"causal": "decoder", "classification": "encoder"}
+_TASK_OF_KIND = {kind: task for task, kind in _KIND_OF_TASK.items()}
 
 
 def look_at_model(config: RunConfig) -> tuple[ModelFiles | None, list[Problem]]:
-    """Find the model's files, and everything that keeps this run from training it."""
+    """Find the files of a model, and all problems that prevent training it.
+
+    Returns:
+        The files (None if they cannot be read), and the problems.
+    """
     try:
         files = resolve_source(config.model.source)
         problems = [
@@ -22,7 +27,8 @@ def look_at_model(config: RunConfig) -> tuple[ModelFiles | None, list[Problem]]:
             *_logits(config, files),
         ]
     except UserError as error:
-        return None, [_problem("model.source", str(error), "mend model.source")]
+        fix = "set model.source to a local folder or a downloaded Hugging Face model"
+        return None, [_problem("model.source", str(error), fix)]
     return files, problems
 
 
@@ -37,14 +43,14 @@ def _kind(config: RunConfig, files: ModelFiles) -> Iterator[Problem]:
     if kind is None:
         yield _problem(
             "model.kind",
-            f"{source} is a {name} model, neither a GPT-like decoder nor a BERT-like encoder",
-            "choose a decoder (task causal) or an encoder (task classification)",
+            f"unsupported model type {name!r} ({source}): neither a GPT-like decoder nor a BERT-like encoder",
+            "set model.source to a decoder (model.task=causal) or an encoder (model.task=classification)",
         )
     elif kind != needed:
         yield _problem(
             "model.task",
-            f"{source} is a {name} {kind}, and model.task={task} needs a {needed}",
-            "change model or model.task",
+            f"model.task={task} needs {needed} models, but {source} is of type {name} ({kind})",
+            f"set model.task={_TASK_OF_KIND[kind]}, or choose another model",
             field="model.task",
         )
 
@@ -53,8 +59,8 @@ def _weights(config: RunConfig, files: ModelFiles) -> Iterator[Problem]:
     if config.model.init == "pretrained" and not files.has_weights:
         yield _problem(
             "model.weights",
-            f"{files.directory} holds no weights (*.safetensors)",
-            "add them, or draw them from the seed with model.init=random",
+            f"no weights (*.safetensors) in {files.directory}",
+            "add the weights, or set model.init=random to initialise them from the seed",
         )
 
 
@@ -62,14 +68,14 @@ def _tokenizer(files: ModelFiles) -> Iterator[Problem]:
     if not files.has_tokenizer:
         yield _problem(
             "model.tokenizer",
-            f"{files.directory} holds no tokenizer",
-            "add its files, such as tokenizer.json",
+            f"no tokenizer in {files.directory}",
+            "add the tokenizer's files, such as tokenizer.json",
         )
     size, room = files.tokenizer_size, files.config.get("vocab_size")
     if size and room and size > room:
         yield _problem(
             "model.tokenizer",
-            f"the tokenizer has {size} tokens, the model's embeddings only {room}",
+            f"the tokenizer has {size} tokens, but the model has only {room} embeddings",
             "use the tokenizer that belongs to the model",
         )
 
@@ -79,6 +85,6 @@ def _logits(config: RunConfig, files: ModelFiles) -> Iterator[Problem]:
     if altered and config.model.task == "causal":
         yield _problem(
             "model.logits",
-            f"{config.model.source} changes its logits ({altered[0]}), which the loss head does not",
-            "choose a model without it",
+            f"{config.model.source} changes its logits ({altered[0]}); the loss head does not support this",
+            f"choose a model without {altered[0]}",
         )

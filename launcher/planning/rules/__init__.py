@@ -1,1 +1,1 @@
-"""Checks before the queue: each compares a config with facts and returns problems."""
+"""Rules that are checked before a job is submitted. Each compares a config with facts and yields problems."""

@@ -1,4 +1,4 @@
-"""Rules about the keys of a cross-validation."""
+"""Rules about cross-validation."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from train.config import CrossValidationConfig
 
 
 def folds_agree(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
-    """Check that no key is set that needs `cv.folds`, and that the fold is one of them."""
+    """Check that no key is set that needs `cv.folds`, and that `cv.fold` is less than `cv.folds`."""
     cv = config.cv
     if cv.folds is None:
         given, defaults = cv.model_dump(), CrossValidationConfig().model_dump()
@@ -18,12 +18,12 @@ def folds_agree(config: RunConfig, _facts: Facts) -> Iterator[Problem]:
                 code="cv.folds",
                 field=f"cv.{name}",
                 message=f"cv.{name}={given[name]!r} has no effect without cv.folds",
-                fix="set cv.folds, such as cv.folds=5, or leave it out",
+                fix=f"set cv.folds, such as cv.folds=5, or remove cv.{name}",
             )
     elif cv.fold is not None and cv.fold >= cv.folds:
         yield Problem(
             code="cv.fold",
             field="cv.fold",
-            message=f"cv.fold={cv.fold}, and the folds of cv.folds={cv.folds} are 0 to {cv.folds - 1}",
-            fix=f"set cv.fold={cv.folds - 1} or less, or null to train on all rows",
+            message=f"invalid cv.fold={cv.fold}: with cv.folds={cv.folds}, folds are 0 to {cv.folds - 1}",
+            fix=f"set cv.fold={cv.folds - 1} or less, or cv.fold=null to train on all rows",
         )

@@ -67,19 +67,19 @@ def test_whole_numbers_reach_both_ends():
 @pytest.mark.parametrize(
     ("axes", "given", "message"),
     [
-        ([], {}, "nothing is varied"),
-        ([RANGE], {}, "no end of values"),
-        ([LR], {"sampler": "random"}, "needs a number"),
-        ([LR], {"n": 3}, "takes every combination"),
-        ([LR], {"seed": 3}, "takes every combination"),
-        ([LR], {"refit": True}, "no folds to refit"),
+        ([], {}, "no key has several values"),
+        ([RANGE], {}, "a grid needs a list of values"),
+        ([LR], {"sampler": "random"}, "needs sweep.n"),
+        ([LR], {"n": 3}, "runs every combination"),
+        ([LR], {"seed": 3}, "runs every combination"),
+        ([LR], {"refit": True}, "needs cv.folds"),
         ([LR, SEED], {"zip": [["optim.lr", "seed"]]}, "seed repeats settings"),
         ([LR, Axis("zero.stage", False, (1, 2, 3))], {"zip": [["optim.lr", "zero.stage"]]}, "has 2"),
         ([LR], {"exclude": [{"optim.lt": 1}]}, "unknown axis 'optim.lt'"),
         (
             [Axis("optim.lr", False, interval=Interval(1.0, 0.1, log=False, integer=False))],
             {"sampler": "sobol", "n": 2},
-            "goes from 1 to 0.1",
+            "1 to 0.1",
         ),
     ],
 )

@@ -89,8 +89,8 @@ def test_all_problems_come_at_once():
 
 def test_sweep_syntax_is_refused_by_name():
     [problem] = problems_of("experiment=smoke", "seed=1,2")
-    assert problem.message == "'seed=1,2' has several values"
-    assert "use -m" in problem.fix
+    assert problem.message == "several values for a single run: 'seed=1,2'"
+    assert "add -m" in problem.fix
 
 
 def test_settings_of_a_sweep_are_refused_for_a_single_run():

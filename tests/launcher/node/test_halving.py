@@ -56,7 +56,7 @@ def test_seeds_are_meaned_and_go_on_together():
 def test_a_trial_that_never_got_there_does_not_go_on():
     decision = decide([standing("a", 1, None), standing("b", 2, 4.0)], 10, 0.9)
     assert decision.kept == ["b"]
-    assert decision.dropped == {"a": "no trial of its setting got to step 10"}
+    assert decision.dropped == {"a": "no trial of this setting reached step 10 with a finite loss"}
 
 
 def test_places_are_enough_for_what_is_kept():

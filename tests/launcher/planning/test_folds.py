@@ -73,7 +73,7 @@ def test_the_test_set_is_left_for_the_final_model(tmp_path: Path):
         ("cv.fold=0", "cv.fold", "cv.fold=0 has no effect without cv.folds"),
         ("cv.group=topic", "cv.group", "cv.group='topic' has no effect without cv.folds"),
         ("cv.seed=1", "cv.seed", "cv.seed=1 has no effect without cv.folds"),
-        ("cv.folds=3 cv.fold=3", "cv.fold", "cv.fold=3, and the folds of cv.folds=3 are 0 to 2"),
+        ("cv.folds=3 cv.fold=3", "cv.fold", "invalid cv.fold=3: with cv.folds=3, folds are 0 to 2"),
         (
             "cv.folds=9 cv.group=topic",
             "cv.folds",
@@ -82,7 +82,7 @@ def test_the_test_set_is_left_for_the_final_model(tmp_path: Path):
         (
             "cv.folds=2 data.test=null eval.num_samples=1",
             "eval.num_samples",
-            "eval.num_samples needs data.test or a held-out fold, in the format messages",
+            "eval.num_samples=1 needs data.test or a held-out fold, and data.format=messages",
         ),
     ],
 )
@@ -125,7 +125,7 @@ def test_folds_that_come_out_otherwise_are_refused_on_resume():
     assert draw_changes(before, before, []) == []
     changes = draw_changes(before, now, [])
     [problem] = refusals(changes, [])
-    assert problem.message.startswith("cv was 'aaaaaaaaaaaa' and would become 'bbbbbbbbbbbb'")
+    assert problem.message.startswith("cannot change cv from 'aaaaaaaaaaaa' to 'bbbbbbbbbbbb'")
     assert refusals(changes, ["cv"]) == []
     said = replace(changes[0], key="cv.seed")
     assert draw_changes(before, now, [said]) == [], "a key that differs says it already"

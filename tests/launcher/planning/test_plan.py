@@ -157,16 +157,16 @@ def test_many_bad_rows_are_counted(write_rows: Callable[..., Path]):
     path = write_rows("rows.jsonl", [{"no": 1}] * 50)
     found = [p.message for p in problems_of(f"data.train={path}")]
     assert len(found) == 11
-    assert found[-1] == f"{path}: 40 more rows like these"
+    assert found[-1] == f"{path}: 40 more invalid rows"
 
 
 def test_missing_file_and_unknown_kind_of_file(tmp_path: Path):
     [problem] = problems_of(f"data.train={tmp_path}/none.jsonl")
-    assert problem.message == f"there is no file {tmp_path}/none.jsonl"
+    assert problem.message == f"no such file: {tmp_path}/none.jsonl"
     loader = tmp_path / "loader.py"
     loader.write_text("raise SystemExit('ran')")
     [problem] = problems_of(f"data.train={loader}")
-    assert problem.message == "loader.py is none of .jsonl, .json, .csv, .parquet"
+    assert problem.message == f"unknown file type '.py' of {loader} (known: .jsonl, .json, .csv, .parquet)"
 
 
 def test_labels_unknown_to_training(write_rows: Callable[..., Path]):
@@ -179,7 +179,7 @@ def test_labels_unknown_to_training(write_rows: Callable[..., Path]):
 def test_tokenizer_larger_than_the_embeddings(tmp_path: Path):
     model = tiny_model(tmp_path / "model", vocab_size=1000)
     [problem] = problems_of(f"model.source=path:{model}")
-    assert problem.message == "the tokenizer has 1024 tokens, the model's embeddings only 1000"
+    assert problem.message == "the tokenizer has 1024 tokens, but the model has only 1000 embeddings"
 
 
 def test_a_model_that_is_neither(tmp_path: Path):
@@ -190,15 +190,18 @@ def test_a_model_that_is_neither(tmp_path: Path):
         is_encoder_decoder=True,
     )
     [problem] = problems_of(f"model.source=path:{model}")
-    assert (
-        problem.message == f"path:{model} is a t5 model, neither a GPT-like decoder nor a BERT-like encoder"
+    assert problem.message == (
+        f"unsupported model type 't5' (path:{model}): neither a GPT-like decoder nor a BERT-like encoder"
     )
 
 
 def test_an_encoder_for_a_causal_task(tmp_path: Path):
     model = tiny_model(tmp_path / "bert", architectures=["BertModel"], model_type="bert")
     [problem] = problems_of(f"model.source=path:{model}")
-    assert problem.message == f"path:{model} is a bert encoder, and model.task=causal needs a decoder"
+    assert (
+        problem.message
+        == f"model.task=causal needs decoder models, but path:{model} is of type bert (encoder)"
+    )
 
 
 def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -264,7 +267,7 @@ def test_a_model_that_may_mix_packed_documents_is_not_packed(tmp_path: Path):
     assert not problems_of(f"model.source=path:{model}")
     [problem] = problems_of(f"model.source=path:{model}", "data.packing=true")
     assert problem.code == "data.packing"
-    assert "is a bloom model" in problem.message
+    assert "does not support model type 'bloom'" in problem.message
     assert "llama" in problem.message
 
 

@@ -89,7 +89,7 @@ def test_one_unreadable_run_hides_no_other(runs: Path):
     (runs / "foreign").mkdir()
     (runs / "foreign" / "plan.json").write_text("{}")
     states = {status.run: status.why for status in map(read_status, all_runs(runs))}
-    assert states["foreign"].startswith("its files cannot be read: RecordError")
+    assert states["foreign"].startswith("cannot read the run directory: RecordError")
     assert "never started" in states["good-1"]
 
 
@@ -107,7 +107,7 @@ def test_runs_are_found_by_the_start_of_their_name(runs: Path):
     make_run(runs, "beta-1")
     assert find_run("beta").root.name == "beta-1"
     assert find_run(str(runs / "alpha-2")).root.name == "alpha-2"
-    with pytest.raises(Refused, match="matches several"):
+    with pytest.raises(Refused, match="matches more than one run"):
         find_run("alpha")
     with pytest.raises(Refused, match="unknown run 'gamma'"):
         find_run("gamma")

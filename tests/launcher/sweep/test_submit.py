@@ -114,7 +114,7 @@ def test_trials_that_would_be_the_same_run_are_refused(shardline: Shardline, slu
     assert done.returncode == 2
     [problem] = json.loads(done.stdout)["problems"]
     assert problem["code"] == "sweep.same"
-    assert "slurm.time_min changes nothing" in problem["message"]
+    assert "slurm.time_min does not affect the training" in problem["message"]
 
 
 def test_resources_that_differ_go_into_arrays_of_their_own(shardline: Shardline, slurm: FakeSlurm):
@@ -129,7 +129,7 @@ def test_halving_over_several_arrays_is_refused(shardline: Shardline, slurm: Fak
     done = shardline("submit", *SWEEP, *rungs, "--json", PATH=slurm.path)
     assert done.returncode == 2
     [problem] = json.loads(done.stdout)["problems"]
-    assert "4 trials do not fit into one array of at most 3" in problem["message"]
+    assert "4 trials do not fit into one job array (limit of the site: 3)" in problem["message"]
     assert not slurm.jobs
 
 

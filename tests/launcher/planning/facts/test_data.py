@@ -50,8 +50,8 @@ def test_every_named_file_is_counted_and_hashed_by_role(smoke: RunConfig, write_
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        (None, None, "there is no file"),
-        ("rows.txt", "x", "rows.txt is none of .jsonl, .json, .csv, .parquet"),
+        (None, None, "no such file: "),
+        ("rows.txt", "x", "unknown file type '.txt'"),
         ("rows.jsonl", "", "is empty"),
     ],
 )
@@ -72,7 +72,7 @@ def test_ten_bad_rows_are_named_and_the_others_counted(smoke: RunConfig, write_r
     assert files["train"].rows == 1
     assert [problem.code for problem in problems] == ["data.row"] * 11
     assert problems[0].message.startswith(f"{path}:2: the field 'messages' is missing")
-    assert problems[-1].message == f"{path}: 2 more rows like these"
+    assert problems[-1].message == f"{path}: 2 more invalid rows"
     assert '{"messages": [{"role": "user"' in problems[0].fix
 
 

@@ -28,12 +28,12 @@ def opening(config: RunConfig, folder: Path, **model: object) -> RunConfig:
 @pytest.mark.parametrize(
     ("changes", "model", "code", "part"),
     [
-        ({}, {"task": "classification"}, "model.task", "is a llama decoder"),
-        ({"architectures": None, "model_type": "vit"}, {}, "model.kind", "is a vit model"),
-        ({"architectures": None, "model_type": "bert"}, {}, "model.task", "is a bert encoder"),
+        ({}, {"task": "classification"}, "model.task", "is of type llama (decoder)"),
+        ({"architectures": None, "model_type": "vit"}, {}, "model.kind", "unsupported model type 'vit'"),
+        ({"architectures": None, "model_type": "bert"}, {}, "model.task", "is of type bert (encoder)"),
         ({"is_encoder_decoder": True}, {}, "model.kind", "neither a GPT-like decoder nor a BERT-like"),
-        ({}, {"init": "pretrained"}, "model.weights", "holds no weights"),
-        ({"vocab_size": 10}, {}, "model.tokenizer", "embeddings only 10"),
+        ({}, {"init": "pretrained"}, "model.weights", "no weights (*.safetensors) in"),
+        ({"vocab_size": 10}, {}, "model.tokenizer", "only 10 embeddings"),
         ({"logit_scale": 0.5}, {}, "model.logits", "changes its logits (logit_scale)"),
         ({"final_logit_softcapping": 30.0}, {}, "model.logits", "final_logit_softcapping"),
         ({"logits_scaling": 1.0}, {}, None, None),
