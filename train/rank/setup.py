@@ -49,17 +49,7 @@ from train.rundir import RunDir
 
 
 def run_rank(run_dir: RunDir, attempt: int, stop: StopRequest, heart: Heartbeat) -> Outcome:
-    """Run one attempt on one rank, from setup to the end of training.
-
-    Args:
-        run_dir: The run directory.
-        attempt: The attempt number.
-        stop: Request to stop, set by a signal.
-        heart: Heartbeat of this rank.
-
-    Returns:
-        Whether the run was completed or stopped.
-    """
+    """Run one attempt on one rank; a signal sets `stop`. Return whether the run was completed or stopped."""
     job = load_job(run_dir.root)
     env = DistEnv.from_environ(job.plan.device)
     _set_up_process(job, env)
