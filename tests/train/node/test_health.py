@@ -61,9 +61,14 @@ def test_disks_give_back_what_was_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_each_disk_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
-    places = {"a": tmp_path / "none", "b": tmp_path, "c": tmp_path / "file"}
+    (tmp_path / "well").mkdir()
+    places = {"a": tmp_path / "none", "b": tmp_path / "well", "c": tmp_path / "file"}
     found = faults(places)
-    assert [fault.partition(" ")[0] for fault in found] == ["a", "c"]
+    assert [name for name, place in places.items() if any(str(place) in fault for fault in found)] == [
+        "a",
+        "c",
+    ]
+    assert len(found) == 2
 
 
 def test_a_disk_that_became_read_only_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
