@@ -160,7 +160,7 @@ def require_finished(run: RunDir) -> Finished:
     """Return the result of a run that must be complete.
 
     Raises:
-        RecordError: result.json does not exist, or is the result of a failed run.
+        RecordError: There is no result.json, or it is the result of a failed run.
     """
     result = finished_result(run)
     if result is None:
