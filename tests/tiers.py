@@ -4,6 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 _ROOT = Path(__file__).resolve().parent
 SLOWEST_FIRST = (
@@ -28,17 +29,17 @@ def tier_of(path: Path) -> str:
     return folder if folder in ("cluster", "multiprocess", "gpu") else "unit"
 
 
-def share_out(items: list[pytest.Item]) -> None:
-    """Order tests by how long they take, and keep those together that share fixtures.
-
-    A file's tests stay on one worker (`--dist loadgroup`); those of the cluster do so together, since it is
-    brought up once.
-    """
-    for item in items:
-        tier = tier_of(item.path)
-        group = tier if tier == "cluster" else str(item.path.relative_to(_ROOT))
-        item.add_marker(pytest.mark.xdist_group(group))
+def slowest_first(items: list[pytest.Item]) -> None:
+    """Sort tests by how long the tests of their file or folder take."""
     items.sort(key=lambda item: _rank(item.path.relative_to(_ROOT)))
+
+
+class TierScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Runs the tests of a file on one worker, and all tests of the cluster on one, which starts it once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "cluster" if tier_of(_ROOT.parent / path) == "cluster" else path
 
 
 def _rank(path: Path) -> int:
