@@ -116,6 +116,8 @@ def _start_server() -> None:
 
 def _enter(environ: dict[str, str], function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     die_with_parent()
+    # Python's fork server leaves its own method as the default, whose semaphores stay when a rank exits hard.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ.clear()
     os.environ.update(environ)
     function(*arguments)

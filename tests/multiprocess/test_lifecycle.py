@@ -65,7 +65,7 @@ def test_a_running_run_is_not_started_twice(running, module_runs: Path):
     for arguments in (("submit", *RUNNING, f"runs_dir={module_runs}"), ("resume", str(run.dir.root))):
         again = command(*arguments)
         assert again.returncode == 3
-        assert "is running already" in again.stderr
+        assert "is already running" in again.stderr
 
 
 def test_the_frozen_code_is_what_runs(running):

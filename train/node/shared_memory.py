@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-_NAMES = ("nccl-*", "torch_*", "gloo_*", "sem.mp-*", "psm_*")
+_NAMES = ("nccl-*", "torch_*", "gloo_*", "sem.mp-*", "sem.loky-*", "psm_*")
 _YOUNG_S = 60.0
 """Minimum age of files to remove: a process may not have opened a younger file yet."""
 
