@@ -34,4 +34,4 @@ def test_a_rehearsal_gives_a_verdict_per_item(runs):
     assert "was changed after the commit" in " ".join(verified.stdout.split())
     refused = command("export", str(broken), "--step", "3")
     assert refused.returncode == 2
-    assert "there is no checkpoint 3" in refused.stderr
+    assert "no checkpoint of step 3" in refused.stderr

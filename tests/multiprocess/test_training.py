@@ -119,7 +119,7 @@ def test_a_run_that_diverges_says_so(runs: Path):
     run = start(*SMALL, "optim.lr=1e30", "optim.clip_norm=0", "zero=stage0")
     failure = run.failed()
     assert "the run diverged at step" in failure.message
-    assert "no checkpoint was made before; lower optim.lr" in failure.message
+    assert "there is no earlier checkpoint; lower optim.lr" in failure.message
 
 
 @pytest.mark.parametrize(
