@@ -62,7 +62,7 @@ def test_every_verb(kind: str, request: pytest.FixtureRequest, settings: tuple[s
     assert "complete" in command("checkpoints", name).stdout
     assert not opened_to(0o077, run.dir.root)
     held = submit(*HELD, "name=held")
-    assert "you hold it" in command("status", str(held.dir.root)).stdout
+    assert "held by you" in command("status", str(held.dir.root)).stdout
     assert command("cancel", str(held.dir.root)).returncode == 0
     assert held.status.state == "CANCELLED"
     assert "was not running" in command("cancel", str(held.dir.root)).stdout
