@@ -262,13 +262,13 @@ def test_what_is_edited_while_the_job_waits_changes_nothing(tmp_path: Path):
     for name in ("launcher", "train", "slurm", "conf", "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     run = submit(*HELD, "name=frozen", PYTHONPATH=str(copy))
-    frozen = (run.dir.code / "train" / "loop.py").read_text()
-    (copy / "train" / "loop.py").write_text("raise SystemExit('edited')\n")
-    (copy / "launcher" / "node.py").write_text("raise SystemExit('edited')\n")
+    frozen = (run.dir.code / "train" / "rank" / "loop.py").read_text()
+    (copy / "train" / "rank" / "loop.py").write_text("raise SystemExit('edited')\n")
+    (copy / "launcher" / "node" / "entry.py").write_text("raise SystemExit('edited')\n")
     (copy / "conf" / "experiment" / "smoke.yaml").write_text("# @package _global_\nname: edited\n")
     slurm("scontrol", "release", run.job_id)
     run.completed()
-    assert (run.dir.code / "train" / "loop.py").read_text() == frozen
+    assert (run.dir.code / "train" / "rank" / "loop.py").read_text() == frozen
     assert run.result["step"] == 3
 
 
