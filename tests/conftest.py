@@ -65,7 +65,7 @@ def shardline(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
             env={**os.environ, **environ},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
 

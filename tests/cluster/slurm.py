@@ -15,7 +15,7 @@ from tests.multiprocess.runs import Run, command, traced_settings
 from train.rundir import RunDir
 
 STEPS = 120
-PATIENCE_S = 180
+PATIENCE_S = 400
 
 
 def settings_for(folder: Path) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from train.node.heartbeat import HEARTBEAT_VARIABLE as HEARTBEATS
 from train.rank_environment import RankStart
 from train.rundir import RunDir
 
-_WITHIN_S = 240.0
+_WITHIN_S = 900.0
 
 
 class DrivenRun(Run):

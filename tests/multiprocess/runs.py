@@ -21,7 +21,7 @@ from tests.conftest import conversation
 from train.metrics import latest_by_step, read_metrics, read_trace
 from train.rundir import RunDir, read_lines
 
-_PATIENCE_S = 120
+_PATIENCE_S = 300
 
 
 COMMAND = (sys.executable, "-P", "-m", "launcher")
@@ -34,7 +34,7 @@ def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
         check=False,
     )
 

@@ -45,7 +45,7 @@ def running(module_runs: Path) -> Iterator[tuple[Run, list[dict[str, object]], l
     """A long run, what two submits at once said of it, and their exit codes. The last test of it ends it."""
     words = [*COMMAND, "submit", *RUNNING, f"runs_dir={module_runs}", "--json"]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    answers = [json.loads(process.communicate(timeout=300)[0]) for process in both]
     [folder] = [path for path in module_runs.iterdir() if path.name.startswith("running-")]
     run = Run(RunDir(folder))
     run.wait_for_step(1)
@@ -85,7 +85,7 @@ def test_cancel_leaves_no_process(running):
     run = running[0]
     family = [run.agent(), *run.ranks()]
     assert command("cancel", str(run.dir.root)).returncode == 0
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(family, timeout=60)
     assert not [process for process in family if process.is_running()]
     assert run.status.state == "CANCELLED"
     assert "was not running" in command("cancel", str(run.dir.root)).stdout
@@ -99,7 +99,7 @@ def test_submit_returns_at_once_and_the_run_outlives_its_shell(runs: Path):
         start_new_session=True,
         text=True,
     )
-    answer, _ = shell.communicate(timeout=30)
+    answer, _ = shell.communicate(timeout=120)
     # What a closed terminal does to everything that still belongs to it.
     for process in psutil.process_iter():
         if os.getsid(process.pid) == shell.pid:

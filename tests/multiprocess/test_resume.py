@@ -79,7 +79,7 @@ def torn(settings: tuple[str, ...], module_runs: Path) -> Run:
     ranks = run.ranks()
     run.agent().kill()
     for rank in ranks:
-        rank.wait(timeout=10)
+        rank.wait(timeout=60)
     status = run.wait_for("FAILED") if run.status.state != "FAILED" else run.status
     assert "run: shardline resume" in status.why
     newest = run.dir.checkpoints / (run.dir.checkpoints / "latest").read_text().strip()
