@@ -24,10 +24,7 @@ from typing import Any
 import psutil
 
 from benchmarks.harness import Ratio, as_json, at_least, run_as_command, spread
-from launcher.compose.run import compose_run
-from launcher.errors import Refused
-from launcher.lifecycle.submit import create_run
-from launcher.planning.preflight import examine
+from benchmarks.runs import freeze_run
 from train.rundir import RunDir, read_lines
 
 TITLE = "Starting ranks"
@@ -139,7 +136,7 @@ def plan_run(runs: Path, ranks: int, method: str) -> RunDir:
     Raises:
         Refused: The plan has problems.
     """
-    composed = compose_run(
+    return freeze_run(
         [
             "experiment=smoke",
             f"name={method}",
@@ -157,12 +154,6 @@ def plan_run(runs: Path, ranks: int, method: str) -> RunDir:
             "tracking.wandb=disabled",
         ]
     )
-    plan, problems = examine(composed)
-    if problems or plan is None:
-        raise Refused(problems)
-    run = RunDir(runs / plan.run)
-    create_run(run, composed, plan)
-    return run
 
 
 def start_agent(run: RunDir, *before: str) -> subprocess.Popen[bytes]:

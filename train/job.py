@@ -50,6 +50,8 @@ class TrainPlan(BaseModel):
     device: Literal["cpu", "cuda"]
     nodes: int
     ranks_per_node: int
+    start_method: Literal["fork", "spawn"] = "spawn"
+    """How ranks are started; older plans, which do not have it, spawned them."""
     batch: BatchPlan
     data: dict[DataRole, DataFile]
     """Data files by role: train, held_out (the other rows of the same file), validation, test, general."""
@@ -85,14 +87,6 @@ class TrainJob:
     config: TrainingConfig
     plan: TrainPlan
     deepspeed: dict[str, Any]
-
-    @property
-    def start_method(self) -> Literal["fork", "spawn"]:
-        """How ranks are started, with `auto` decided by the device."""
-        asked = self.config.train.start_method
-        if asked != "auto":
-            return asked
-        return "spawn" if self.plan.device == "cuda" else "fork"
 
 
 def read_training_plan(run_dir: RunDir) -> TrainPlan:

@@ -8,10 +8,7 @@ from pathlib import Path
 
 from benchmarks.arms.task import Task, Trace
 from benchmarks.ranks import run_ranks
-from launcher.compose.run import compose_run
-from launcher.errors import Refused
-from launcher.lifecycle.submit import create_run
-from launcher.planning.preflight import examine
+from benchmarks.runs import freeze_run
 from train.journal.events import Validated
 from train.journal.reading import newest, read_journal
 from train.metrics import latest_by_step, read_metrics
@@ -36,7 +33,7 @@ def plan_run(task: Task, *extra: str) -> RunDir:
     """
     runs = Path(tempfile.mkdtemp(dir=task.folder, prefix="runs-"))
     os.environ["SHARDLINE_RUNS"] = str(runs)
-    composed = compose_run(
+    return freeze_run(
         [
             "experiment=smoke",
             f"model.source=path:{task.model}",
@@ -66,12 +63,6 @@ def plan_run(task: Task, *extra: str) -> RunDir:
             *extra,
         ]
     )
-    plan, problems = examine(composed)
-    if problems or plan is None:
-        raise Refused(problems)
-    run = RunDir(runs / plan.run)
-    create_run(run, composed, plan)
-    return run
 
 
 def start_ranks(run: RunDir, ranks: int, *, attempt: int) -> None:

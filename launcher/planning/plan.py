@@ -90,6 +90,14 @@ def place(config: RunConfig, facts: Facts) -> Placement:
     )
 
 
+def start_method(config: RunConfig, placement: Placement) -> Literal["fork", "spawn"]:
+    """Resolve `auto`: CPU ranks are forked, GPU ranks are new processes."""
+    asked = config.train.start_method
+    if asked != "auto":
+        return asked
+    return "spawn" if placement.device == "cuda" else "fork"
+
+
 def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
     """Make all decisions of a run.
 
@@ -109,6 +117,7 @@ def make_plan(config: RunConfig, facts: Facts) -> RunPlan:
         device=placement.device,
         nodes=placement.nodes,
         ranks_per_node=placement.ranks_per_node,
+        start_method=start_method(config, placement),
         batch=batch,
         data=facts.data,
         fold=facts.fold,

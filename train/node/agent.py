@@ -107,7 +107,7 @@ class _Agent:
 
     def _new_starter(self) -> Starter:
         starter = Starter(
-            self._job.start_method,
+            self._job.plan.start_method,
             _RANK_MODULE,
             [str(self._job.run_dir.root)],
             node_environment(self._job.plan, os.environ),

@@ -277,7 +277,7 @@ def _start_tracking(job: TrainJob, total_steps: int, start: RankStart, env: Dist
             world_size=env.world_size,
             total_steps=total_steps,
             restart=start.restart,
-            start_method=job.start_method,
+            start_method=job.plan.start_method,
         )
     )
     return Tracker(job, start.attempt)

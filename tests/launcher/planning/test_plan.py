@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from launcher.compose.run import compose_run
 from launcher.errors import Problem, Refused
-from launcher.planning.plan import RunPlan
+from launcher.planning.plan import Placement, RunPlan, start_method
 from launcher.planning.preflight import examine, exit_code_for
 from tests.conftest import conversation
 
@@ -358,3 +359,17 @@ def test_a_gpu_plan_for_another_machine_is_shown_in_full(monkeypatch: pytest.Mon
     assert plan.deepspeed["zero_optimization"]["overlap_comm"] is True
     alone = plan_of("hardware=h100x8", "hardware.gpus_per_node=1", "train.micro_batch_size=1")
     assert alone.deepspeed["zero_optimization"]["overlap_comm"] is False
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "method"),
+    [
+        ("auto", "cpu", "fork"),
+        ("auto", "cuda", "spawn"),
+        ("fork", "cuda", "fork"),
+        ("spawn", "cpu", "spawn"),
+    ],
+)
+def test_the_plan_records_how_ranks_are_started(asked: str, device: Literal["cpu", "cuda"], method: str):
+    config = compose_run(["experiment=smoke", f"train.start_method={asked}"]).config
+    assert start_method(config, Placement(device=device, nodes=1, ranks_per_node=1)) == method

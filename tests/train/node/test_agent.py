@@ -78,6 +78,7 @@ class Job:
         self.logs.mkdir(parents=True)
         self.nodes = nodes
         self.plan = SimpleNamespace(
+            start_method="fork",
             device="cpu",
             nodes=nodes,
             ranks_per_node=2,
@@ -89,7 +90,7 @@ class Job:
         self.watches = [SimpleNamespace(tell=None, reason=None) for _ in range(nodes)]
         self._patch = monkeypatch
         config = SimpleNamespace(train=SimpleNamespace(hang_timeout_s=60.0))
-        job = SimpleNamespace(run_dir=self.run_dir, plan=self.plan, config=config, start_method="fork")
+        job = SimpleNamespace(run_dir=self.run_dir, plan=self.plan, config=config)
         monkeypatch.setattr(agent, "load_job", lambda _: job)
         monkeypatch.setattr(agent, "Starter", self._starter)
         monkeypatch.setattr(agent, "Watchdog", FakeWatchdog)
