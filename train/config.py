@@ -104,9 +104,7 @@ class DataConfig(Section):
     test: FilePath | None = None
     """Rows for the final assessment, which compares the base model with the tuned model."""
     format: FormatName
-    """The format of a row. `messages`: chat turns, of which the assistant's turns are trained.
-    `prompt_completion`: the completion is trained. `text`: all tokens are trained. `labelled`: `text` and
-    `label`, for classification."""
+    """The format of a row: its fields, and what is trained. docs/data.md describes each format."""
     max_length: Annotated[int, Field(ge=8)] = 1024
     """Maximum number of tokens per document and per sequence."""
     overlong: Overlong = "truncate"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from docs.generate import config, problems, records
+from docs.generate import config, formats, problems, records
 
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config.page,
@@ -10,6 +10,7 @@ PAGES: dict[str, Callable[[], str]] = {
 """Whole files in docs/, by name."""
 
 SECTIONS: dict[str, Callable[[], str]] = {
+    "formats": formats.section,
     "problems": problems.section,
     "events": records.events,
     "sweep_events": records.sweep_events,

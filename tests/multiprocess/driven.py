@@ -9,7 +9,6 @@ import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from unittest import mock
 
 import psutil
@@ -19,7 +18,7 @@ from launcher.node.entry import claim_attempt
 from launcher.records.jobs import record_intent, record_job
 from launcher.status.runs import RunStatus
 from slurm.environment import TaskPlace
-from tests.multiprocess.forked import be_rank, fork, free_port, rank_environ, wait_for_all
+from tests.multiprocess.forked import Forked, be_rank, free_port, rank_environ
 from tests.multiprocess.runs import Run, call
 from train.failures import Failure, first_cause, read_failures
 from train.faults import FAULT_VARIABLE as FAULTS
@@ -40,16 +39,18 @@ class DrivenRun(Run):
         super().__init__(run_dir)
         self.attempt = 0
         self.restart = 0
-        self._ranks: list[BaseProcess] = []
+        self._ranks: Forked | None = None
 
     def ranks(self) -> list[psutil.Process]:
         """The rank processes, which may have ended."""
-        return [psutil.Process(rank.pid) for rank in self._ranks]
+        assert self._ranks, "no ranks were started"
+        return self._ranks.processes()
 
     def ended(self) -> list[int]:
         """Wait for all ranks; their exit codes, negative for a signal."""
+        assert self._ranks, "no ranks were started"
         try:
-            return wait_for_all(self._ranks, _WITHIN_S)
+            return self._ranks.codes(_WITHIN_S)
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.logs()[-3000:]}") from error
 
@@ -116,7 +117,7 @@ class DrivenRun(Run):
         if until is not None:
             faults = f"{faults};term@forward:step={until}:attempt={self.attempt}"
         self._start({**environ, FAULTS: faults} if faults else environ)
-        return str(self._ranks[0].pid)
+        return str(self.ranks()[0].pid)
 
     def _start(self, environ: Mapping[str, str]) -> None:
         world_size, port = load_job(self.dir.root).plan.ranks_per_node, free_port()
@@ -127,14 +128,13 @@ class DrivenRun(Run):
             **RankStart(attempt=self.attempt, restart=self.restart).as_environ(),
             "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
         }
-        self._ranks = [
-            fork(
-                be_rank,
-                self.dir,
-                environ={**rank_environ(rank, world_size, port), **environ, **of_this_start},
-            )
-            for rank in range(world_size)
-        ]
+        logs, ranks = self.dir.attempt_logs(self.attempt), range(world_size)
+        self._ranks = Forked(
+            be_rank,
+            [(self.dir,) for _ in ranks],
+            [{**rank_environ(rank, world_size, port), **environ, **of_this_start} for rank in ranks],
+            [logs / f"rank_{rank}.log" for rank in ranks],
+        )
 
 
 def start(

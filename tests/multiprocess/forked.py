@@ -1,26 +1,30 @@
-"""Processes forked from one that has imported torch, transformers and DeepSpeed.
+"""Processes forked from one that has imported torch, transformers and DeepSpeed: the product's fork server.
 
-Each pytest process has one such server, Python's own `forkserver`: it has a single thread and never computes,
-so a fork inherits neither locks nor pools of threads. A rank then starts in milliseconds instead of seconds.
+Each pytest process has one such server, so that a rank starts in milliseconds instead of seconds. The server
+runs this module (`preload` and `main`), as it runs `train.worker` for a node agent.
 """
 
-import multiprocessing
+import atexit
+import base64
 import os
+import pickle
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import connection, forkserver
-from multiprocessing.process import BaseProcess
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from train.node.forkserver import ONE_THREAD, redirect_output
-from train.node.signals import die_with_parent
-from train.rank_environment import RankStart
+import psutil
+
+from train.node.starter import Starter
+from train.node.supervise import GRACE_S
 from train.rundir import RunDir
 
 _ROOT = Path(__file__).resolve().parents[2]
-_AT_IMPORT = ONE_THREAD | {
+_AT_IMPORT = {
     "CUDA_VISIBLE_DEVICES": "",
     "DS_ACCELERATOR": "cpu",
     "HF_DATASETS_OFFLINE": "1",
@@ -29,29 +33,64 @@ _AT_IMPORT = ONE_THREAD | {
     "PYTHONPATH": str(_ROOT),
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Read by libraries while they are imported."""
-_GRACE_S = 20.0
+"""Variables that libraries read while they are imported."""
+_IMPORT_WITHIN_S = 600.0
+_LOOK_EVERY_S = 0.2
+_EXIT_CODES: dict[int, int] = {}
+"""By process id, of all forked processes that have ended."""
 
 
-def fork(function: Callable[..., object], *arguments: Any, environ: Mapping[str, str]) -> BaseProcess:
-    """Call a function of an importable module in a forked process with this environment."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.multiprocess.preload"])
-    _start_server()
-    process = context.Process(target=_enter, args=(dict(environ), function, arguments), daemon=True)
-    process.start()
-    return process
+class Forked:
+    """Processes that were forked together, as the ranks of a run are."""
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        arguments: Sequence[Sequence[Any]],
+        environs: Sequence[Mapping[str, str]],
+        logs: Sequence[Path],
+    ) -> None:
+        """Call a function of an importable module once per entry of `arguments`, `environs` and `logs`."""
+        self._starter = _server()
+        self.pids = [
+            self._starter.start([_packed(function, *own)], environ, log)
+            for own, environ, log in zip(arguments, environs, logs, strict=True)
+        ]
+        for pid in self.pids:
+            _EXIT_CODES.pop(pid, None)
+
+    def processes(self) -> list[psutil.Process]:
+        """The processes, which may have ended."""
+        return [psutil.Process(pid) for pid in self.pids]
+
+    def codes(self, within_s: float) -> list[int]:
+        """Wait until all have ended, and return their exit codes; once one fails, the others are killed.
+
+        Raises:
+            TimeoutError: Some did not end in time; they are killed.
+        """
+        kill_at = deadline = time.monotonic() + within_s
+        while running := [pid for pid in self.pids if pid not in _EXIT_CODES]:
+            if (ended := self._starter.next_exit(_LOOK_EVERY_S)) is not None:
+                # It may belong to another run.
+                _EXIT_CODES[ended.pid] = ended.code
+            if any(_EXIT_CODES.get(pid) for pid in self.pids):
+                kill_at = min(kill_at, time.monotonic() + GRACE_S)
+            if time.monotonic() >= kill_at:
+                for pid in running:
+                    with suppress(ProcessLookupError):
+                        os.killpg(pid, signal.SIGKILL)
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"{len(self.pids)} processes did not end in {within_s:.0f} s")
+        return [_EXIT_CODES[pid] for pid in self.pids]
 
 
 def be_rank(run_dir: RunDir) -> None:
-    """What `python -m train.worker RUN_DIR RANK` does. A rank must import nothing that only tests need."""
+    """Be a rank of a run, as `python -m train.worker RUN_DIR RANK` is."""
     import train.worker
 
     run_dir.adopt_umask()
-    rank = os.environ["RANK"]
-    logs = run_dir.attempt_logs(RankStart.from_environ(os.environ).attempt)
-    redirect_output(str(logs / f"rank_{rank}.log"))
-    train.worker.main([str(run_dir.root), rank])
+    train.worker.main([str(run_dir.root), os.environ["RANK"]])
 
 
 def rank_environ(rank: int, world_size: int, port: int) -> dict[str, str]:
@@ -77,47 +116,30 @@ def free_port() -> int:
         return port
 
 
-def wait_for_all(processes: Sequence[BaseProcess], within_s: float) -> list[int]:
-    """Wait until all have ended and return their exit codes; when one fails, the others are ended.
-
-    Raises:
-        TimeoutError: some still run.
-    """
-    deadline = time.monotonic() + within_s
-    ending = False
-    while running := [process for process in processes if process.exitcode is None]:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            for process in running:
-                process.kill()
-            raise TimeoutError(
-                f"{len(running)} of {len(processes)} processes did not end in {within_s:.0f} s"
-            )
-        connection.wait([process.sentinel for process in running], timeout=left_s)
-        if not ending and any(process.exitcode for process in processes):
-            # As the node agent does: the others may still write down what they saw.
-            ending, deadline = True, time.monotonic() + _GRACE_S
-            for process in processes:
-                if process.exitcode is None:
-                    process.terminate()
-    return [process.exitcode or 0 for process in processes]
+@cache
+def _server() -> Starter:
+    """The server of this process, with its imports done."""
+    starter = Starter("fork", __name__, [], {**os.environ, **_AT_IMPORT})
+    atexit.register(starter.close)
+    starter.wait_ready(_IMPORT_WITHIN_S)
+    return starter
 
 
-def _start_server() -> None:
-    """Start the server, if it does not run yet, with what is read at import."""
-    before = dict(os.environ)
-    os.environ.update(_AT_IMPORT)
-    try:
-        forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+def preload() -> None:
+    """Import in the server what the ranks of all tests need."""
+    from train.rank.gc_policy import frozen_imports
+    from train.rank.lean_imports import leave_out_detection_losses
+
+    with frozen_imports():
+        leave_out_detection_losses()
+        import tests.multiprocess.preload  # noqa: F401 - imported for the ranks
 
 
-def _enter(environ: dict[str, str], function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-    die_with_parent()
-    # Python's fork server leaves its own method as the default, whose semaphores stay when a rank exits hard.
-    multiprocessing.set_start_method("fork", force=True)
-    os.environ.clear()
-    os.environ.update(environ)
-    function(*arguments)
+def main(arguments: Sequence[str]) -> None:
+    """Call the function that `Forked` names, in a forked process."""
+    function, own = pickle.loads(base64.b64decode(arguments[0]))
+    function(*own)
+
+
+def _packed(function: Callable[..., object], *arguments: Any) -> str:
+    return base64.b64encode(pickle.dumps((function, arguments))).decode()

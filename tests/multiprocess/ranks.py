@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.multiprocess.forked import fork, free_port, rank_environ, wait_for_all
+from tests.multiprocess.forked import Forked, free_port, rank_environ
 
 _WITHIN_S = 900.0
 
@@ -14,21 +14,19 @@ _WITHIN_S = 900.0
 def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:
     """Call `function(rank, *arguments)` on every rank; returns what each returned."""
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        answers = [Path(folder) / f"rank_{rank}" for rank in range(world_size)]
-        ranks = [
-            fork(
-                _answer,
-                answers[rank],
-                function,
-                rank,
-                *arguments,
-                environ=rank_environ(rank, world_size, port),
-            )
-            for rank in range(world_size)
-        ]
-        codes = wait_for_all(ranks, _WITHIN_S)
-        assert not any(codes), f"exit codes of the ranks: {codes}"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        answers = [folder / f"answer_{rank}" for rank in range(world_size)]
+        logs = [folder / f"rank_{rank}.log" for rank in range(world_size)]
+        ranks = Forked(
+            _answer,
+            [(answers[rank], function, rank, *arguments) for rank in range(world_size)],
+            [rank_environ(rank, world_size, port) for rank in range(world_size)],
+            logs,
+        )
+        codes = ranks.codes(_WITHIN_S)
+        printed = "\n".join(log.read_text()[-2000:] for log in logs)
+        assert not any(codes), f"exit codes of the ranks: {codes}\n{printed}"
         return [pickle.loads(answer.read_bytes()) for answer in answers]
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from docs.generate.config import docstring_of
 from launcher.compose.roots import packaged
 from launcher.compose.run import compose_run
 from launcher.planning.preflight import examine
@@ -25,7 +24,7 @@ from train.data.rows import file_sha256
 from train.evaluate.assess import held_out_questions
 from train.formats import registry
 from train.formats.base import Format, Rendered, check_texts, end_of_text
-from train.formats.registry import FORMATS, format_named, format_names, formats_table
+from train.formats.registry import FORMATS, format_named, format_names
 from train.job import DataFile
 from train.model.load import load_tokenizer
 
@@ -47,18 +46,6 @@ def test_the_example_of_a_format_is_a_row_of_it(entry: Format):
     assert "..." in entry.render(entry.example, template).text
     assert entry.asked(entry.example)
     assert json.loads(json.dumps(entry.example)) == entry.example
-
-
-def test_the_documentation_shows_the_table_as_it_is():
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    assert any(formats_table() in page.read_text() for page in pages), (
-        f"write this into the page on data:\n{formats_table()}"
-    )
-
-
-def test_the_reference_of_data_format_names_each():
-    described = docstring_of(DataConfig, "format")
-    assert [name for name in format_names() if f"`{name}`" not in described] == []
 
 
 @pytest.mark.parametrize("value", ["chat", 3, None])

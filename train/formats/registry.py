@@ -1,7 +1,5 @@
 """The allowed values of data.format. Torch-free."""
 
-import json
-
 from train.formats.base import Format
 from train.formats.labelled import LABELLED
 from train.formats.messages import MESSAGES
@@ -23,10 +21,3 @@ def format_named(name: str) -> Format:
 def formats_with_questions() -> tuple[str, ...]:
     """Return the names of formats with questions, which eval.num_samples needs."""
     return tuple(entry.name for entry in FORMATS if entry.question)
-
-
-def formats_table() -> str:
-    """Return the Markdown table rows for the documentation: name, example and trained part."""
-    return "\n".join(
-        f"| `{entry.name}` | `{json.dumps(entry.example)}` | {entry.trained} |" for entry in FORMATS
-    )
