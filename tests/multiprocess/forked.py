@@ -34,6 +34,8 @@ _AT_IMPORT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Variables that libraries read while they are imported."""
+_SET_BY_TORCH = "TORCHINDUCTOR_CACHE_DIR"
+"""Torch sets it in a process that has built a model; a rank must not inherit it from pytest."""
 _IMPORT_WITHIN_S = 600.0
 _LOOK_EVERY_S = 0.2
 _EXIT_CODES: dict[int, int] = {}
@@ -96,7 +98,7 @@ def be_rank(run_dir: RunDir) -> None:
 def rank_environ(rank: int, world_size: int, port: int) -> dict[str, str]:
     """What the node agent sets for a rank."""
     return {
-        **os.environ,
+        **_inherited(),
         **{name: value for name, value in _AT_IMPORT.items() if name != "PYTHONPATH"},
         "LOCAL_RANK": str(rank),
         "LOCAL_WORLD_SIZE": str(world_size),
@@ -116,10 +118,14 @@ def free_port() -> int:
         return port
 
 
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != _SET_BY_TORCH}
+
+
 @cache
 def _server() -> Starter:
     """The server of this process, with its imports done."""
-    starter = Starter("fork", __name__, [], {**os.environ, **_AT_IMPORT})
+    starter = Starter("fork", __name__, [], {**_inherited(), **_AT_IMPORT})
     atexit.register(starter.close)
     starter.wait_ready(_IMPORT_WITHIN_S)
     return starter

@@ -15,14 +15,6 @@ pytestmark = pytest.mark.skipif(
 STEPS = 60
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_place_is_named():
-    """Torch names one to its children as soon as a test of this process has built a model."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """No dropout: compiled code draws other numbers."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.runtime import compiler
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
 from train.data.collate import Batch
 from train.engine.host_copy import HostCopy, PendingFile
+from train.engine.muon import import_muon_uncompiled
 from train.engine.universal import CONVERTIBLE, OPTIMIZER_ORDER, load_universal
 from train.kernels.adamw import adopt_states
 from train.model.compiling import uncompiled
@@ -55,7 +55,7 @@ class Engine:
         self._optimizer_order = [
             names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]
         ]
-        _import_muon_uncompiled()
+        import_muon_uncompiled()
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=config
         )
@@ -198,20 +198,6 @@ class Engine:
             grads = [p.grad for p in self.module.parameters() if p.grad is not None]
             return torch.nn.utils.get_total_norm(grads)
         return None
-
-
-def _import_muon_uncompiled() -> None:
-    """Avoid the import of torch's compiler at the start: 560 modules, a sixth of a rank's import time.
-
-    DeepSpeed imports its Muon to test whether an optimizer is an instance of it, which ours never is. That
-    import decorates Muon's kernels with torch.compile.
-    """
-    compile_as_asked = compiler.compile
-    compiler.compile = lambda: compiler.dummy_decorator
-    try:
-        import deepspeed.runtime.zero.muon.original_muon  # noqa: F401
-    finally:
-        compiler.compile = compile_as_asked
 
 
 class _CopyingWriter(TorchCheckpointEngine):  # type: ignore[misc]

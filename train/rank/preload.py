@@ -6,29 +6,39 @@ from pathlib import Path
 import torch
 
 import train.rank.setup  # noqa: F401 - imported for the ranks
+from train.engine.muon import import_muon_uncompiled
 from train.job import load_job
 from train.model.load import import_model_code
 
-LAZY = (
+_LAZY = (
     # transformers and DeepSpeed import these on first use, which is a third of a start.
     "transformers.modeling_utils",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "deepspeed.module_inject.auto_ep_layer",
-    "deepspeed.runtime.zero.muon.muon_optimizer",
 )
 """Modules that every run needs, independent of its model."""
 
 
+def import_for_any_run() -> None:
+    """Import what transformers and DeepSpeed import on first use, whatever the model is."""
+    for name in _LAZY:
+        importlib.import_module(name)
+    import_muon_uncompiled()
+    # Compiles a thousand patterns on its first call: half a second.
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
+
+
 def import_for(run_dir: Path) -> None:
-    """Import the parts of transformers and DeepSpeed that the model of this run uses, and wandb if enabled.
+    """Import what this run uses of transformers, DeepSpeed and, if enabled, torch's compiler and wandb.
 
     Raises:
         RuntimeError: An import initialised CUDA, which cannot be used in a forked process.
     """
     config = load_job(run_dir).config
-    for name in LAZY:
-        importlib.import_module(name)
+    import_for_any_run()
+    if config.model.compile:
+        importlib.import_module("torch._inductor.compile_fx")
     if config.tracking.wandb != "disabled":
         importlib.import_module("wandb")
     import_model_code(config.model)

@@ -107,8 +107,8 @@ def test_nothing_of_ours_loads_the_compiler_unasked():
     """What transformers' own models import, once one is built, is not ours to say."""
     probe = """
 import sys
-import train.rank.setup, train.engine.engine
-train.engine.engine._import_muon_uncompiled()
+import train.rank.setup, train.engine.muon
+train.engine.muon.import_muon_uncompiled()
 loaded = [name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules]
 assert not loaded, loaded
 """

@@ -72,6 +72,7 @@ def test_imports_start_no_thread_and_no_cuda(planned: Callable[..., RunDir]) -> 
         "wandb",
     }
     assert wanted <= set(facts["imported"])
+    assert "torch._inductor.compile_fx" not in facts["imported"], "nothing is compiled in this run"
 
 
 def test_the_start_method_is_no_part_of_what_is_trained() -> None:
