@@ -10,6 +10,7 @@ import torch
 import torch.distributed as torch_dist
 
 from train.failures import NodeFaultError
+from train.node.forkserver import LISTENER_VARIABLE
 
 T = TypeVar("T")
 
@@ -50,7 +51,13 @@ class Group:
         if env.device.type == "cuda":
             torch.cuda.set_device(env.device)
         backend = "nccl" if env.device.type == "cuda" else "gloo"
-        torch_dist.init_process_group(backend, timeout=timeout)
+        torch_dist.init_process_group(
+            backend,
+            store=_store(env, timeout),
+            rank=env.rank,
+            world_size=env.world_size,
+            timeout=timeout,
+        )
         _introduce_deepspeed(backend)
         # Decisions do not use the GPU's stream, so that agreeing on a stop never waits for a kernel.
         self._control = torch_dist.new_group(backend="gloo", timeout=timeout)
@@ -105,6 +112,25 @@ class Group:
     def close(self) -> None:
         """Destroy the process group, after the last collective."""
         torch_dist.destroy_process_group()
+
+
+def _store(env: DistEnv, timeout: timedelta) -> torch_dist.TCPStore:  # type: ignore[name-defined]
+    """Return the ranks' store, which rank 0 hosts at MASTER_ADDR and MASTER_PORT.
+
+    The node agent already listens at that port, so that no other process can take it.
+    """
+    listener = os.environ.pop(LISTENER_VARIABLE, None)
+    if listener is not None:
+        os.set_inheritable(int(listener), False)
+    hosted_by_parent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return torch_dist.TCPStore(  # type: ignore[attr-defined]
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        env.world_size,
+        is_master=env.is_main and not hosted_by_parent,
+        timeout=timeout,
+        master_listen_fd=None if listener is None else int(listener),
+    )
 
 
 def _introduce_deepspeed(backend: str) -> None:

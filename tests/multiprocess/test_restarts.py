@@ -41,6 +41,9 @@ def test_a_killed_rank_and_a_killed_server_are_started_again_in_place(runs: Path
     run.wait_for_step(12)
     first, ranks = server(run), run.ranks()
     assert [rank.ppid() for rank in ranks] == [first.pid, first.pid]
+    libraries = [file.path for file in run.agent().memory_maps()]
+    assert libraries
+    assert not [path for path in libraries if "libtorch" in path], "torch is imported once per node"
     ranks[1].kill()
     after(run, 1)
     assert server(run).pid == first.pid

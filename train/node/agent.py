@@ -8,9 +8,10 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from train.failures import ExitCode, Failure, describe, node_name, read_failures
 from train.job import TrainJob, load_job
@@ -31,6 +32,8 @@ from train.node.decide import (
 )
 from train.node.environment import node_environment, rank_environment
 from train.node.forkserver import IMPORT_S_VARIABLE
+from train.node.health import node_faults
+from train.node.rendezvous import Rendezvous
 from train.node.shared_memory import sweep_shared_memory
 from train.node.signals import StopWatch
 from train.node.starter import ImportsFailedError, ServerDiedError, Starter
@@ -38,9 +41,6 @@ from train.node.supervise import Ended, supervise
 from train.node.watchdog import LONG_PHASE_FACTOR, Watchdog
 from train.rank_environment import RankStart
 from train.result import Failed, write_result
-
-if TYPE_CHECKING:
-    from train.node.rendezvous import Rendezvous
 
 _REPORT_WITHIN_S = 120.0
 _BUILD_WITHIN_S = 1200.0
@@ -95,9 +95,9 @@ class _Agent:
         self._place = place
         self._watch = watch
         self._logs = job.run_dir.attempt_logs(attempt)
-        # Started first: its imports run while this process imports torch and checks the node.
+        # Started first: its imports run while this process finds the other nodes and checks its own.
         self._starter = self._new_starter()
-        self._rendezvous = self._meet()
+        self._rendezvous = Rendezvous(self._logs, place.node, place.nodes)
 
     def close(self) -> None:
         """End the process that starts the ranks, and leave the store of the nodes."""
@@ -115,11 +115,6 @@ class _Agent:
         self._watch.tell = starter.signal_all
         return starter
 
-    def _meet(self) -> "Rendezvous":
-        from train.node.rendezvous import Rendezvous
-
-        return Rendezvous(self._logs, self._place.node, self._place.nodes)
-
     def run(self) -> ExitCode:
         """Check the nodes, then start the ranks until they succeed or the nodes decide to stop."""
         decision = self._agree("health", self._check_node())
@@ -134,8 +129,6 @@ class _Agent:
         return decision.code
 
     def _check_node(self) -> Failure | None:
-        from train.node.health import node_faults
-
         sweep_shared_memory()
         folders = {
             "the run directory": self._job.run_dir.root,
@@ -225,25 +218,28 @@ class _Agent:
             self._starter.close()
             self._starter = self._new_starter()
         topic = f"start_{restarts}"
-        endpoint = self._rendezvous.open_store(topic)
         import_s = self._starter.wait_ready(self._job.config.train.hang_timeout_s * LONG_PHASE_FACTOR)
+        endpoint, listener = self._rendezvous.open_endpoint(topic)
         ranks, plan = {}, self._job.plan
-        for local_rank in range(plan.ranks_per_node):
-            rank = self._place.node * plan.ranks_per_node + local_rank
-            environ = rank_environment(
-                plan,
-                node=self._place.node,
-                local_rank=local_rank,
-                endpoint=endpoint,
-                run_id=f"{self._place.token}-{restarts}",
-                start=RankStart(attempt=self._attempt, restart=restarts),
-            )
-            pid = self._starter.start(
-                [str(self._job.run_dir.root), str(rank)],
-                environ | {heartbeat.HEARTBEAT_VARIABLE: str(scratch), IMPORT_S_VARIABLE: str(import_s)},
-                self._logs / f"rank_{rank}.log",
-            )
-            ranks[pid] = rank
+        # Only rank 0 may keep the socket open: when that rank dies, the others must notice.
+        with listener or nullcontext():
+            for local_rank in range(plan.ranks_per_node):
+                rank = self._place.node * plan.ranks_per_node + local_rank
+                environ = rank_environment(
+                    plan,
+                    node=self._place.node,
+                    local_rank=local_rank,
+                    endpoint=endpoint,
+                    run_id=f"{self._place.token}-{restarts}",
+                    start=RankStart(attempt=self._attempt, restart=restarts),
+                )
+                pid = self._starter.start(
+                    [str(self._job.run_dir.root), str(rank)],
+                    environ | {heartbeat.HEARTBEAT_VARIABLE: str(scratch), IMPORT_S_VARIABLE: str(import_s)},
+                    self._logs / f"rank_{rank}.log",
+                    listener if rank == 0 else None,
+                )
+                ranks[pid] = rank
         return supervise(
             self._starter,
             ranks,

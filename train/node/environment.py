@@ -41,7 +41,7 @@ def rank_environment(
         plan: The plan of the run.
         node: The number of the node.
         local_rank: The number of the rank on its node.
-        endpoint: The address of the store of this start.
+        endpoint: The address at which rank 0 hosts the store of this start.
         run_id: Identifies this start of the ranks.
         start: The numbers of the attempt and of the restart.
     """
@@ -55,8 +55,6 @@ def rank_environment(
         "GROUP_WORLD_SIZE": str(plan.nodes),
         "MASTER_ADDR": host,
         "MASTER_PORT": port,
-        # The store already exists; all ranks are clients.
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_RUN_ID": run_id,

@@ -39,6 +39,9 @@ ONE_THREAD = {
 """Environment variables that keep imported libraries from starting threads or CUDA."""
 IMPORT_S_VARIABLE = "SHARDLINE_IMPORT_S"
 """Variable with the seconds of imports for a rank's start that were made before it was forked."""
+LISTENER_VARIABLE = "SHARDLINE_LISTENER"
+"""Variable with the file descriptor of the listening socket that rank 0 inherits, for the ranks' store."""
+_DESCRIPTORS = 8
 _ARG_START = 45
 """Index of the field arg_start in /proc/PID/stat, counted after the name; arg_end follows it."""
 
@@ -64,6 +67,7 @@ class _Server:
         self._method = method
         self._module = module
         self._ranks: set[int] = set()
+        self._descriptors: list[int] = []
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = os.pipe()
 
@@ -96,9 +100,10 @@ class _Server:
             if self._woken in ready:
                 os.read(self._woken, 4096)
             if self._channel.fileno() in ready:
-                data = self._channel.recv(65536)
+                data, received, _, _ = socket.recv_fds(self._channel, 65536, _DESCRIPTORS)
                 if not data:
                     return
+                self._descriptors += received
                 *lines, unfinished = (unfinished + data).split(b"\n")
                 for line in lines:
                     self._follow(json.loads(line))
@@ -106,7 +111,10 @@ class _Server:
 
     def _follow(self, message: dict[str, Any]) -> None:
         if message["do"] == "start":
-            self._start(message["arguments"], message["environ"], message["log"])
+            inherited = self._descriptors.pop(0) if message["inherits"] else None
+            self._start(message["arguments"], message["environ"], message["log"], inherited)
+            if inherited is not None:
+                os.close(inherited)
             return
         for pid in self._ranks:
             # These processes were not waited for, so their ids cannot have been reused.
@@ -119,13 +127,18 @@ class _Server:
                 self._ranks.remove(pid)
                 self._send("ended", pid=pid, code=os.waitstatus_to_exitcode(status))
 
-    def _start(self, arguments: Sequence[str], environ: dict[str, str], log: str) -> None:
+    def _start(
+        self, arguments: Sequence[str], environ: dict[str, str], log: str, inherited: int | None
+    ) -> None:
         server = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
             try:
+                if inherited is not None:
+                    environ[LISTENER_VARIABLE] = str(inherited)
+                    os.set_inheritable(inherited, self._method == "spawn")
                 self._become_rank(server, arguments, environ, log)
             except BaseException:  # noqa: BLE001 - a rank never returns into the server's own code
                 traceback.print_exc()

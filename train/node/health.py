@@ -1,4 +1,4 @@
-"""Checks that a node can run its ranks, before they start."""
+"""Checks that a node can run its ranks, before they start. Imports torch only to count GPUs."""
 
 import os
 import subprocess
@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import torch
 
 from train.job import TrainPlan
 
@@ -32,8 +31,13 @@ def node_faults(plan: TrainPlan, folders: dict[str, Path]) -> list[str]:
 
 
 def _gpus(plan: TrainPlan) -> Iterator[str]:
+    if plan.device != "cuda":
+        return
+    # A start on CPUs is spared this import.
+    import torch
+
     found = torch.cuda.device_count()
-    if plan.device == "cuda" and found < plan.ranks_per_node:
+    if found < plan.ranks_per_node:
         yield f"{found} usable GPUs, {plan.ranks_per_node} needed"
 
 

@@ -111,20 +111,36 @@ class Starter:
         """Return whether the server is running."""
         return self._server.poll() is None
 
-    def start(self, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
+    def start(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        log: Path,
+        listener: socket.socket | None = None,
+    ) -> int:
         """Start one rank; returns its process id.
 
         Args:
             arguments: Arguments of the module's `main`.
             environ: Variables added to the server's environment.
             log: File to which the rank's output is appended.
+            listener: Listening socket that the rank inherits; its number is in `LISTENER_VARIABLE`.
 
         Raises:
             ServerDiedError: The server died.
             TimeoutError: The server did not answer in time.
         """
         try:
-            self._send({"do": "start", "arguments": arguments, "environ": dict(environ), "log": str(log)})
+            self._send(
+                {
+                    "do": "start",
+                    "arguments": arguments,
+                    "environ": dict(environ),
+                    "log": str(log),
+                    "inherits": listener is not None,
+                },
+                [] if listener is None else [listener.fileno()],
+            )
         except OSError as error:
             raise ServerDiedError(self._how_it_died()) from error
         while True:
@@ -181,9 +197,11 @@ class Starter:
             time.sleep(_LOOK_EVERY_S)
         self._pids.clear()
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        line = json.dumps(message).encode() + b"\n"
         with self._lock:
-            self._channel.sendall(json.dumps(message).encode() + b"\n")
+            sent = socket.send_fds(self._channel, [line], descriptors) if descriptors else 0
+            self._channel.sendall(line[sent:])
 
     def _next(self, within_s: float) -> dict[str, Any] | None:
         return self._events.popleft() if self._events else self._receive(within_s)

@@ -40,7 +40,8 @@ class FakeStarter:
     def is_alive(self) -> bool:
         return not self.is_closed
 
-    def start(self, arguments: list[str], environ: dict[str, str], log: Path) -> int:
+    def start(self, arguments: list[str], environ: dict[str, str], log: Path, listener: Any) -> int:
+        assert (listener is not None) == (environ["RANK"] == "0")
         self.started.append((arguments, environ, log))
         return 100 + len(self.started)
 
@@ -95,7 +96,7 @@ class Job:
         monkeypatch.setattr(agent, "Starter", self._starter)
         monkeypatch.setattr(agent, "Watchdog", FakeWatchdog)
         monkeypatch.setattr(agent, "sweep_shared_memory", list)
-        monkeypatch.setattr("train.node.health.node_faults", lambda *_: [])
+        monkeypatch.setattr("train.node.agent.node_faults", lambda *_: [])
         monkeypatch.setattr("train.node.rendezvous.socket.gethostname", lambda: "127.0.0.1")
 
     def _starter(self, *words: Any) -> FakeStarter:
@@ -239,7 +240,7 @@ def test_errors_of_the_start_have_a_class_too(
 
 @pytest.mark.parametrize(("requeues", "then"), [(False, "stop"), (True, "requeue")])
 def test_an_unfit_node_starts_no_rank(job: Job, monkeypatch: pytest.MonkeyPatch, requeues: bool, then: str):
-    monkeypatch.setattr("train.node.health.node_faults", lambda *_: ["no GPU", "no room"])
+    monkeypatch.setattr("train.node.agent.node_faults", lambda *_: ["no GPU", "no room"])
     assert job.run(requeues=requeues) is ExitCode.RUN_FAILED
     assert job.crashes == [("node", -1, then)]
     assert job.ranks == []
@@ -275,4 +276,4 @@ def test_nodes_do_what_node_0_decides(tmp_path: Path, monkeypatch: pytest.Monkey
         assert list(pool.map(job.run_node, (0, 1))) == [ExitCode.DONE, ExitCode.DONE]
     assert job.crashes == [("killed", 3, "restart")]
     assert starts == {0: [], 1: []}
-    assert json.loads((job.logs / "rendezvous.json").read_text())["endpoint"].startswith("127.0.0.1:")
+    assert json.loads((job.logs / "rendezvous.json").read_text())["host"] == "127.0.0.1"

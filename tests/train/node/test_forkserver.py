@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,6 +108,27 @@ def test_a_rank_is_shown_by_its_own_command(starter: Make, tmp_path: Path, metho
     while (words := [w for w in psutil.Process(pid).cmdline() if w][1:]) != wanted:
         assert time.monotonic() < deadline, words
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_rank_inherits_the_socket_that_was_passed_for_it(
+    starter: Make, tmp_path: Path, method: StartMethod
+) -> None:
+    """And nobody else: connections are refused after its end."""
+    server, log = starter(method), tmp_path / "log"
+    code = (
+        "import os, socket; listener = socket.socket(fileno=int(os.environ['SHARDLINE_LISTENER']));"
+        "listener.accept()[0].sendall(b'hello')"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        server.start([code], {}, log, listener)
+    server.start([SLEEP], {}, log)
+    with socket.create_connection(address, WITHIN_S) as connection:
+        assert connection.recv(5) == b"hello"
+    assert server.next_exit(WITHIN_S)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, WITHIN_S)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

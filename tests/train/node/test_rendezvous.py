@@ -1,5 +1,7 @@
 """Two nodes of a job in one process: what they report, collect, announce and hear."""
 
+import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from train.node.rendezvous import Rendezvous, RendezvousError
+from train.node.store import RemoteStore, StoreError
 
 
 @pytest.fixture
@@ -50,19 +53,41 @@ def test_all_hear_what_node_0_announced(nodes: tuple[Rendezvous, Rendezvous]):
         second.hear("build", 0.0)
 
 
-def test_each_start_has_a_store_of_its_own(nodes: tuple[Rendezvous, Rendezvous]):
+def test_each_start_has_an_address_where_node_0_listens(nodes: tuple[Rendezvous, Rendezvous]):
     first, second = nodes
-    endpoints = [first.open_store(f"start_{number}") for number in range(2)]
-    assert [second.open_store(f"start_{number}") for number in range(2)] == endpoints
+    opened = [first.open_endpoint(f"start_{number}") for number in range(2)]
+    endpoints = [endpoint for endpoint, _ in opened]
+    assert [second.open_endpoint(f"start_{number}") for number in range(2)] == [(e, None) for e in endpoints]
     assert len(set(endpoints)) == 2
+    for endpoint, listener in opened:
+        assert listener
+        host, _, port = endpoint.rpartition(":")
+        with listener, socket.create_connection((host, int(port)), 5.0):
+            pass
 
 
-def test_node_0_that_opens_no_store_is_not_waited_for_without_end(
+def test_node_0_that_chooses_no_address_is_not_waited_for_without_end(
     nodes: tuple[Rendezvous, Rendezvous], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("train.node.rendezvous._FIND_WITHIN_S", 0.0)
     with pytest.raises(RendezvousError):
-        nodes[1].open_store("start_0")
+        nodes[1].open_endpoint("start_0")
+
+
+def test_requests_without_the_token_are_refused(nodes: tuple[Rendezvous, Rendezvous], tmp_path: Path):
+    nodes[0].report("health", {"failed": False})
+    address = json.loads((tmp_path / "rendezvous.json").read_text())
+    stranger = RemoteStore(address["host"], address["port"], "guessed")
+    with pytest.raises(StoreError, match="404"):
+        stranger.get("health/0")
+
+
+def test_node_0_that_ended_is_named(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    (tmp_path / "rendezvous.json").write_text(json.dumps({"host": "127.0.0.1", "port": port, "token": "t"}))
+    with pytest.raises(RendezvousError, match=rf"node 0 \(127.0.0.1:{port}\) does not answer: .*refused"):
+        Rendezvous(tmp_path, 1, 2).report("health", {"failed": False})
 
 
 def test_a_node_whose_node_0_did_not_come_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -73,7 +98,11 @@ def test_a_node_whose_node_0_did_not_come_gives_up(tmp_path: Path, monkeypatch: 
 
 def test_one_node_talks_to_itself(tmp_path: Path):
     alone = Rendezvous(tmp_path, 0, 1)
-    assert alone.host == "127.0.0.1"
+    endpoint, listener = alone.open_endpoint("start_0")
+    assert listener
+    with listener:
+        assert listener.getsockname() == ("127.0.0.1", int(endpoint.removeprefix("127.0.0.1:")))
+    assert not list(tmp_path.iterdir())
     alone.report("health", {"failed": True})
     assert not alone.reported_elsewhere("health", "failed")
     assert alone.collect("health", 5.0) == [{"failed": True}]
