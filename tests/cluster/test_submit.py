@@ -39,6 +39,8 @@ SHORT = (
     "train.max_steps=3",
     "optim.warmup_steps=0",
     "eval.base=false",
+    "data.validation=null",
+    "data.test=null",
 )
 HELD = (*SHORT, "slurm.extra={hold: true}")
 
@@ -58,13 +60,7 @@ def test_three_jobs_on_one_node_with_ports_taken():
     with ExitStack() as taken:
         for _ in range(200):
             taken.enter_context(socket.socket()).bind(("", 0))
-        jobs = (
-            *SHORT,
-            "slurm.nodelist=n1",
-            "slurm.gpus_per_node=0",
-            "data.validation=null",
-            "data.test=null",
-        )
+        jobs = (*SHORT, "slurm.nodelist=n1", "slurm.gpus_per_node=0")
         runs = [submit(*jobs, f"seed={seed}", f"name=port-{seed}") for seed in range(3)]
         for run in runs:
             run.completed()
@@ -279,7 +275,7 @@ def test_a_node_that_fails_its_check_is_left_out_of_the_next_attempt(tmp_path: P
         "#!/bin/bash\n[ $SLURM_NODEID$SLURM_RESTART_COUNT = 1 ] && echo Xid 79 && exit 1\nexit 0\n"
     )
     check.chmod(0o755)
-    wide = (*SHORT, "hardware.nodes=2", "train.micro_batch_size=1")
+    wide = (*SHORT, "hardware.nodes=2", "train.micro_batch_size=1", "train.start_method=spawn")
     run = submit(*wide, f"hardware.node_check={check}", "name=unfit")
     run.completed()
     first, second = run.status.attempts
@@ -297,7 +293,7 @@ def test_attempts_that_do_not_get_on_end_after_three(tmp_path: Path):
     check = tmp_path / "check.sh"
     check.write_text("#!/bin/bash\necho never; exit 1\n")
     check.chmod(0o755)
-    run = submit(*SHORT, f"hardware.node_check={check}", "name=stalls")
+    run = submit(*SHORT, f"hardware.node_check={check}", "train.start_method=spawn", "name=stalls")
     run.wait(run.dir.result.exists, "the end")
     assert run.result["exit_code"] == 93
     assert run.status.state == "FAILED"
