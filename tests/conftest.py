@@ -3,12 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.commands import run_command
 from tests.tiers import TierScheduling, seconds_by_tier, slowest_first
 from train.cache import cache_dir
 
@@ -59,15 +59,7 @@ def shardline(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     folder.mkdir()
 
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "launcher", *arguments],
-            cwd=folder,
-            env={**os.environ, **environ},
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
+        return run_command(*arguments, cwd=folder, environ={**os.environ, **environ})
 
     return run
 

@@ -11,6 +11,7 @@ import pytest
 
 from slurm.devcluster.daemons import processes_of
 from slurm.devcluster.packages import missing_packages
+from tests.commands import run_interpreter
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
@@ -47,15 +48,20 @@ def test_make_targets_exist():
 
 
 @pytest.fixture
-def prepared(shardline: Command, tmp_path: Path) -> Command:
-    """The folder that the README's own examples assume: data files, a hardware file, and a finished run."""
+def prepared(tmp_path: Path) -> Command:
+    """New interpreters in the folder that the README's examples assume: data files and a hardware file."""
     folder = tmp_path / "cwd"
+    folder.mkdir()
     for name in ("train", "validation"):
         source = ROOT / "examples" / "helpdesk" / f"{name}.jsonl"
         (folder / f"{name}.jsonl").write_bytes(source.read_bytes())
     (folder / "my_conf" / "hardware").mkdir(parents=True)
     (folder / "my_conf" / "hardware" / "lab.yaml").write_text("gpus_per_node: 1\n")
-    return shardline
+
+    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return run_interpreter(*arguments, cwd=folder, environ={**os.environ, **environ})
+
+    return run
 
 
 @pytest.mark.multiprocess

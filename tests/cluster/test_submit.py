@@ -24,6 +24,7 @@ from slurm.client import queue
 from slurm.devcluster.daemons import processes_of, start, succeeds, wait_until
 from slurm.devcluster.layout import ClusterLayout
 from tests.cluster.slurm import ClusterRun, finish, slurm, submit
+from tests.commands import run_interpreter
 from tests.multiprocess import driven
 from tests.multiprocess.runs import command
 from train.rundir import RunDir, read_lines
@@ -257,7 +258,10 @@ def test_what_is_edited_while_the_job_waits_changes_nothing(tmp_path: Path):
     copy = tmp_path / "copy"
     for name in ("launcher", "train", "slurm", "conf", "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    run = submit(*HELD, "name=frozen", PYTHONPATH=str(copy))
+    environ = {**os.environ, "PYTHONPATH": str(copy)}
+    done = run_interpreter("submit", *HELD, "name=frozen", "--json", environ=environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = ClusterRun(RunDir(Path(json.loads(done.stdout)["dir"])))
     frozen = (run.dir.code / "train" / "rank" / "loop.py").read_text()
     (copy / "train" / "rank" / "loop.py").write_text("raise SystemExit('edited')\n")
     (copy / "launcher" / "node" / "entry.py").write_text("raise SystemExit('edited')\n")

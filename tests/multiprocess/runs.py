@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 
 from launcher.status.runs import RunStatus, read_status
+from tests.commands import run_command
 from tests.conftest import conversation
 from train.metrics import latest_by_step, read_metrics, read_trace
 from train.rundir import RunDir, read_lines
@@ -24,19 +24,9 @@ from train.rundir import RunDir, read_lines
 _PATIENCE_S = 300
 
 
-COMMAND = (sys.executable, "-P", "-m", "launcher")
-
-
 def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    return run_command(*arguments, environ={**os.environ, **environ})
 
 
 @contextlib.contextmanager

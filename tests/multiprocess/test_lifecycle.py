@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.multiprocess.runs import COMMAND, Run, command, start
+from tests.commands import COMMAND
+from tests.multiprocess.runs import Run, command, start
 from train.rundir import RunDir
 
 SMOKE = ("experiment=smoke", "train.precision=fp32")
@@ -42,7 +43,10 @@ def test_a_stop_while_the_ranks_start_is_neither_lost_nor_a_crash(runs: Path):
 
 @pytest.fixture(scope="module")
 def running(module_runs: Path) -> Iterator[tuple[Run, list[dict[str, object]], list[int]]]:
-    """A long run, what two submits at once said of it, and their exit codes. The last test of it ends it."""
+    """A long run, what two submits at once said of it, and their exit codes. The last test of it ends it.
+
+    Both are new interpreters, as they are for users; most other commands of the tests are forked.
+    """
     words = [*COMMAND, "submit", *RUNNING, f"runs_dir={module_runs}", "--json"]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     answers = [json.loads(process.communicate(timeout=300)[0]) for process in both]
@@ -92,7 +96,7 @@ def test_cancel_leaves_no_process(running):
 
 
 def test_submit_returns_at_once_and_the_run_outlives_its_shell(runs: Path):
-    """And its logs are followed from the start to the end."""
+    """And its logs are followed from the start to the end. The command is a new interpreter."""
     shell = subprocess.Popen(
         [*COMMAND, "submit", *SMOKE, "train.max_steps=60", "--json"],
         stdout=subprocess.PIPE,
