@@ -37,6 +37,7 @@ from benchmarks.arms.task import (
 from benchmarks.harness import at_least, host_precision, run_as_command, spread
 from launcher.planning.estimate.duration import model_work
 from launcher.planning.estimate.shape import model_shape
+from train.dist import disable_shared_memory_op
 from train.flops import SpeedPlan, utilisation
 
 TITLE = "On one GPU"
@@ -95,6 +96,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         )
         sys.exit(2)
     os.environ["DS_ACCELERATOR"] = "cuda" if device_name else "cpu"
+    if device_name is None:
+        # The only rank of each arm has no peer to share memory with.
+        disable_shared_memory_op()
     with tempfile.TemporaryDirectory() as name, cached_in(Path(name)):
         task = _task(Path(name), options, "cuda" if device_name else "cpu")
         traces: dict[str, list[Trace]] = {arm: [] for arm in ARMS}

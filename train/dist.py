@@ -133,13 +133,19 @@ def _store(env: DistEnv, timeout: timedelta) -> torch_dist.TCPStore:  # type: ig
     )
 
 
-def _introduce_deepspeed(backend: str) -> None:
-    """Register the process group with DeepSpeed before ZeRO-3 partitions, as it assumes one rank otherwise.
+def disable_shared_memory_op() -> None:
+    """Disable DeepSpeed's all-reduce over shared memory: compiling it takes half a minute at every start.
 
-    DeepSpeed's all-reduce over shared memory is disabled: compiling it takes half a minute at every start and
-    needs a compiler. The table of ops is set because reading it makes DeepSpeed test a compiler for each op.
+    The table of ops is set because reading it makes DeepSpeed test a compiler for each op.
     """
     import deepspeed
 
     vars(deepspeed.ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
+
+
+def _introduce_deepspeed(backend: str) -> None:
+    """Register the process group with DeepSpeed before ZeRO-3 partitions; else it assumes one rank."""
+    import deepspeed
+
+    disable_shared_memory_op()
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)

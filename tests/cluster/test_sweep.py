@@ -119,11 +119,11 @@ def test_halving_stops_what_falls_behind_and_leaves_it_to_be_continued(
 ):
     sweep, answer = submit(
         *sweep_settings(tmp_path),
-        "optim.lr=1e-6,1e-4,1e-2",
+        "optim.lr=1e-6,1e-2",
         "optim.warmup_steps=0",
-        "sweep.halving={rungs: [3, 6], keep: 0.34}",
+        "sweep.halving={rungs: [3, 6], keep: 0.5}",
     )
-    assert len(answer["job_ids"]) == 3
+    assert len(answer["job_ids"]) == 3, "one array for each stretch between rungs"
     wait(lambda: ended(sweep), lambda: states(sweep))
     best = next(trial.name for trial in sweep.read().trials if trial.point["optim.lr"] == 1e-2)
     assert states(sweep) == {
@@ -131,10 +131,9 @@ def test_halving_stops_what_falls_behind_and_leaves_it_to_be_continued(
     }
     decided = [row for row in read_lines(sweep.events) if row["event"] == "halving"]
     assert [row["step"] for row in decided] == [3, 6]
-    # Two settings of three go on from the first rung, one from the second.
-    assert [len(row["dropped"]) for row in decided] == [1, 1]
+    assert [len(row["dropped"]) for row in decided] == [1, 0]
     stopped = next(iter(decided[0]["dropped"]))
-    assert "at step 3; the best 2 of 3" in decided[0]["dropped"][stopped]
+    assert "at step 3; the best 1 of 2" in decided[0]["dropped"][stopped]
     done = command("resume", str(sweep.root / stopped), "--follow", "--json")
     assert done.returncode == 0, done.stderr
     assert states(sweep)[stopped] == "COMPLETED"

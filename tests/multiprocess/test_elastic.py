@@ -13,7 +13,7 @@ STEPS = 60
 @pytest.fixture(scope="module")
 def settings(module_runs: Path) -> tuple[str, ...]:
     """Without dropout: its mask depends on which rank has which row."""
-    more = ("train.micro_batch_size=1", "checkpoint.every_steps=50", "model.dropout=0.0")
+    more = ("train.micro_batch_size=2", "checkpoint.every_steps=50", "model.dropout=0.0")
     return (*traced_settings(module_runs, STEPS), *more)
 
 

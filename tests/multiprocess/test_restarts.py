@@ -68,7 +68,7 @@ def test_a_killed_rank_and_a_killed_server_are_started_again_in_place(runs: Path
 
 
 def test_ranks_that_are_not_forked_are_started_again_too(runs: Path, tmp_path: Path) -> None:
-    run = start(*settings(tmp_path), "train.start_method=spawn")
+    run = start(*settings(tmp_path), "train.start_method=spawn", "hardware.gpus_per_node=1")
     run.wait_for_step(12)
     run.ranks()[0].kill()
     after(run, 1)

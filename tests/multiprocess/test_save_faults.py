@@ -22,7 +22,7 @@ CASES = [(point, rank) for point in SAVE_POINTS for rank in (0, 1) if not (rank 
 
 @pytest.fixture(scope="module")
 def settings(module_runs: Path) -> tuple[str, ...]:
-    more = ("train.micro_batch_size=2", f"checkpoint.every_steps={EVERY}", "checkpoint.keep_last=2")
+    more = (f"checkpoint.every_steps={EVERY}", "checkpoint.keep_last=2")
     return (*traced_settings(module_runs, STEPS), *more)
 
 

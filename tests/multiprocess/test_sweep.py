@@ -67,6 +67,18 @@ def test_trials_equal_single_runs_and_a_failure_touches_no_other(settings: tuple
     csv = command("results", str(sweep.root), "--csv").stdout.splitlines()
     assert csv[0].startswith("data.max_length,done,")
     assert len(csv) == 3
+    finished_trials_are_set_aside(sweep, settings)
+
+
+def finished_trials_are_set_aside(sweep: SweepDir, settings: tuple[str, ...]) -> None:
+    """A finished trial is not trained again, unless all are asked for."""
+    trial = sweep.run(sweep.read().trials[1].name)
+    before = [row["loss"] for row in read_lines(trial.metrics)]
+    axes = (*settings, "data.max_length=8,64")
+    assert submit(*axes, "--all", "--follow", code=4)[1]["started"] == 2
+    assert [row["loss"] for row in read_lines(trial.metrics)] == before
+    aside = {row["trial"]: row["to"] for row in read_lines(sweep.events) if row["event"] == "set_aside"}
+    assert (sweep.root / aside[trial.root.name] / "result.json").exists()
 
 
 def test_a_killed_runner_loses_nothing(settings: tuple[str, ...]):
@@ -99,15 +111,3 @@ def test_stop_and_cancel_reach_what_runs_and_what_waits(settings: tuple[str, ...
     wait(lambda: states(sweep)[0] == "RUNNING", sweep)
     assert command("cancel", sweep.root.name).returncode == 0
     assert states(sweep) == ["CANCELLED"] * 3
-
-
-def test_all_anew_sets_finished_trials_aside(settings: tuple[str, ...]):
-    axes = (*settings, "optim.lr=choice(4e-4)")
-    sweep, _ = submit(*axes, "--follow")
-    trial = sweep.run(sweep.read().trials[0].name)
-    before = [row["loss"] for row in read_lines(trial.metrics)]
-    assert submit(*axes)[1]["started"] == 0
-    assert submit(*axes, "--all", "--follow")[1]["started"] == 1
-    assert [row["loss"] for row in read_lines(trial.metrics)] == before
-    [aside] = [row for row in read_lines(sweep.events) if row["event"] == "set_aside"]
-    assert (sweep.root / aside["to"] / "result.json").exists()
