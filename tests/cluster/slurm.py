@@ -16,6 +16,8 @@ from train.rundir import RunDir
 
 STEPS = 120
 PATIENCE_S = 400
+LOOK_EVERY_S = 0.1
+"""Looking at a run may ask Slurm, which takes CPU time from its ranks."""
 
 
 def settings_for(folder: Path) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ class ClusterRun(Run):
                 if condition():
                     return
                 raise AssertionError(f"waited for {what}; {self.status}\n{self.everything()}")
-            time.sleep(0.02)
+            time.sleep(LOOK_EVERY_S)
 
     def completed(self) -> "ClusterRun":
         self.wait(self.dir.result.exists, "the end")

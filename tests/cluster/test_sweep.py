@@ -12,7 +12,7 @@ from launcher.node.trial import open_trial
 from launcher.records.sweeps import SweepDir
 from launcher.status.trials import read_sweep
 from slurm.devcluster.layout import ClusterLayout
-from tests.cluster.slurm import slurm
+from tests.cluster.slurm import LOOK_EVERY_S, slurm
 from tests.multiprocess.runs import command, traced_settings
 from train.rundir import RunDir, read_lines
 
@@ -49,11 +49,17 @@ def wait(condition: Callable[[], bool], what: Callable[[], object]) -> None:
     deadline = time.monotonic() + WITHIN_S
     while not condition():
         assert time.monotonic() < deadline, what()
-        time.sleep(0.5)
+        time.sleep(LOOK_EVERY_S)
 
 
-def ended(sweep: SweepDir) -> bool:
-    return not {"PENDING", "RUNNING"} & {status.state for status in read_sweep(sweep, sweep.read())}
+def wait_for_end(sweep: SweepDir, results: int) -> None:
+    """Wait for so many results, and until no trial waits or runs."""
+    runs = [sweep.run(trial.name) for trial in sweep.read().trials]
+    wait(lambda: sum(run.result.exists() for run in runs) >= results, lambda: states(sweep))
+    wait(
+        lambda: not {"PENDING", "RUNNING"} & {status.state for status in read_sweep(sweep, sweep.read())},
+        lambda: states(sweep),
+    )
 
 
 def test_failed_requeued_and_cancelled_trials(cluster: ClusterLayout, tmp_path: Path):
@@ -74,7 +80,7 @@ def test_failed_requeued_and_cancelled_trials(cluster: ClusterLayout, tmp_path: 
     metrics = sweep.run(requeued).metrics
     wait(metrics.exists, lambda: states(sweep))
     slurm("scontrol", "requeue", f"{array}_2")
-    wait(lambda: ended(sweep), lambda: states(sweep))
+    wait_for_end(sweep, results=3)
     found = states(sweep)
     assert found == {
         name: {failing: "FAILED", cancelled: "CANCELLED"}.get(name, "COMPLETED") for name in trials
@@ -93,7 +99,7 @@ def test_failed_requeued_and_cancelled_trials(cluster: ClusterLayout, tmp_path: 
     assert same.root == sweep.root
     assert (second["started"], second["finished"]) == (2, 2)
     assert sweep.arrays()[-1].trials == [failing, cancelled]
-    wait(lambda: ended(sweep), lambda: states(sweep))
+    wait_for_end(sweep, results=4)
     assert set(states(sweep).values()) == {"COMPLETED"}
     assert_pooled(sweep)
 
@@ -124,7 +130,7 @@ def test_halving_stops_what_falls_behind_and_leaves_it_to_be_continued(
         "sweep.halving={rungs: [3, 6], keep: 0.5}",
     )
     assert len(answer["job_ids"]) == 3, "one array for each stretch between rungs"
-    wait(lambda: ended(sweep), lambda: states(sweep))
+    wait_for_end(sweep, results=1)
     best = next(trial.name for trial in sweep.read().trials if trial.point["optim.lr"] == 1e-2)
     assert states(sweep) == {
         trial.name: "COMPLETED" if trial.name == best else "PREEMPTED" for trial in sweep.read().trials

@@ -21,12 +21,12 @@ _LAZY = (
 
 
 def import_for_any_run() -> None:
-    """Import what transformers and DeepSpeed import on first use, whatever the model is."""
+    """Import what transformers and DeepSpeed import on first use for any model."""
     for name in _LAZY:
         importlib.import_module(name)
     import_muon_uncompiled()
-    # Compiles a thousand patterns on its first call: half a second.
-    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
+    # Compiles a thousand patterns on its first call, for any model: half a second.
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping(None)
 
 
 def import_for(run_dir: Path) -> None:

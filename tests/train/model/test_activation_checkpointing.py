@@ -17,7 +17,7 @@ CONFIGS = {
     "llama": LlamaConfig(
         hidden_size=64,
         intermediate_size=176,
-        num_hidden_layers=6,
+        num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
         architectures=["LlamaForCausalLM"],
@@ -25,7 +25,7 @@ CONFIGS = {
     ),
     "gpt2": GPT2Config(
         n_embd=64,
-        n_layer=6,
+        n_layer=3,
         n_head=4,
         resid_pdrop=0.1,
         embd_pdrop=0.1,
@@ -36,7 +36,7 @@ CONFIGS = {
     "bert": BertConfig(
         hidden_size=64,
         intermediate_size=256,
-        num_hidden_layers=6,
+        num_hidden_layers=3,
         num_attention_heads=4,
         attention_probs_dropout_prob=0.0,
         architectures=["BertForSequenceClassification"],
