@@ -122,7 +122,11 @@ def hostile_values(canary: str) -> list[dict[str, Any]]:
 
 def test_hostile_values_are_refused_or_arrive_as_they_are(tmp_path: Path):
     """More than fifty, each really submitted where it is taken: none runs anything."""
-    canary = tmp_path / "canary"
+    canary, check = tmp_path / "canary", tmp_path / "check.sh"
+    check.write_text("#!/bin/bash\nsleep 600\n")
+    check.chmod(0o755)
+    # Its environment is read while the job waits for this check.
+    waiting = (f"hardware.node_check={check}", "train.start_method=spawn")
     values = hostile_values(str(canary))
     assert len(values) >= 50
     base = yaml.safe_load((ROOT / "conf/slurm/devcluster.yaml").read_text())
@@ -131,7 +135,7 @@ def test_hostile_values_are_refused_or_arrive_as_they_are(tmp_path: Path):
     taken: list[tuple[ClusterRun, dict[str, Any]]] = []
     for number, value in enumerate(values):
         group.write_text(yaml.safe_dump({**base, **value}))
-        overrides = [*SHORT[:1], "slurm=hostile", *SHORT[2:], f"seed={number}", "train.max_steps=2000"]
+        overrides = [*SHORT[:1], "slurm=hostile", *SHORT[2:], f"seed={number}", *waiting]
         try:
             submission = submit_run(compose_run(overrides, [group.parent.parent]))
         except Refused as refusal:

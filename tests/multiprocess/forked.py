@@ -138,6 +138,9 @@ def preload() -> None:
 
     with frozen_imports():
         leave_out_detection_losses()
+        from train.rank.preload import import_for_any_run
+
+        import_for_any_run()
         import tests.multiprocess.preload  # noqa: F401 - imported for the ranks
 
 

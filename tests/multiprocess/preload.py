@@ -7,6 +7,3 @@ import transformers.models.llama.modeling_llama  # noqa: F401 - imported for the
 import train.export
 import train.rank.setup
 import train.worker  # noqa: F401 - imported for the ranks
-from train.rank.preload import import_for_any_run
-
-import_for_any_run()

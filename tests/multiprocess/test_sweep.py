@@ -57,6 +57,7 @@ def test_trials_equal_single_runs_and_a_failure_touches_no_other(settings: tuple
     found = statuses(sweep)
     assert [status.state for status in found] == ["FAILED", "COMPLETED"]
     assert "no trained token within data.max_length=8" in found[0].why
+    assert f"{settings[1].removeprefix('data.train=')}:1" in found[0].why
     alone = driven.finish(*settings, "data.max_length=64")
     trial = sweep.run(found[1].run)
     assert alone.dir.root.name == trial.root.name

@@ -44,8 +44,7 @@ def layers_of(model: torch.nn.Module) -> list[torch.nn.Module]:
 def keep_compiled_code() -> None:
     """Keep compiled code in Shardline's cache, for other ranks and later attempts, unless a path is set.
 
-    Has to be called before a model is built, because transformers then imports modules of torch that fix the
-    path.
+    Has to be called before transformers' models or torch's compiler are imported, which fixes the path.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
 

@@ -8,6 +8,7 @@ import torch
 import train.rank.setup  # noqa: F401 - imported for the ranks
 from train.engine.muon import import_muon_uncompiled
 from train.job import load_job
+from train.model.compiling import keep_compiled_code
 from train.model.load import import_model_code
 
 _LAZY = (
@@ -22,6 +23,7 @@ _LAZY = (
 
 def import_for_any_run() -> None:
     """Import what transformers and DeepSpeed import on first use for any model."""
+    keep_compiled_code()
     for name in _LAZY:
         importlib.import_module(name)
     import_muon_uncompiled()

@@ -12,6 +12,7 @@ import pytest
 from launcher.compose.run import compose_run
 from launcher.lifecycle.submit import create_run
 from launcher.planning.preflight import examine
+from train.cache import cache_dir
 from train.node.forkserver import ONE_THREAD
 from train.rundir import RunDir
 
@@ -25,6 +26,7 @@ facts = {
     "threads": [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()],
     "cuda": torch.cuda.is_initialized(),
     "imported": sorted(sys.modules),
+    "compiled code": os.environ["TORCHINDUCTOR_CACHE_DIR"],
 }
 pid = os.fork()
 if pid == 0:
@@ -56,6 +58,8 @@ def test_imports_start_no_thread_and_no_cuda(planned: Callable[..., RunDir]) -> 
     """With two threads for each rank, and with W&B; what is forked then has threads of its own."""
     run = planned("tracking=offline")
     environ = {**os.environ, **ONE_THREAD, "OMP_NUM_THREADS": "2", "DS_ACCELERATOR": "cpu"}
+    # Torch sets it in a process that has built a model.
+    environ.pop("TORCHINDUCTOR_CACHE_DIR", None)
     done = subprocess.run(
         [sys.executable, "-c", PROBE, str(run.root)], env=environ, capture_output=True, text=True, check=False
     )
@@ -72,6 +76,7 @@ def test_imports_start_no_thread_and_no_cuda(planned: Callable[..., RunDir]) -> 
         "wandb",
     }
     assert wanted <= set(facts["imported"])
+    assert facts["compiled code"] == str(cache_dir() / "compiled")
     assert "torch._inductor.compile_fx" not in facts["imported"], "nothing is compiled in this run"
 
 
