@@ -31,6 +31,7 @@ _AT_IMPORT = {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(_ROOT),
+    "THP_MEM_ALLOC_ENABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Variables that libraries read while they are imported."""

@@ -29,6 +29,12 @@ def test_ranks_inherit_all_but_what_a_run_decides():
         assert (found["DS_ACCELERATOR"], found["CUDA_VISIBLE_DEVICES"]) == (device, visible)
 
 
+def test_cpu_ranks_use_huge_pages_unless_the_user_decided():
+    assert node_environment(plan("cpu"), {})["THP_MEM_ALLOC_ENABLE"] == "1"
+    assert node_environment(plan("cpu"), {"THP_MEM_ALLOC_ENABLE": "0"})["THP_MEM_ALLOC_ENABLE"] == "0"
+    assert "THP_MEM_ALLOC_ENABLE" not in node_environment(plan("cuda"), {})
+
+
 def test_a_rank_finds_its_place(monkeypatch: pytest.MonkeyPatch):
     start = RankStart(attempt=3, restart=1)
     environ = rank_environment(
