@@ -13,6 +13,9 @@ from tests.tiers import TierScheduling, seconds_by_tier, slowest_first
 from train.cache import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
+# Read when torch is imported. Workers and ranks share the cores: a thread that spins while it waits for
+# another takes the core that the other needs, and a step then takes seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
