@@ -117,7 +117,8 @@ class Group:
 def _store(env: DistEnv, timeout: timedelta) -> torch_dist.TCPStore:  # type: ignore[name-defined]
     """Return the ranks' store, which rank 0 hosts at MASTER_ADDR and MASTER_PORT.
 
-    The node agent already listens at that port, so that no other process can take it.
+    The node agent already listens at that port, so that no other process can take it. With torchrun's
+    TORCHELASTIC_USE_AGENT_STORE, the parent hosts the store.
     """
     listener = os.environ.pop(LISTENER_VARIABLE, None)
     if listener is not None:

@@ -11,13 +11,11 @@ from pathlib import Path
 import psutil
 
 from launcher.status.runs import RunStatus
-from tests.multiprocess.runs import Run, command, traced_settings
+from tests.multiprocess.runs import LOOK_EVERY_S, Run, command, traced_settings
 from train.rundir import RunDir
 
 STEPS = 120
 PATIENCE_S = 400
-LOOK_EVERY_S = 0.1
-"""Looking at a run may ask Slurm, which takes CPU time from its ranks."""
 
 
 def settings_for(folder: Path) -> tuple[str, ...]:

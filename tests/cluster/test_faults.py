@@ -84,12 +84,12 @@ def disturbed(
     run.wait_for_step(12)
     kill_a_rank(run)
     suspend_a_rank(run)
-    nodes = set()
-    for attempt, disturb in enumerate((*ASKED, *UNWARNED), start=1):
-        run.wait_for_attempt(attempt, STEPS_APART * attempt)
-        nodes.add(run.status.nodes or "")
-        disturb(run)
+    nodes = set[str]()
     try:
+        for attempt, disturb in enumerate((*ASKED, *UNWARNED), start=1):
+            run.wait_for_attempt(attempt, STEPS_APART * attempt)
+            nodes.add(run.status.nodes or "")
+            disturb(run)
         yield run.completed()
     finally:
         for node in nodes:

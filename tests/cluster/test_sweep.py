@@ -12,8 +12,8 @@ from launcher.node.trial import open_trial
 from launcher.records.sweeps import SweepDir
 from launcher.status.trials import read_sweep
 from slurm.devcluster.layout import ClusterLayout
-from tests.cluster.slurm import LOOK_EVERY_S, slurm
-from tests.multiprocess.runs import command, traced_settings
+from tests.cluster.slurm import slurm
+from tests.multiprocess.runs import LOOK_EVERY_S, command, traced_settings
 from train.rundir import RunDir, read_lines
 
 pytestmark = pytest.mark.usefixtures("cluster")

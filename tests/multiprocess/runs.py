@@ -22,8 +22,8 @@ from train.metrics import latest_by_step, read_metrics, read_trace
 from train.rundir import RunDir, read_lines
 
 _PATIENCE_S = 300
-_LOOK_EVERY_S = 0.1
-"""Looking at a run reads its files, which takes CPU time from its ranks."""
+LOOK_EVERY_S = 0.1
+"""Looking at a run reads its files or asks Slurm, which takes CPU time from its ranks."""
 
 
 def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -117,7 +117,7 @@ class Run:
         while not condition():
             if time.monotonic() > deadline or self.status.state == "FAILED":
                 raise AssertionError(f"waited for {what}; {self.status}\n{self.logs()[-3000:]}")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
 
     def stop(self, number: signal.Signals = signal.SIGUSR2, rank: int = 0) -> RunStatus:
         """Signal one rank and wait until all have stopped."""

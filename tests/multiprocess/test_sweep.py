@@ -72,7 +72,7 @@ def test_trials_equal_single_runs_and_a_failure_touches_no_other(settings: tuple
 
 
 def finished_trials_are_set_aside(sweep: SweepDir, settings: tuple[str, ...]) -> None:
-    """A finished trial is not trained again, unless all are asked for."""
+    """With `--all`, and trained again with the same losses."""
     trial = sweep.run(sweep.read().trials[1].name)
     before = [row["loss"] for row in read_lines(trial.metrics)]
     axes = (*settings, "data.max_length=8,64")
@@ -96,6 +96,7 @@ def test_a_killed_runner_loses_nothing(settings: tuple[str, ...]):
     second = submit(*axes, "--follow")[1]
     assert second["started"] + second["finished"] == 3
     assert states(sweep) == ["COMPLETED"] * 3
+    assert submit(*axes)[1]["started"] == 0
     # Nothing was trained twice.
     assert all(status.attempt == 1 for status in statuses(sweep))
 

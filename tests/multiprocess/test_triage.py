@@ -4,15 +4,15 @@ from tests.multiprocess.driven import finish
 
 
 def test_triage_learns_eight_topics_from_near_chance():
-    """In one of the experiment's six epochs, of rows grouped by their length."""
+    """In a third of the experiment's epochs, of rows grouped by their length."""
     run = finish(
         "experiment=triage",
-        "train.epochs=1",
+        "train.epochs=2",
         "data.group_by_length=true",
         "tracking=disabled",
         "eval.every_steps=null",
     )
     base, tuned = (run.result["evaluation"][name]["task"] for name in ("base", "tuned"))
     assert base["macro_f1"] < 0.3
-    assert tuned["macro_f1"] >= 0.5
-    assert tuned["accuracy"] >= 0.5
+    assert tuned["macro_f1"] >= 0.6
+    assert tuned["accuracy"] >= 0.6

@@ -218,11 +218,11 @@ class _Agent:
             self._starter.close()
             self._starter = self._new_starter()
         topic = f"start_{restarts}"
-        import_s = self._starter.wait_ready(self._job.config.train.hang_timeout_s * LONG_PHASE_FACTOR)
         endpoint, listener = self._rendezvous.open_endpoint(topic)
         ranks, plan = {}, self._job.plan
         # Only rank 0 may keep the socket open: when that rank dies, the others must notice.
         with listener or nullcontext():
+            import_s = self._starter.wait_ready(self._job.config.train.hang_timeout_s * LONG_PHASE_FACTOR)
             for local_rank in range(plan.ranks_per_node):
                 rank = self._place.node * plan.ranks_per_node + local_rank
                 environ = rank_environment(
